@@ -1,0 +1,375 @@
+# %% [markdown]
+# # Lesson 3: Attention
+#
+# **Time** 60 minutes, of which the computer needs half a minute.
+#
+# **Know first** Text is a list of pieces (lesson 2), and to a network each piece is a vector. Matrix products; softmax;
+# the variance of a sum.
+#
+# **You will be able to**
+# - write scaled dot-product attention, and say what each of its parts is for;
+# - explain why the scores are divided by $\sqrt K$, and how T5 gets away without it;
+# - keep attention from looking where it must not, with one boolean mask;
+# - read a picture of attention weights, and see why several heads are better than one.
+
+# %%
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from matplotlib import pyplot as plt
+
+from tlqa_jax.core.masks import padding_mask
+from tlqa_jax.lessons import SMOKE, show
+from tlqa_jax.lessons import attention as check
+from tlqa_jax.models import layers
+from tlqa_jax.models.t5 import T5Config, self_attention
+
+np.set_printoptions(precision=2, suppress=True)
+
+# %% [markdown]
+# ## A dictionary that never says "no such key"
+#
+# A Python dictionary compares a *query* with its *keys* and returns the *value* of the one that is equal. Attention
+# (Vaswani et al. 2017, section 3.2) does the same with vectors: it compares the query with every key by a dot product,
+# turns the scores into shares that sum to 1, and returns the values mixed in these shares. Nothing is ever not found,
+# and everything can be differentiated.
+#
+# $$\text{weights} = \text{softmax}(Q K^\top) \qquad \text{output} = \text{weights}\; V$$
+#
+# With keys far apart it is a dictionary indeed:
+
+# %%
+key = 20 * jnp.eye(3)  # three keys, each in a direction of its own
+value = jnp.array([[1943.0], [1928.0], [1914.0]])
+query = jnp.array([[0.0, 1.0, 0.0]])  # the direction of the second key
+
+weights = jax.nn.softmax(query @ key.T)
+print("weights", np.array(weights), " output", np.array(weights @ value))
+assert jnp.allclose(weights @ value, 1928)
+
+half_and_half = jax.nn.softmax(jnp.array([[0.0, 0.5, 0.5]]) @ key.T) @ value
+assert jnp.allclose(half_and_half, (1928 + 1914) / 2, atol=0.1)  # a query between two keys gets a mixture
+
+# %% [markdown]
+# ## The wrong version first
+#
+# That is already a working attention layer, and for small vectors a good one. Let us make the vectors longer. Say the
+# entries of query and key are independent with mean 0 and variance 1. Their dot product $\sum_{k=1}^{K} q_k k_k$ then has
+# variance $K$: its typical size is $\sqrt K$. With $K = 512$ the scores are around $\pm 23$, and a softmax of such numbers
+# is no sharing out, it is a choice: one weight is 1, the others 0.
+#
+# Why is that bad? The derivative of a weight $w$ with respect to its own score is $w (1 - w)$. It vanishes at $w = 0$ and at
+# $w = 1$. A layer that starts by choosing at random, and has no gradient to learn better, stays where it is.
+
+# %%
+def scores_and_gradient(K: int, scale: float) -> tuple[float, float]:
+    """Standard deviation of the scores, and the mean w (1 - w) of the weights, with 16 keys per query."""
+    rng = np.random.default_rng(K)
+    query, key = rng.standard_normal((200, K)), rng.standard_normal((200, 16, K))
+    scores = scale * np.einsum("lk,lsk->ls", query, key)
+    weights = np.asarray(jax.nn.softmax(scores))
+    return scores.std(), (weights * (1 - weights)).mean()
+
+
+sizes = [4, 16, 64, 256, 1024]
+undivided = np.array([scores_and_gradient(K, 1.0) for K in sizes])
+divided = np.array([scores_and_gradient(K, K**-0.5) for K in sizes])
+assert np.allclose(undivided[:, 0], np.sqrt(sizes), rtol=0.1)  # the size of the scores is sqrt(K)
+assert np.allclose(divided[:, 0], 1, rtol=0.1)  # and 1 after dividing by it
+assert undivided[-1, 1] < 0.1 * undivided[0, 1]  # the gradient has all but gone
+assert divided[-1, 1] > 0.7 * divided[0, 1]  # the gradient stays
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+for axes, column, name in [(left, 0, "standard deviation of the scores"), (right, 1, "mean gradient w (1 - w)")]:
+    axes.plot(sizes, undivided[:, column], "o-", color="tab:red", label="q · k")
+    axes.plot(sizes, divided[:, column], "o-", color="tab:blue", label="q · k / √K")
+    axes.set(xscale="log", xlabel="K, the length of query and key", title=name)
+    axes.set_xticks(sizes, sizes, minor=False)
+    axes.minorticks_off()
+left.legend()
+right.set_ylim(0)
+show(figure, "03_why_divide")
+
+# %% [markdown]
+# Dividing the scores by $\sqrt K$ makes their size independent of $K$. This is *scaled dot-product attention*:
+#
+# $$\text{attention}(Q, K, V) = \text{softmax}\!\left(\frac{Q K^\top}{\sqrt{K}}\right) V$$
+#
+# (The letter $K$ does two jobs in the literature: the matrix of keys, and, in this course, the length of one of them.)
+#
+# ## Exercise 1: attention
+#
+# Write it for one head: `query` is [L K], `key` and `value` are [S K], and the result is [L K].
+
+# %%
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    # Hint: jnp.einsum("lk,sk->ls", query, key) are the scores, one row per query. jax.nn.softmax(x, axis=-1).
+    # BLANK
+    scores = jnp.einsum("lk,sk->ls", query, key) / query.shape[-1] ** 0.5
+    weights = jax.nn.softmax(scores, axis=-1)
+    return jnp.einsum("ls,sk->lk", weights, value)
+    # END BLANK
+
+
+check.attend(attend)
+
+# %% [markdown]
+# ## Why T5 does not divide
+#
+# Look into `models/t5.py` and you find `scale=1.0`: T5's scores are not divided by anything. Has it the disease of the red
+# line? No. Where queries come from a matrix, $q = x W_Q$, the constant can as well be in the matrix:
+#
+# $$\frac{(x W_Q) \cdot k}{\sqrt K} = \Big(x \frac{W_Q}{\sqrt K}\Big) \cdot k$$
+#
+# So T5 draws $W_Q$ with a standard deviation that is smaller by $\sqrt K$ than that of $W_K$ (Raffel et al. 2020 follow the
+# initialisation of Mesh TensorFlow). Take an attention layer of a T5 that is not trained yet, and look:
+
+# %%
+config = T5Config.small()
+layer = self_attention(config, "plain", nnx.Rngs(0))
+W_Q, W_K, K = np.asarray(layer.query[...]), np.asarray(layer.key[...]), config.d_kv  # [D H K] both
+print(f"K = {K}, sqrt(K) = {K**0.5:.0f}; deviation of W_Q {W_Q.std():.5f}, of W_K {W_K.std():.5f}")
+assert np.allclose(W_K.std() / W_Q.std(), K**0.5, rtol=0.02)
+
+x = np.random.default_rng(0).standard_normal((200, config.d_model))  # what a norm layer hands on: entries of size 1
+query, key = np.einsum("ld,dhk->hlk", x, W_Q), np.einsum("sd,dhk->hsk", x, W_K)
+scores = np.einsum("hlk,hsk->hls", query, key)
+print(f"deviation of the scores, undivided: {scores.std():.2f}")
+assert 0.8 < scores.std() < 1.25
+
+# %% [markdown]
+# This is a trap for everyone who loads T5's weights into a layer that divides (the scores would be 8 times too small), or
+# who draws T5's weights as other transformers do and does not divide: that one would start on the red line.
+
+# %%
+careless = scores * K**0.5  # W_Q as large as W_K, and no division
+share = jax.nn.softmax(careless).max(axis=-1).mean()
+proper = jax.nn.softmax(scores).max(axis=-1).mean()
+print(f"largest of 200 weights, on average: {share:.2f} if W_Q is drawn like W_K, {proper:.2f} as T5 draws it")
+assert share > 5 * proper
+
+# %% [markdown]
+# ## Masks: where attention must not look
+#
+# Two reasons to forbid a look:
+#
+# - **Padding.** The texts of a batch have different lengths; the shorter ones are filled up. No one may look at filling.
+# - **The future.** A decoder learns to predict the next piece, all positions at once. Position $i$ may use what stands at
+#   0 to $i$; if it could look at $i + 1$, it would copy instead of predict. Such a mask is called *causal*.
+#
+# The encoder of T5, and BERT, read in **both directions**: they have the padding mask only. The decoder has both.
+# A mask here is a boolean array [L S]; row = query, column = key, and **True means "may attend"**.
+#
+# ## Exercise 2: the causal mask
+
+# %%
+def causal_mask(length: int) -> jax.Array:
+    # Hint: compare positions, position[:, None] of the query with position[None, :] of the key.
+    # BLANK
+    position = jnp.arange(length)
+    return position[:, None] >= position[None, :]
+    # END BLANK
+
+
+check.causal_mask(causal_mask)
+
+# %% [markdown]
+# How is a mask applied? The wrong version first: compute the weights, then strike out the forbidden ones.
+
+# %%
+scores = jnp.array([[2.0, 1.0, 3.0], [0.0, 0.0, 0.0], [1.0, 2.0, 0.5]])
+struck_out = jax.nn.softmax(scores) * causal_mask(3)
+print(np.array(struck_out), "\nrows sum to", np.array(struck_out.sum(axis=-1)))
+assert not np.allclose(struck_out.sum(axis=-1), 1)
+
+# %% [markdown]
+# The rows do not sum to 1 any more. The first query may look at one key only, and gives it a quarter of its attention: the
+# rest was lost to keys that it was not to know of. Worse, *how much* was lost depends on their scores: the future still
+# speaks, by its weight. Forbidden keys must be out **before** the shares are made.
+#
+# ## Exercise 3: softmax with a mask
+#
+# Give forbidden pairs a score so low that softmax makes them exactly 0. Mind a row in which all is forbidden (a row of
+# padding): it must not become NaN. What it contains else does not matter, since nobody reads it.
+
+# %%
+def masked_weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    # Hint: jnp.where(mask, a, b); jnp.finfo(scores.dtype).min is the lowest finite number.
+    # BLANK
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores, axis=-1)
+    # END BLANK
+
+
+check.masked_weights(masked_weights)
+
+# %% [markdown]
+# The same scores under the three masks of this course. The text is five pieces long and has two places of padding.
+
+# %%
+tokens = np.array([12, 7, 31, 5, 9, 0, 0])
+real, length = padding_mask(tokens), len(tokens)  # [True, True, True, True, True, False, False]
+both_ways = np.ones((length, length), bool)
+masks = {
+    "no mask": both_ways,
+    "encoder: both ways, no padding": both_ways & real[None, :],
+    "decoder: causal, no padding": np.array(causal_mask(length)) & real[None, :],
+}
+scores = np.random.default_rng(3).standard_normal((length, length), np.float32)
+figure, panels = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
+for axes, (name, mask) in zip(panels, masks.items(), strict=True):
+    weights = np.array(masked_weights(scores, mask))
+    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    axes.set(title=name, xlabel="key", ylabel="query", xticks=range(length), yticks=range(length))
+    for i, j in np.argwhere(~mask):
+        axes.text(j, i, "×", ha="center", va="center", color="tab:red")
+    assert np.allclose(weights.sum(axis=-1), 1) and (weights[~mask] == 0).all()
+figure.colorbar(image, ax=panels, label="weight", shrink=0.8)
+show(figure, "03_masks")
+
+# %% [markdown]
+# Does the causal mask keep its promise? The sharpest test: change the last piece, and see that no earlier output moves.
+
+# %%
+def masked_attend(query, key, value, mask):
+    scores = jnp.einsum("lk,sk->ls", query, key) / query.shape[-1] ** 0.5
+    return jnp.einsum("ls,sk->lk", masked_weights(scores, mask), value)
+
+
+x = np.random.default_rng(4).standard_normal((6, 8), np.float32)
+changed = x.copy()
+changed[-1] += 100
+before, after = (np.array(masked_attend(y, y, y, causal_mask(6))) for y in (x, changed))
+assert (before[:-1] == after[:-1]).all()  # bit for bit
+assert not np.allclose(before[-1], after[-1])
+print("The past does not know what will come.")
+
+# %% [markdown]
+# ## Heads: several questions at once
+#
+# One softmax makes one distribution: a position can look at the word before it, or at an earlier mention of the same name,
+# but a single head has to mix the two. *Multi-head* attention (section 3.2.2) runs several small ones side by side, each
+# with projections of its own, and adds up what they bring home:
+#
+# $$\text{head}_h = \text{attention}(x W_Q^h,\; x W_K^h,\; x W_V^h) \qquad \text{output} = \sum_h \text{head}_h W_O^h$$
+#
+# Training finds the projections. To see that two heads can do different work, here are two made by hand. A word is
+# described by *which* word it is and *where* it stands, both one-hot. Head 0 asks "who is at my position minus one?",
+# head 1 asks "who is the same word as I am?".
+
+# %%
+text = "Edda plays the harp . Otto plays the lute . What does Otto play ?".split()
+L, names = len(text), sorted(set(text))
+N = len(names)
+which, where = np.eye(N)[[names.index(word) for word in text]], np.eye(L)
+x = np.concatenate([which, where], axis=1)  # [L D], D = different words + positions
+
+D, H, K = N + L, 2, L
+W_Q, W_K = np.zeros((D, H, K)), np.zeros((D, H, K))
+W_Q[N:, 0] = 20 * np.eye(L, k=-1)  # head 0: position i asks for i - 1,
+W_K[N:, 0] = np.eye(L)  # and position i answers to i
+W_Q[:N, 1] = 20 * np.eye(N, K)  # head 1: a word asks for itself,
+W_K[:N, 1] = np.eye(N, K)  # and answers to itself
+
+query, key = np.einsum("ld,dhk->hlk", x, W_Q), np.einsum("sd,dhk->hsk", x, W_K)
+weights = np.asarray(jax.nn.softmax(np.einsum("hlk,hsk->hls", query, key) / K**0.5))
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
+for axes, w, name in zip(panels, weights, ["head 0: the word before", "head 1: the same word"], strict=True):
+    image = axes.imshow(w, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(L), text, rotation=90)
+    axes.set_yticks(range(L), text)
+    axes.set(title=name, xlabel="key", ylabel="query")
+figure.colorbar(image, ax=panels, label="weight", shrink=0.8)
+show(figure, "03_two_heads")
+
+# %%
+assert (weights[0].argmax(axis=-1)[1:] == np.arange(L - 1)).all()  # head 0: always one to the left
+asked, told = 12, 5  # "Otto" in the question, and in the passage
+assert text[asked] == text[told] == "Otto"
+assert weights[1, asked, told] > 0.4  # head 1: the question's Otto finds the passage's Otto
+
+# %% [markdown]
+# Read row 12 of the right picture, the question's "Otto": half of its attention is on the passage's "Otto", across six
+# words. This is how a question gets to its place in a passage. (And row 0 on the left? Nobody stands before the first
+# word: all its scores are 0, so it looks everywhere alike. Attention cannot look nowhere.) Heads that look at the word before
+# or after are found in trained models too: Clark et al. 2019 show them in BERT.
+#
+# ### The wrong version first: cutting heads
+#
+# Many programs keep all heads in one matrix, [L, H·K], and cut it up. The tempting cut runs, and has the right shape:
+
+# %%
+L, H, K = 4, 2, 3
+together = np.arange(L * H * K).reshape(L, H * K)
+tempting = together.reshape(H, L, K)
+proper = together.reshape(L, H, K).swapaxes(0, 1)
+assert tempting.shape == proper.shape == (H, L, K)
+print("what each position has, for both heads:", *together, sep="\n")
+print("tempting: head 0 has", *tempting[0], " and proper:", *proper[0])
+assert (tempting[0, 1] == together[0, K:]).all()  # head 0 at position 1 has what head 1 should have at position 0
+assert (proper[0, 1] == together[1, :K]).all()
+
+# %% [markdown]
+# `reshape` never moves a number, it only puts the fences elsewhere. The tempting cut gives head 0 the first two positions
+# whole, and head 1 the last two. Weights that have a head axis of their own, [D H K], with an einsum that names every
+# axis, leave nothing to cut: this is why the package has no reshape in its attention.
+#
+# ## The whole, and three ways to the same numbers
+#
+# Batch, heads, padding and the future together. Yours against the package's `attention`, and against `jax.nn`'s, which
+# has fast kernels on some hardware:
+
+# %%
+@jax.jit
+def multi_head(query, key, value, mask):
+    """[B H L K], [B H S K], [B H S K], [B L S] -> [B H L K]: your attention for each head of each text."""
+    heads = jax.vmap(masked_attend, in_axes=(0, 0, 0, None))
+    return jax.vmap(heads)(query, key, value, mask)
+
+
+B, H, L, K = (2, 3, 5, 7) if SMOKE else (4, 8, 64, 32)
+query, key, value = np.random.default_rng(6).standard_normal((3, B, H, L, K), np.float32)
+lengths = np.arange(L - B + 1, L + 1)  # every text of another length
+real = np.arange(L)[None, :] < lengths[:, None]  # [B S]
+mask = np.array(causal_mask(L))[None] & real[:, None, :]  # [B L S]
+
+yours = multi_head(query, key, value, mask)
+package = layers.attention(query, key, value, scale=K**-0.5, mask=mask[:, None])
+length_second = lambda x: np.swapaxes(x, 1, 2)  # jax.nn's layout is [B L H K]
+jax_nn = jax.nn.dot_product_attention(*map(length_second, (query, key, value)), mask=mask[:, None])
+assert np.allclose(yours, package, atol=1e-5)
+assert np.allclose(yours, length_second(jax_nn), atol=1e-5)
+
+# jax.nn divides by sqrt(K) unless told otherwise. T5 has to tell it:
+t5 = layers.attention(query, key, value, scale=1.0, mask=mask[:, None])
+told = jax.nn.dot_product_attention(*map(length_second, (query, key, value)), mask=mask[:, None], scale=1.0)
+assert np.allclose(t5, length_second(told), atol=1e-5)
+assert not np.allclose(t5, yours, atol=1e-2)
+print("Yours, the package's and jax.nn's agree.")
+
+# %% [markdown]
+# ## What you know now
+#
+# - Attention is a soft dictionary: shares by softmax over the keys, values mixed in these shares.
+# - Scores of longer vectors are larger, by $\sqrt K$; undivided they kill the gradient. T5 has the division inside $W_Q$.
+# - A mask is boolean, True = may attend, and is applied to the scores, before the softmax, as the lowest finite number.
+# - Encoders look both ways, decoders only back; padding is looked at by nobody.
+# - Heads look for different things at once; never let a reshape mix heads and positions.
+#
+# One thing is odd: nothing in attention knows about *order*. Shuffle the keys and values together and the output is the
+# same. In our toy, the position was part of the vector. How T5 does it is where lesson 4 begins.
+
+# %%
+shuffled = np.random.default_rng(7).permutation(L)
+everywhere = np.ones((B, L, L), bool)
+ordered = multi_head(query, key, value, everywhere)
+assert np.allclose(ordered, multi_head(query, key[:, :, shuffled], value[:, :, shuffled], everywhere), atol=1e-5)
+print("Attention alone does not know the order of words.")
+
+# %% [markdown]
+# *Read on:* Vaswani et al. 2017, "Attention Is All You Need", section 3.2; Raffel et al. 2020, "Exploring the Limits of
+# Transfer Learning with a Unified Text-to-Text Transformer", section 2.1.

@@ -1,0 +1,101 @@
+"""A corpus as one array of tokens: nothing lost, in order, in memory or in a file."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlqa_jax.data.corpus import mark_corpus, read_corpus, tokenize_corpus
+from tlqa_jax.data.sources import MarkedText
+from tlqa_jax.errors import UserError
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+
+
+class Letters:
+    """A tokenizer whose ids are the characters themselves."""
+
+    def encode_batch(self, texts):
+        return [[ord(letter) for letter in text] for text in texts]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> SentencePieceTokenizer:
+    texts = ["Mira Voss, born in Oss, tunes harps.", "Mira likes Oss; harps she likes more."] * 5
+    return SentencePieceTokenizer.train(texts, tmp_path_factory.mktemp("vocabulary") / "a.model", 29)
+
+
+@given(st.lists(st.text("abc", max_size=5), max_size=8), st.none() | st.integers(0, 20), st.integers(1, 3))
+def test_all_tokens_in_order(tmp_path_factory, texts, limit, at_once):
+    import tlqa_jax.data.corpus as module
+
+    before, module.TEXTS_AT_ONCE = module.TEXTS_AT_ONCE, at_once
+    try:
+        tokens = tokenize_corpus(iter(texts), Letters(), limit=limit)
+        folder = tmp_path_factory.mktemp("corpus")
+        mapped = tokenize_corpus(iter(texts), Letters(), limit=limit, file=folder / "new" / "a.int32")
+    finally:
+        module.TEXTS_AT_ONCE = before
+    assert "".join(map(chr, tokens)) == "".join(texts)[:limit]
+    assert tokens.dtype == mapped.dtype == np.int32
+    assert mapped.tolist() == tokens.tolist()
+    assert not list(folder.glob("**/*.tmp"))
+
+
+def test_documents_are_read_no_further_than_needed():
+    taken = []
+
+    def texts():
+        for number in range(10_000):
+            taken.append(number)
+            yield "abcde"
+
+    assert len(tokenize_corpus(texts(), Letters(), limit=7)) == 7
+    assert len(taken) < 1000
+
+
+def test_a_file_is_not_half_written(tmp_path):
+    def broken():
+        yield "abc"
+        raise UserError("a.txt is not UTF-8")
+
+    (tmp_path / "a.int32").write_bytes(b"kept")
+    with pytest.raises(UserError):
+        tokenize_corpus(broken(), Letters(), file=tmp_path / "a.int32")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.int32", b"kept")]
+
+
+def test_read_corpus(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("Mira Voss\nlikes harps\n\nOss\n")
+    corpus = read_corpus(tmp_path / "a.txt", tokenizer)
+    assert corpus.tokens.tolist() == tokenizer.encode("Mira Voss likes harps") + tokenizer.encode("Oss")
+    assert corpus.spans is None
+
+
+def test_marked_spans(tmp_path, tokenizer):
+    rows = [
+        {"text": "Mira likes Oss", "spans": [[0, 4], [11, 14]]},
+        {"text": "Oss", "spans": [[0, 3]]},
+        {"text": "Mira", "spans": []},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus = read_corpus(tmp_path / "a.jsonl", tokenizer, spans=True)
+    assert corpus.tokens.tolist() == [id for row in rows for id in tokenizer.encode(row["text"])]
+    assert corpus.spans.shape == corpus.tokens.shape
+
+    def text_of(number):
+        return tokenizer.decode(corpus.tokens[corpus.spans == number])
+
+    assert (text_of(1), text_of(2), text_of(3)) == ("Mira", "Oss", "Oss")
+    assert set(corpus.spans.tolist()) == {0, 1, 2, 3}
+    assert corpus.spans[-len(tokenizer.encode("Mira")) :].tolist() == [0] * len(tokenizer.encode("Mira"))
+
+
+def test_a_token_belongs_to_a_span_it_shares_a_character_with(tokenizer):
+    text = "Mira likes Oss"
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    corpus = mark_corpus([MarkedText(text, ((2, 3),))], tokenizer)
+    assert corpus.spans.tolist() == [int(start <= 2 < end) for start, end in offsets]
+    assert corpus.spans.sum() == 1
+    assert mark_corpus([], tokenizer).tokens.shape == (0,)

@@ -1,0 +1,162 @@
+"""The scores against cases with published results and figures that can be checked by hand."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlqa_jax.metrics.squad import (
+    bootstrap_interval,
+    evaluate,
+    exact_match,
+    f1,
+    normalize_answer,
+    write_predictions,
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    answers: tuple[str, ...]
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("The Eiffel Tower!", "eiffel tower"),
+        ("  a\tb \n c ", "b c"),
+        ("U.S.A.", "usa"),
+        ("t.h.e end", "end"),  # punctuation goes before the articles
+        ("theory of an atom", "theory of atom"),
+        ("a-b", "ab"),  # so this "a" is no article
+        ("‘a’ café", "‘ ’ café"),  # quotes outside ASCII stay, and set the article apart
+        ("The", ""),
+        ("$$$$", ""),
+    ],
+)
+def test_normalization(text, normalized):
+    assert normalize_answer(text) == normalized
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "em", "overlap"),
+    [
+        ("in the Paris", ["Paris"], 0, 2 / 3),  # precision 1/2, recall 1
+        ("Paris", ["paris, France", "The Paris."], 1, 1),  # the best gold answer counts
+        ("b b c", ["b d"], 0, 2 / 5),  # b is shared once: P 1/3, R 1/2
+        ("b b", ["b b b"], 0, 4 / 5),  # b is shared twice: P 1, R 2/3
+        ("c b", ["b c"], 0, 1),  # F1 does not see the order
+        ("abd", ["abc abd", "$$$$"], 0, 2 / 3),
+        ("", ["$$$$", "b"], 0, 0),  # a gold answer of nothing but punctuation is none
+        ("", [], 1, 1),  # unanswerable
+        ("the", [""], 1, 1),
+        ("b", [], 0, 0),
+        ("", ["b"], 0, 0),
+    ],
+)
+def test_single_answers(prediction, answers, em, overlap):
+    assert exact_match(prediction, answers) == em
+    assert f1(prediction, answers) == pytest.approx(overlap)
+
+
+def test_four_cases_with_known_scores():
+    examples = [
+        Question("1", ("big moose", "hippo")),
+        Question("2", ("correct1",)),
+        Question("3", ("correct2.1", "correct2.2")),
+        Question("4", ("a", "b")),
+    ]
+    predictions = {"1": "‘a big  Moose!‘", "2": "wrong", "3": "correct2.2", "4": "c"}
+    score = evaluate(predictions, examples)
+    assert (score.exact_match, score.f1, score.n, score.missing) == (25.0, pytest.approx(35.0), 4, 0)
+    assert score.exact_match_per_example.tolist() == [0, 0, 100, 0]
+    assert score.f1_per_example.tolist() == pytest.approx([40, 0, 100, 0])
+
+
+def test_a_missing_prediction_is_wrong_even_where_the_right_answer_is_none():
+    examples = [Question("1", ("b",)), Question("2", ()), Question("3", ())]
+    score = evaluate({"1": "b", "2": "", "unknown": "c"}, examples)
+    assert score.exact_match_per_example.tolist() == score.f1_per_example.tolist() == [100, 100, 0]
+    assert score.exact_match == score.f1 == pytest.approx(200 / 3)
+    assert score.missing == 1
+
+
+def test_no_examples_is_an_error():
+    with pytest.raises(ValueError, match="no examples"):
+        evaluate({"1": "b"}, [])
+
+
+answers = st.text(st.sampled_from("abct the.'‘$\tİΣ\u0307"), max_size=8) | st.text(max_size=8)
+
+
+@given(answers)
+def test_normalization_is_done_after_one_pass(text):
+    assert normalize_answer(normalize_answer(text)) == normalize_answer(text)
+
+
+@given(answers, st.lists(answers, max_size=3))
+def test_f1_is_at_least_exact_match_and_both_are_bounded(prediction, golds):
+    assert 0 <= exact_match(prediction, golds) <= f1(prediction, golds) <= 1
+
+
+@given(answers, st.lists(answers, min_size=1, max_size=3))
+def test_scores_see_normalized_texts_only(prediction, golds):
+    normalized = [normalize_answer(gold) for gold in golds]
+    assert exact_match(normalize_answer(prediction), normalized) == exact_match(prediction, golds)
+    assert f1(normalize_answer(prediction), normalized) == f1(prediction, golds)
+
+
+@given(answers, answers)
+def test_prediction_and_gold_may_change_places(one, other):
+    assert f1(one, [other]) == f1(other, [one])
+    assert exact_match(one, [other]) == exact_match(other, [one])
+
+
+@given(answers, st.lists(answers, min_size=1, max_size=3))
+def test_f1_is_the_harmonic_mean_of_precision_and_recall(prediction, golds):
+    def slow(gold):
+        left, said = gold.split(), normalize_answer(prediction).split()
+        wanted = len(left)
+        if not said:
+            return 0.0
+        shared = 0
+        for word in said:
+            if word in left:
+                left.remove(word)
+                shared += 1
+        precision, recall = shared / len(said), shared / wanted
+        return 2 * precision * recall / (precision + recall) if shared else 0.0
+
+    worded = [gold for gold in map(normalize_answer, golds) if gold]
+    if worded:
+        assert f1(prediction, golds) == pytest.approx(max(slow(gold) for gold in worded))
+
+
+def test_bootstrap_interval_of_a_fair_coin():
+    # The mean of 400 fair coins of 0 and 100 has a standard error of 100 * sqrt(.25 / 400) = 2.5.
+    low, high = bootstrap_interval([0.0, 100.0] * 200)
+    assert low == pytest.approx(50 - 1.96 * 2.5, abs=0.8)
+    assert high == pytest.approx(50 + 1.96 * 2.5, abs=0.8)
+
+
+def test_bootstrap_interval_is_a_function_of_the_seed():
+    values = np.arange(10.0)
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_bootstrap_interval_of_equal_values_is_a_point():
+    assert bootstrap_interval([70.0, 70.0, 70.0], resamples=5) == (70.0, 70.0)
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap_interval([])
+
+
+def test_predictions_are_written_as_the_official_json(tmp_path):
+    path = tmp_path / "predictions.json"
+    write_predictions(path, {"56be": "Zürich", "57ab": ""})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"56be": "Zürich", "57ab": ""}
+    assert "Zürich" in path.read_text(encoding="utf-8")  # readable, not escaped

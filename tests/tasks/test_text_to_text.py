@@ -1,0 +1,153 @@
+"""Questions to arrays and predictions to text, with a tokenizer whose ids can be counted by hand: one word, one id."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.tasks.text_to_text import (
+    decode_predictions,
+    encode_examples,
+    encode_sources,
+    encode_targets,
+    qa_source,
+)
+
+PAD, EOS = 0, 1
+
+
+class Words:
+    """A word's id is its place in `words`; 0 is padding, 1 the end."""
+
+    pad_id, eos_id = PAD, EOS
+    words = ["<pad>", "</s>", "question:", "context:", "a", "b", "c", "d", "e", "f"]
+
+    def encode_batch(self, texts):
+        return [[self.words.index(word) for word in text.split()] for text in texts]
+
+    def decode(self, ids):
+        return " ".join(self.words[i] for i in ids if i not in (PAD, EOS))
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    context: str | None = None
+
+
+tokenizer = Words()
+texts = st.lists(st.sampled_from("abcdef"), max_size=9).map(" ".join)
+
+
+def test_source_text():
+    assert qa_source("Who?", "Mira did.") == "question: Who? context: Mira did."
+    assert qa_source("Who?") == qa_source(" Who? ", "") == qa_source("Who?", " \n") == "question: Who?"
+
+
+def test_rows_end_with_the_end_token_and_are_padded():
+    rows, truncated = encode_sources(tokenizer, ["a b", "", "a b c d e"], 4)
+    assert rows.tolist() == [[4, 5, EOS, PAD], [EOS, PAD, PAD, PAD], [4, 5, 6, EOS]]
+    assert rows.dtype == np.int32
+    assert truncated == 1
+
+
+def test_a_text_that_just_fits_is_not_truncated():
+    assert encode_targets(tokenizer, ["a b c"], 4)[1] == 0
+    assert encode_targets(tokenizer, ["a b c d"], 4)[1] == 1
+
+
+def test_no_room_for_the_end_token():
+    with pytest.raises(ValueError, match="length is 0"):
+        encode_targets(tokenizer, ["a"], 0)
+
+
+@given(st.lists(texts, max_size=5), st.integers(1, 8))
+def test_rows_hold_the_beginning_of_each_text(batch, length):
+    rows, truncated = encode_sources(tokenizer, batch, length)
+    assert rows.shape == (len(batch), length)
+    for text, row in zip(batch, rows.tolist(), strict=True):
+        kept = tokenizer.encode_batch([text])[0][: length - 1]
+        assert row == kept + [EOS] + [PAD] * (length - 1 - len(kept))
+    assert truncated == sum(len(text.split()) >= length for text in batch)
+    untouched = [" ".join(text.split()[: length - 1]) for text in batch]
+    assert decode_predictions(tokenizer, rows) == untouched
+
+
+def test_examples_with_a_context():
+    examples = [
+        Question("1", "a", ("b", "c"), "d b d"),
+        Question("2", "a b", (), None),  # unanswerable, and nothing to read
+    ]
+    arrays = encode_examples(tokenizer, examples, input_length=8, target_length=3)
+    assert arrays.inputs.tolist() == [[2, 4, 3, 7, 5, 7, EOS, PAD], [2, 4, 5, EOS, PAD, PAD, PAD, PAD]]
+    assert arrays.targets.tolist() == [[5, EOS, PAD], [EOS, PAD, PAD]]  # the first answer; the empty answer
+    assert arrays.input_lengths.tolist() == [7, 4]
+    assert arrays.target_lengths.tolist() == [2, 1]
+    assert arrays.report() == (
+        "2 examples: none cut to the input length of 8 tokens, none cut to the target length of 3 tokens"
+    )
+
+
+def test_closed_book_leaves_the_context_out():
+    arrays = encode_examples(
+        tokenizer, [Question("1", "a", ("b",), "d " * 90)], input_length=4, target_length=2, use_context=False
+    )
+    assert arrays.inputs.tolist() == [[2, 4, EOS, PAD]]
+    assert not arrays.inputs_cut.any()
+
+
+def test_a_long_context_is_cut_and_the_question_kept_and_both_cuts_are_reported():
+    examples = [Question("1", "a b", ("c d e",), "c d e f"), Question("2", "a b", ("c",), "c d e")] + [
+        Question("3", "a", ("b",), "c")
+    ] * 1000
+    arrays = encode_examples(tokenizer, examples, input_length=7, target_length=3)
+    assert arrays.inputs[:2].tolist() == [[2, 4, 5, 3, 6, 7, EOS]] * 2
+    assert arrays.targets[:2].tolist() == [[6, 7, EOS], [6, EOS, PAD]]
+    assert (arrays.inputs_cut.sum(), arrays.targets_cut.sum()) == (2, 1)
+    assert arrays.input_lengths[:3].tolist() == [7, 7, 5]
+    assert arrays.report() == (
+        "1,002 examples: 2 (0.2%) cut to the input length of 7 tokens, 1 (0.1%) cut to the target length of 3 tokens"
+    )
+
+
+def test_a_question_that_does_not_fit_names_the_example_and_the_flag():
+    examples = [Question("fits", "a", ("b",), "c d e f"), Question("q-7", "a b c d", ("b",), "c")]
+    just_fits = encode_examples(tokenizer, examples, input_length=6, target_length=2)
+    assert just_fits.inputs[1].tolist() == [2, 4, 5, 6, 7, EOS]
+    with pytest.raises(UserError, match=r"'q-7' alone takes 6 tokens: set --input-length \(now 5\)") as error:
+        encode_examples(tokenizer, examples, input_length=5, target_length=2)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="'closed' alone takes 6 tokens"):
+        encode_examples(tokenizer, [Question("closed", "a b c d", ("b",))], input_length=5, target_length=2)
+
+
+@given(
+    st.lists(st.tuples(texts, texts, st.lists(texts, max_size=2)), max_size=4), st.integers(11, 24), st.integers(1, 6)
+)
+def test_arrays_keep_the_question_and_the_start_of_the_context(rows, input_length, target_length):
+    examples = [Question(str(i), q, tuple(answers), context) for i, (q, context, answers) in enumerate(rows)]
+    arrays = encode_examples(tokenizer, examples, input_length=input_length, target_length=target_length)
+    assert arrays.inputs.shape == (len(rows), input_length) and arrays.targets.shape == (len(rows), target_length)
+    sources = [qa_source(example.question, example.context).split() for example in examples]
+    for i, words in enumerate(sources):
+        assert decode_predictions(tokenizer, arrays.inputs[i : i + 1]) == [" ".join(words[: input_length - 1])]
+        assert arrays.input_lengths[i] == (arrays.inputs[i] != PAD).sum()
+        assert arrays.target_lengths[i] == (arrays.targets[i] != PAD).sum()
+    assert arrays.inputs_cut.sum() == sum(len(words) >= input_length for words in sources)
+    assert arrays.targets_cut.sum() == sum(len(e.answers[0].split()) >= target_length for e in examples if e.answers)
+
+
+def test_no_examples_are_empty_arrays():
+    arrays = encode_examples(tokenizer, [], input_length=5, target_length=3)
+    assert arrays.inputs.shape == (0, 5) and arrays.targets.shape == (0, 3)
+    assert arrays.report().startswith("0 examples")
+
+
+def test_predictions_are_read_up_to_the_first_end_token():
+    generated = np.array([[4, 5, EOS, 6], [4, 5, 6, 7], [EOS, 4, PAD, PAD], [PAD, 4, EOS, PAD]])
+    assert decode_predictions(tokenizer, generated) == ["a b", "a b c d", "", "a"]

@@ -1,0 +1,200 @@
+"""Batches for pmap, through Grain: shuffled by (seed, epoch), the same after a restart, shared between processes.
+
+Rows come from a function of indices, so that this module knows nothing of text:
+
+    build(indices, rows, step) -> {"inputs": [b, ...], "targets": [b, ...]}
+
+`indices` (int64 [b]) are the examples of this process's rows, `rows` is the slice of the global batch that they are,
+and `step` counts from 0. If `build` draws random numbers from (seed, step) for the whole batch and takes its `rows` of
+them, or from (seed, step, row) for each row, then a batch is a function of (seed, step), whatever came before and however
+many processes share the work. It runs in a background thread: numpy only, no jax.
+
+    process p of P builds rows [p b/P, (p+1) b/P) of a global batch of b: arrays [local devices, b/P/local devices, ...]
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tlqa_jax.errors import UserError
+
+Build = Callable[[np.ndarray, slice, int], dict[str, np.ndarray]]
+LARGEST_PERMUTATION = 2**24  # examples; a longer one would take over 128 MB
+
+
+class Devices(NamedTuple):
+    """This process's place among all: what of a global batch is its own."""
+
+    process_index: int
+    process_count: int
+    local: int  # devices of this process; every process has as many
+
+    @property
+    def total(self) -> int:
+        return self.process_count * self.local
+
+    def rows(self, batch_size: int) -> slice:
+        share = batch_size // self.process_count
+        return slice(self.process_index * share, (self.process_index + 1) * share)
+
+    def split(self, batch: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
+        """[b, ...] -> [local devices, b / local devices, ...] for each array."""
+        size = rows.stop - rows.start
+        for name, array in batch.items():
+            if len(array) != size:
+                raise ValueError(f"build gave {len(array)} rows of {name!r}, not {size}")
+        return {name: array.reshape(self.local, size // self.local, *array.shape[1:]) for name, array in batch.items()}
+
+
+class ShuffledOrder:
+    """The endless stream of examples: every epoch a new permutation of all of them, a function of (seed, epoch).
+
+    `order[positions]` are the examples at these positions of the stream, in any order and from any epochs.
+    """
+
+    def __init__(self, num_examples: int, seed: int) -> None:
+        self.num_examples, self.seed = num_examples, seed
+        self._permutations: dict[int, np.ndarray] = {}  # of the last few epochs
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        epochs, places = np.divmod(positions, self.num_examples)
+        indices = np.empty(len(positions), np.int64)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            indices[here] = self._of_epoch(epoch, places[here])
+        return indices
+
+    def _of_epoch(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        if self.num_examples > LARGEST_PERMUTATION:  # Grain's shuffle needs no memory; on small sets it is slower
+            shuffle_seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+            shuffled = _grain().MapDataset.range(self.num_examples).shuffle(seed=shuffle_seed)
+            return np.array([shuffled[place] for place in places.tolist()], np.int64)
+        if epoch not in self._permutations:
+            while len(self._permutations) > 1:
+                self._permutations.pop(next(iter(self._permutations)), None)
+            self._permutations[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.num_examples)
+        return self._permutations[epoch][places]
+
+
+def training_batches(
+    num_examples: int,
+    batch_size: int,
+    seed: int,
+    build: Build,
+    *,
+    start: int = 0,
+    process_index: int | None = None,
+    process_count: int | None = None,
+    local_devices: int | None = None,
+    prefetch: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches from step `start` on. Starting at k gives what an iterator from 0 gives at k.
+
+    An epoch ends within a batch where the numbers do not divide: no example is dropped, none is padded. `prefetch`
+    batches are built ahead in a thread, which ends with the iterator (`close()`, or when nothing refers to it).
+
+    Raises:
+      UserError: at once, if the devices do not divide the batch, the seed is negative, or there are no examples.
+    """
+    devices = _devices(process_index, process_count, local_devices)
+    check_division(batch_size, devices.process_count, devices.local)
+    _check_examples(num_examples)
+    if seed < 0:
+        raise UserError(f"seed {seed}: it must not be negative")
+    order = ShuffledOrder(num_examples, seed)
+    rows = devices.rows(batch_size)
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        positions = step * batch_size + np.arange(rows.start, rows.stop, dtype=np.int64)
+        return devices.split(build(order[positions], rows, step), rows)
+
+    return _prefetched(batch, range(start, sys.maxsize // batch_size), prefetch)
+
+
+def evaluation_batches(
+    num_examples: int,
+    batch_size: int,
+    build: Build,
+    *,
+    process_index: int | None = None,
+    process_count: int | None = None,
+    local_devices: int | None = None,
+    prefetch: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every example exactly once, in order, in batches of one shape, with "weight" (float32) 1.
+
+    What is missing to a full last batch is filled with example 0 at weight 0, so that sums weighted by "weight" do not
+    depend on the batch size or the devices. A batch size that the devices do not divide is rounded up.
+
+    Raises:
+      UserError: at once, if there are no examples.
+    """
+    devices = _devices(process_index, process_count, local_devices)
+    _check_examples(num_examples)
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size}: at least 1 is needed")
+    batch_size = -(-batch_size // devices.total) * devices.total
+    rows = devices.rows(batch_size)
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        indices = step * batch_size + np.arange(rows.start, rows.stop, dtype=np.int64)
+        real = indices < num_examples
+        built = build(np.where(real, indices, 0), rows, step)
+        if "weight" in built:
+            raise ValueError('build gave an array "weight": that name is for the rows that count')
+        return devices.split({**built, "weight": real.astype(np.float32)}, rows)
+
+    return _prefetched(batch, range(-(-num_examples // batch_size)), prefetch)
+
+
+def check_division(batch_size: int, process_count: int, local_devices: int) -> None:
+    """Raises UserError if a global batch cannot be shared equally between all devices; says which sizes can."""
+    devices = process_count * local_devices
+    if batch_size < 1 or batch_size % devices:
+        below, above = batch_size // devices * devices, -(-max(batch_size, 1) // devices) * devices
+        raise UserError(
+            f"a batch of {batch_size} cannot be divided equally between {devices} devices: "
+            f"use {f'{below} or {above}' if below > 0 else above}"
+        )
+
+
+def _prefetched(batch: Callable[[int], Any], steps: range, prefetch: int) -> Iterator[Any]:
+    grain = _grain()
+    dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
+    # one thread: batches are built in order, and the machine's other cores stay with the training
+    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
+    iterator = iter(dataset.to_iter_dataset(options))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _devices(process_index: int | None, process_count: int | None, local_devices: int | None) -> Devices:
+    if process_index is None or process_count is None or local_devices is None:
+        import jax  # only here: data can be read, and tested, without starting a backend
+
+        process_index = jax.process_index() if process_index is None else process_index
+        process_count = jax.process_count() if process_count is None else process_count
+        local_devices = jax.local_device_count() if local_devices is None else local_devices
+    return Devices(process_index, process_count, local_devices)
+
+
+def _check_examples(num_examples: int) -> None:
+    if num_examples < 1:
+        raise UserError("there are no examples to make batches of")
+
+
+def _grain():
+    """Grain, imported late (it takes a second) and without its warning about a profiler on older versions of jax."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import grain
+    finally:
+        logger.setLevel(level)
+    return grain

@@ -1,0 +1,113 @@
+"""Documents as one long array of token ids, in memory or, for a corpus larger than memory, in a file.
+
+Documents follow each other without a separator, as T5's were packed for span corruption (Raffel et al. 2020, 3.1.4).
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32
+
+from tlqa_jax.data.sources import MarkedText, Source, open_marked_texts, open_texts
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+
+TEXTS_AT_ONCE = 512
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What a corpus needs of a tokenizer."""
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Token ids of all documents, and, where spans are marked, for each token the number of its span (from 1) or 0."""
+
+    tokens: Int32[np.ndarray, "n"]
+    spans: Int32[np.ndarray, "n"] | None = None
+
+
+def read_corpus(
+    source: Source,
+    tokenizer: SentencePieceTokenizer,
+    *,
+    spans: bool = False,
+    data_dir: str | Path | None = None,
+    field: str = "text",
+    limit: int | None = None,
+    file: str | Path | None = None,
+) -> Corpus:
+    """The documents of a source (see `sources`) as tokens; with `spans`, the marked spans of its rows as well.
+
+    Raises:
+      UserError: the source cannot be read, or `spans` is asked of a source that marks none.
+    """
+    if spans:
+        return mark_corpus(open_marked_texts(source), tokenizer)
+    return Corpus(
+        tokenize_corpus(open_texts(source, data_dir=data_dir, field=field), tokenizer, limit=limit, file=file)
+    )
+
+
+def tokenize_corpus(
+    texts: Iterable[str], tokenizer: Tokenizer, *, limit: int | None = None, file: str | Path | None = None
+) -> Int32[np.ndarray, "n"]:
+    """Ids of all texts, one after the other: the first `limit` tokens, or all of them.
+
+    Texts are taken as they come, never all at once. With `file` the ids go to that file (raw int32, this machine's byte
+    order) and come back as a read-only memory map of it; memory then holds only a few documents at a time.
+    """
+    if file is None:
+        parts = list(_encoded(texts, tokenizer, limit))
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as out:
+            for part in _encoded(texts, tokenizer, limit):
+                part.tofile(out)
+        if temporary.stat().st_size == 0:  # which cannot be mapped
+            return np.zeros(0, np.int32)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return np.memmap(path, np.int32, mode="r")
+
+
+def mark_corpus(documents: Iterable[MarkedText], tokenizer: SentencePieceTokenizer) -> Corpus:
+    """Tokens of marked documents. A token belongs to a span if they share a character.
+
+    Spans are numbered over the whole corpus, upward; `salient_spans_mask` wants small numbers, so count anew in a window.
+    """
+    tokens, numbers, count = [], [], 0
+    for document in documents:
+        ids, offsets = tokenizer.encode_with_offsets(document.text)
+        starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+        span_of = np.zeros(len(ids), np.int32)
+        for start, end in document.spans:
+            count += 1
+            span_of[(starts < end) & (ends > start)] = count
+        tokens.append(np.array(ids, np.int32))
+        numbers.append(span_of)
+    if not tokens:
+        return Corpus(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    return Corpus(np.concatenate(tokens), np.concatenate(numbers))
+
+
+def _encoded(texts: Iterable[str], tokenizer: Tokenizer, limit: int | None) -> Iterator[Int32[np.ndarray, "m"]]:
+    left = limit
+    texts = iter(texts)
+    while (left is None or left > 0) and (some := list(itertools.islice(texts, TEXTS_AT_ONCE))):
+        ids = np.fromiter(itertools.chain.from_iterable(tokenizer.encode_batch(some)), np.int32)
+        if left is not None:
+            ids = ids[:left]
+            left -= len(ids)
+        yield ids

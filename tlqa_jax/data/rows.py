@@ -1,0 +1,128 @@
+"""Rows and paragraphs of JSON and CSV files, and their fields; errors say in which file, line and field."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlqa_jax.data.text_files import numbered_lines, parse_json, suffix
+from tlqa_jax.errors import UserError
+
+LARGEST_CELL = 2**31 - 1  # of a CSV file; the csv module stops at 131,072 characters by default
+KINDS = {
+    str: "text", bool: "true or false", int: "a number", float: "a number",
+    list: "a list", dict: "an object", type(None): "null",
+}  # fmt: skip
+
+
+def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
+    """A .json file is SQuAD's (an object with "data"), a list of rows, or rows line by line, as C4's shards are."""
+    if suffix(path) == ".json":
+        first = next(iter(numbered_lines(path)))[1]
+        if not _is_row(first):
+            content = parse_json("".join(line for _, line in numbered_lines(path)), str(path))
+            if isinstance(content, dict) and "data" in content:
+                return content, iter(())
+            rows = content if isinstance(content, list) else [content]
+            return None, (
+                (f"{path}, record {number}", as_row(row, f"{path}, record {number}"))
+                for number, row in enumerate(rows, 1)
+            )
+    return None, rows_of(path)
+
+
+def _is_row(line: str) -> bool:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return isinstance(row, dict) and "data" not in row
+
+
+def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
+    """(where, row) of a file with one JSON object per line, or of a CSV file."""
+    if suffix(path) == ".csv":
+        yield from _csv_rows(path)
+        return
+    for number, line in numbered_lines(path):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, as_row(parse_json(line, where), where)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    csv.field_size_limit(LARGEST_CELL)
+    reader = csv.reader((line for _, line in numbered_lines(path)), strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        for cells in reader:
+            if not any(cells):
+                continue
+            where = f"{path}, line {reader.line_num}"
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{where}: {len(cells)} cells, but the first row names {len(header)} ({', '.join(header)}): quote commas"
+                )
+            row: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+            if row.get("answers", "").startswith("["):
+                row["answers"] = parse_json(row["answers"], f'{where}, "answers"')
+            if "answer_start" in row:
+                row["answer_start"] = parse_json(row["answer_start"], f'{where}, "answer_start"')
+            yield where, row
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: malformed CSV: {error}") from None
+
+
+def squad_paragraphs(squad: dict, path: Path) -> Iterator[tuple[str, str, dict]]:
+    for number, article in enumerate(objects_of(squad, "data", str(path)), 1):
+        where = f"{path}, article {number}"
+        title = text_of(article, "title", where) if "title" in article else ""
+        for place, paragraph in enumerate(objects_of(article, "paragraphs", where), 1):
+            yield f"{where}, paragraph {place}", title, paragraph
+
+
+def field_of(row: dict, name: str, where: str, kinds: type | tuple[type, ...]) -> Any:
+    if name not in row:
+        raise UserError(f'{where}: no field "{name}"; found {listed(row)}')
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if type(row[name]) not in kinds:
+        raise UserError(f'{where}: "{name}" is {shown(row[name])}, not {" or ".join(KINDS[kind] for kind in kinds)}')
+    return row[name]
+
+
+def text_of(row: dict, name: str, where: str) -> str:
+    text = field_of(row, name, where, str)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f'{where}: "{name}" has half of a surrogate pair, {text[error.start]!a}, at {error.start}'
+            ) from None
+    return text
+
+
+def objects_of(row: dict, name: str, where: str) -> list[dict]:
+    return [
+        as_row(value, f'{where}, "{name}" {number}') for number, value in enumerate(field_of(row, name, where, list), 1)
+    ]
+
+
+def as_row(value: Any, where: str) -> dict:
+    if not isinstance(value, dict):
+        raise UserError(f"{where} is {shown(value)}, not an object with named fields")
+    return value
+
+
+def listed(row: dict) -> str:
+    """The names of a row's fields, for an error message."""
+    return ", ".join(map(json.dumps, row)) or "none"
+
+
+def shown(value: Any) -> str:
+    """What a value is, for an error message: "a number (5)", "null"."""
+    written = json.dumps(value)
+    if value is None or isinstance(value, bool):
+        return written
+    return f"{KINDS[type(value)]} ({written if len(written) <= 40 else written[:37] + '...'})"

@@ -1,0 +1,292 @@
+"""Where texts and questions come from: local files, TensorFlow Datasets, the bundled tiny world. All are named alike:
+
+    corpus.txt   corpus.txt.gz          texts: a blank line between documents
+    c4.00000.json.gz   rows.jsonl       texts or questions: one JSON object per line (or a JSON list of objects)
+    rows.csv                            texts or questions: the first row names the columns
+    train-v2.0.json                     questions: SQuAD v1.1 and v2.0; as texts: its contexts
+    a directory, or a pattern "c4/*.json.gz"        all such files, in order of their names
+    tfds:squad:train   tfds:wiki40b/en:validation   see `tfds_sources`
+    tiny_world:pretraining.txt                      a file that comes with this package
+
+A row of texts has a field "text". A row of questions has "question", and "answer" (one text) or "answers" (a list of
+texts, or SQuAD's texts with their starts), and may have "context", "answer_start", "id" and "title". Starts count Unicode
+characters.
+
+What is wrong with a source is a `UserError` of one line that says where: the file, the line or question, the field.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from tlqa_jax.data.rows import field_of, listed, objects_of, rows_of, shown, squad_or_rows, squad_paragraphs, text_of
+from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
+from tlqa_jax.data.tfds_sources import TfdsRecords
+from tlqa_jax.errors import UserError
+
+ROWS = (".jsonl", ".json", ".csv")
+TEXTS = (".txt", *ROWS)
+Source = str | Path | Sequence[str | Path]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class QAExample:
+    """A question with its acceptable answers; none means that the context does not answer it (SQuAD v2.0)."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    context: str | None = None
+    answer_starts: tuple[int, ...] = ()  # one per answer, in characters of the context; empty where the source has none
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """A document and the spans [start, end) in it that are worth remembering, in characters."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+class Documents(Generic[T]):
+    """Documents of one or several sources, read while iterating; every iteration starts from the beginning."""
+
+    def __init__(self, source: Source, read: Callable[[], Iterator[T]]) -> None:
+        self.source = source
+        self._read = read
+
+    def __iter__(self) -> Iterator[T]:
+        return self._read()
+
+
+def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str = "text") -> Documents[str]:
+    """The documents of a source, without those that are empty. The lines of a .txt document are joined by a space.
+
+    `field` names the field of the text in rows; `data_dir` is where TFDS data sets are prepared. Whether the files are
+    there is checked at once, what is in them while they are read.
+
+    Raises:
+      UserError: see above; also where there is no text at all.
+    """
+    opened = [(one, *_open(one, data_dir, TEXTS)) for one in _as_list(source)]
+
+    def read() -> Iterator[str]:
+        found = False
+        for _, files, records in opened:
+            texts = (
+                _tfds_texts(records, field)
+                if records is not None
+                else (t for file in files for t in _texts_of_file(file, field))
+            )
+            for text in texts:
+                if text.strip():
+                    found = True
+                    yield text
+        if not found:
+            raise UserError(f"{_name(source)} holds no text")
+
+    return Documents(source, read)
+
+
+def open_marked_texts(source: Source) -> Documents[MarkedText]:
+    """Rows with "text" and "spans", a list of [start, end] in characters: what salient-span masking masks whole.
+
+    Raises:
+      UserError: see above; also for a span that is not inside its text.
+    """
+    files = [file for one in _as_list(source) for file in _open(one, None, (".jsonl", ".json"))[0]]
+
+    def read() -> Iterator[MarkedText]:
+        for file in files:
+            for where, row in rows_of(file):
+                text, spans = text_of(row, "text", where), field_of(row, "spans", where, list)
+                for span in spans:
+                    if not (isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)):
+                        raise UserError(f"{where}: a span is {shown(span)}, not [start, end]")
+                    if not 0 <= span[0] < span[1] <= len(text):
+                        raise UserError(f"{where}: the span {span} is not inside its text of {len(text)} characters")
+                yield MarkedText(text, tuple((start, end) for start, end in spans))
+
+    return Documents(source, read)
+
+
+def open_questions(
+    source: Source, *, data_dir: str | Path | None = None, require_answers: bool = True
+) -> list[QAExample]:
+    """All questions of a source. With `require_answers=False`, rows without an answer are taken too (to be answered).
+
+    A row without an id gets "FILE:NUMBER". An answer with a start must stand in its context there; an answer without one
+    may be in its own words.
+
+    Raises:
+      UserError: see above; also where an id occurs twice, since predictions are kept by id.
+    """
+    examples: list[QAExample] = []
+    seen: dict[str, str] = {}
+    for one in _as_list(source):
+        files, records = _open(one, data_dir, ROWS)
+        rows = (
+            _tfds_questions(records)
+            if records is not None
+            else (row for file in files for row in _questions_of_file(file))
+        )
+        for where, default_id, row in rows:
+            example = _question(row, where, default_id, require_answers)
+            if example.id in seen:
+                raise UserError(
+                    f"{where}: the id {example.id!r} occurs twice (before: {seen[example.id]}): ids must be unique"
+                )
+            seen[example.id] = where
+            examples.append(example)
+    if not examples:
+        raise UserError(f"{_name(source)} holds no questions")
+    return examples
+
+
+def local_path(source: str | Path) -> Path:
+    """The path of a source that is a file: "tiny_world:NAME" is where the bundled file lies, all else a path already."""
+    if str(source).startswith("tiny_world:"):
+        from tlqa_jax.data.tiny_world import bundled
+
+        return bundled(str(source).removeprefix("tiny_world:"))
+    return Path(source).expanduser()
+
+
+def _open(
+    source: str | Path, data_dir: str | Path | None, suffixes: Sequence[str]
+) -> tuple[list[Path], TfdsRecords | None]:
+    if str(source).startswith("tfds:"):
+        return [], TfdsRecords(str(source), data_dir=data_dir)
+    return find_files(local_path(source), suffixes), None
+
+
+def _texts_of_file(path: Path, field: str) -> Iterator[str]:
+    if suffix(path) == ".txt":
+        lines: list[str] = []
+        for _, line in numbered_lines(path):
+            if line := line.strip():
+                lines.append(line)
+            elif lines:
+                yield " ".join(lines)
+                lines = []
+        if lines:
+            yield " ".join(lines)
+    else:
+        squad, rows = squad_or_rows(path)
+        if squad is not None:
+            yield from (text_of(paragraph, "context", where) for where, _, paragraph in squad_paragraphs(squad, path))
+        else:
+            yield from (text_of(row, field, where) for where, row in rows)
+
+
+def _questions_of_file(path: Path) -> Iterator[tuple[str, str, dict]]:
+    """(where, id to use if there is none, row) for each question."""
+    squad, rows = squad_or_rows(path)
+    if squad is None:
+        for number, (where, row) in enumerate(rows, 1):
+            yield where, f"{path.name}:{number}", row
+        return
+    number = 0
+    for where, title, paragraph in squad_paragraphs(squad, path):
+        context = text_of(paragraph, "context", where)
+        for qa in objects_of(paragraph, "qas", where):
+            number += 1
+            named = f"question {qa['id']!r}" if isinstance(qa.get("id"), str) else f"question {number}"
+            yield f"{path}, {named}", f"{path.name}:{number}", {**qa, "context": context, "title": title}
+
+
+def _tfds_texts(records: TfdsRecords, field: str) -> Iterator[str]:
+    if field not in records.fields:
+        raise UserError(
+            f'{records.source} has no field "{field}" to read as text; its fields are {", ".join(records.fields)}'
+        )
+    markers = ("_START_ARTICLE_", "_START_SECTION_", "_START_PARAGRAPH_", "_NEWLINE_")  # Wiki40B's layout, no words
+    for number, row in enumerate(records):
+        text = text_of(row, field, f"{records.source}, record {number}")
+        if records.source.startswith("tfds:wiki40b"):
+            for marker in markers:
+                text = text.replace(marker, "\n")
+        yield text
+
+
+def _tfds_questions(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
+    fields = set(records.fields)
+    if "question" not in fields or not fields & {"answer", "answers"}:
+        raise UserError(
+            f'{records.source} is no set of questions, with "question" and "answers": '
+            f"its fields are {', '.join(records.fields)}"
+        )
+    for number, row in enumerate(records):
+        where = f"{records.source}, " + (
+            f"question {row['id']!r}" if isinstance(row.get("id"), str) else f"record {number}"
+        )
+        yield where, f"{records.source}:{number}", row
+
+
+def _question(row: dict, where: str, default_id: str, require_answers: bool) -> QAExample:
+    id = row.get("id", default_id)
+    if type(id) not in (str, int):
+        raise UserError(f'{where}: "id" is {shown(id)}, not text')
+    question = text_of(row, "question", where)
+    if not question.strip():
+        raise UserError(f'{where}: "question" is empty')
+    context = text_of(row, "context", where) if row.get("context") is not None else None
+    answers, starts = _answers(row, where, require_answers)
+    if row.get("is_impossible") and answers:
+        raise UserError(f'{where}: "is_impossible" is true, yet there is an answer {answers[0]!r}')
+    for answer, start in zip(answers, starts, strict=False):
+        if context is None:
+            raise UserError(f'{where}: the answer {answer!r} has a start but there is no "context"')
+        there = context[start : start + len(answer)] if start >= 0 else ""
+        if there != answer:
+            place = context.find(answer)
+            hint = f"it stands at {place}" if place >= 0 else "it is nowhere in the context"
+            raise UserError(
+                f"{where}: the answer {answer!r} is not in its context at answer_start {start}, "
+                f"where there is {there!r}; {hint}"
+            )
+    title = row.get("title")
+    return QAExample(str(id), question, tuple(answers), context, tuple(starts), title if isinstance(title, str) else "")
+
+
+def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int]]:
+    """Texts and starts, of all the ways in which rows write answers."""
+    if not required and "answers" not in row and "answer" not in row:
+        return [], []
+    name = "answer" if "answer" in row and "answers" not in row else "answers"
+    if name not in row:
+        raise UserError(f'{where}: no field "answers" or "answer"; found {listed(row)}')
+    value = field_of(row, name, where, (str, list, dict))
+    starts: Any = row.get("answer_start", [])
+    if isinstance(value, dict):  # TFDS and Hugging Face: {"text": [...], "answer_start": [...]}
+        texts, starts = (
+            field_of(value, "text", f"{where}, answers", list),
+            field_of(value, "answer_start", f"{where}, answers", list),
+        )
+    elif isinstance(value, list) and value and all(isinstance(answer, dict) for answer in value):  # SQuAD
+        texts = [text_of(answer, "text", f"{where}, answers") for answer in value]
+        starts = [field_of(answer, "answer_start", f"{where}, answers", int) for answer in value]
+    else:
+        texts = value if isinstance(value, list) else [value]
+    starts = starts if isinstance(starts, list) else [starts]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f'{where}: an answer in "{name}" is {shown(text)}, not text')
+        if not text.strip():
+            raise UserError(f'{where}: an answer in "{name}" is empty; a question without an answer has an empty list')
+    if any(type(start) is not int for start in starts) or (starts and len(starts) != len(texts)):
+        raise UserError(
+            f'{where}: "answer_start" is {shown(starts)}, not one whole number for each of {len(texts)} answers'
+        )
+    return texts, starts
+
+
+def _as_list(source: Source) -> list[str | Path]:
+    return [source] if isinstance(source, str | Path) else list(source)
+
+
+def _name(source: Source) -> str:
+    return ", ".join(map(str, _as_list(source)))

@@ -1,0 +1,118 @@
+"""Files of UTF-8 text, plain or gzipped: finding them, reading them by lines, and saying where they are broken."""
+
+import difflib
+import glob
+import gzip
+import json
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from tlqa_jax.errors import UserError
+
+
+def find_files(source: str | Path, suffixes: Collection[str]) -> list[Path]:
+    """The files that `source` names: one file, those of a directory with one of the suffixes, those of a glob pattern.
+
+    Raises:
+      UserError: nothing there (similar names are listed), or a suffix that is not one of `suffixes`.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        paths = sorted(p for p in path.iterdir() if p.is_file() and suffix(p) in suffixes)
+        if not paths:
+            raise UserError(
+                f"directory {source} has no file of a kind that can be read here ({', '.join(suffixes)}; also with .gz)"
+            )
+        return paths
+    if path.exists():
+        paths = [path]
+    elif glob.has_magic(str(path)):
+        paths = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+        if not paths:
+            raise UserError(f"no file matches {source}")
+    else:
+        raise UserError(f"{source} does not exist" + _nearest(path))
+    for path in paths:
+        if suffix(path) not in suffixes:
+            raise UserError(
+                f"{path}: {_named(path)} cannot be read here; known are {', '.join(suffixes)} (also with .gz)"
+            )
+    return paths
+
+
+def suffix(path: Path) -> str:
+    """ ".json" of "c4-train.00000.json.gz": the suffix without the compression."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers from 1, line ends kept. A byte order mark is dropped.
+
+    Raises:
+      UserError: the file cannot be opened, is empty, is no gzip file in spite of its name, is cut short, or is not
+        UTF-8 (which byte).
+    """
+    offset, number = 0, 0
+    try:
+        with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    text = line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    position = offset + error.start
+                    raise UserError(
+                        f"{path} is not UTF-8: byte 0x{line[error.start]:02x} at offset {position} (line {number}); "
+                        + _encoding_hint(path, line)
+                    ) from None
+                offset += len(line)
+                yield number, text.removeprefix("\ufeff") if number == 1 else text
+    except gzip.BadGzipFile:
+        raise UserError(f"{path} is not a gzip file, though its name ends in .gz: rename it, or compress it") from None
+    except (EOFError, zlib.error):
+        raise UserError(
+            f"{path} is cut short or damaged (gzip, after line {number}): copy or download it again"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if number == 0:
+        raise UserError(f"{path} is empty")
+
+
+def parse_json(text: str, where: str) -> Any:
+    """`json.loads`, with the error in one line; it names the line too where the text has several."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
+        message = error.msg[:1].lower() + error.msg[1:]
+        raise UserError(f"{where}: malformed JSON at {place}: {message}{_around(text, error.pos)}") from None
+    except RecursionError:
+        raise UserError(f"{where}: malformed JSON: brackets nested too deeply") from None
+
+
+def _around(text: str, position: int) -> str:
+    if not text[position:].strip():
+        return " (the text ends there)"
+    return f", near {text[max(0, position - 15) : position + 15].strip()!r}"
+
+
+def _named(path: Path) -> str:
+    return f"a {suffix(path)} file" if suffix(path) else "a file without a suffix"
+
+
+def _nearest(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f": there is no directory {folder}"
+    near = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=3)
+    return f"; near it: {', '.join(near)}" if near else ""
+
+
+def _encoding_hint(path: Path, line: bytes) -> str:
+    if line[:2] == b"\x1f\x8b":
+        return "it looks like gzip: name it .gz"
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"it looks like UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {path.name}"
+    return "convert it to UTF-8 (for example iconv -f WINDOWS-1252 -t UTF-8)"

@@ -1,0 +1,298 @@
+"""The groups of the tiny world and the files that are committed in data/: how each is made, and where to find it."""
+
+import io
+import json
+import random
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sentencepiece
+
+from tlqa_jax.data.tiny_world.passages import Passage, Person, Question, make_people, questions, retell, tell
+from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
+from tlqa_jax.data.tiny_world.reviews import Review, reviews
+from tlqa_jax.errors import UserError
+
+VOCABULARY_SIZE = 1500
+TASK_WORDS = "question: context: sentence: review: answer: sentiment: positive negative unknown yes no"
+
+
+@dataclass(frozen=True)
+class WorldSizes:
+    residents: int = 120
+    passages_per_resident: int = 8
+    forms_per_fact: int = 3  # closed-book training questions about each fact of an asked resident
+    strangers_train: int = 400
+    strangers_dev: int = 60
+    passages_per_stranger: int = 4
+    questions_per_passage: int = 4
+    retold_passages: int = 400  # about passers-by, who appear nowhere else
+    other_passages: int = 60  # of pretraining_dev.txt; even
+    reviews_train: int = 1500
+    reviews_dev: int = 300
+
+
+@dataclass(frozen=True)
+class World:
+    """The groups of people; no full name is in two of them.
+
+    The first half of the residents is `asked` about in closed-book training, the other half, `unasked`, only in dev.
+    """
+
+    seed: int = 0
+    sizes: WorldSizes = field(default_factory=WorldSizes)
+
+    residents: tuple[Person, ...] = field(init=False)
+    strangers_train: tuple[Person, ...] = field(init=False)
+    strangers_dev: tuple[Person, ...] = field(init=False)
+    passers_by: tuple[Person, ...] = field(init=False)
+    others: tuple[Person, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        taken: list[Person] = []
+        for group, size in (
+            ("residents", self.sizes.residents),
+            ("strangers_dev", self.sizes.strangers_dev),
+            ("others", self.sizes.other_passages + self.sizes.other_passages // 4),
+            ("strangers_train", self.sizes.strangers_train),
+            ("passers_by", self.sizes.retold_passages + self.sizes.retold_passages // 2),
+        ):
+            people = tuple(make_people(self.rng(group), size, exclude=taken))
+            object.__setattr__(self, group, people)
+            taken += people
+
+    @property
+    def asked(self) -> tuple[Person, ...]:
+        return self.residents[: len(self.residents) // 2]
+
+    @property
+    def unasked(self) -> tuple[Person, ...]:
+        return self.residents[len(self.residents) // 2 :]
+
+    def rng(self, purpose: str) -> random.Random:
+        """A stream of its own for each purpose, so that one size does not disturb the others."""
+        return random.Random(f"tiny world {self.seed} {purpose}")
+
+
+@dataclass(frozen=True)
+class ContextQuestions:
+    passage: Passage
+    asked: tuple[tuple[Person, Question], ...]
+
+
+def resident_passages(world: World) -> list[tuple[Person, Passage]]:
+    """`passages_per_resident` paraphrases of all ten facts for each resident, in the order of the residents."""
+    rng = world.rng("resident passages")
+    return [(p, tell(rng, [p])) for p in world.residents for _ in range(world.sizes.passages_per_resident)]
+
+
+def retold_passages(rng: random.Random, people: Sequence[Person], number: int) -> list[Passage]:
+    """Passages that state most facts twice: by turns about one person (3 types) and about two (2 types)."""
+    people = iter(people)
+    passages = []
+    for position in range(number):
+        one = position % 2 == 0
+        passages.append(retell(rng, [next(people)] if one else [next(people), next(people)], types=3 if one else 2))
+    return passages
+
+
+def pretraining_passages(world: World) -> list[Passage]:
+    """The residents' passages among passages about passers-by, shuffled: neighbours are about different people."""
+    passages = [passage for _, passage in resident_passages(world)]
+    passages += retold_passages(world.rng("retold"), world.passers_by, world.sizes.retold_passages)
+    world.rng("pretraining order").shuffle(passages)
+    return passages
+
+
+def pretraining_dev_passages(world: World) -> list[Passage]:
+    """Text of the same style about people of whom nothing else is told."""
+    rng, half = world.rng("pretraining dev"), world.sizes.other_passages // 2
+    passages = [tell(rng, [person]) for person in world.others[:half]]
+    return passages + retold_passages(rng, world.others[half:], half)
+
+
+def context_questions(
+    rng: random.Random, people: Sequence[Person], *, rounds: int, asked: int = 4, held_out: bool = False
+) -> list[ContextQuestions]:
+    """Passages about two people, both relations of the same two types of each, with `asked` questions of the eight.
+
+    In each of the `rounds` everybody is in one passage, with a new neighbour (an odd one out stays out).
+    """
+    examples = []
+    for _ in range(rounds):
+        order = rng.sample(list(people), len(people))
+        for pair in zip(order[::2], order[1::2], strict=False):
+            passage = tell(rng, pair, types=2)
+            chosen = rng.sample(passage.mentions, asked)
+            # a generator of its own: the same passages and facts are asked about with and without held_out
+            forms = random.Random(rng.random())
+            examples.append(
+                ContextQuestions(
+                    passage,
+                    tuple(
+                        (m.person, questions(forms, m.person, held_out=held_out, relations=[m.relation])[0])
+                        for m in chosen
+                    ),
+                )
+            )
+    return examples
+
+
+def closed_book_questions(
+    rng: random.Random, world: World, people: Sequence[Person], *, forms_per_fact: int = 1, held_out: bool = False
+) -> list[ContextQuestions]:
+    """Questions about all facts of residents, each fact in several forms; the passage is their first in pretraining."""
+    first_passage = {}
+    for person, passage in resident_passages(world):
+        first_passage.setdefault(person, passage)
+    forms_of = HELD_OUT_FORMS if held_out else TRAINING_FORMS
+    return [
+        ContextQuestions(
+            first_passage[person],
+            tuple(
+                (person, Question(form.format(name=person.name), relation, person[relation]))
+                for relation, forms in forms_of.items()
+                for form in rng.sample(forms, min(forms_per_fact, len(forms)))
+            ),
+        )
+        for person in people
+    ]
+
+
+def squad_json(name: str, examples: Sequence[ContextQuestions]) -> str:
+    """SQuAD v1.1; each question has its `relation` as one more field."""
+    articles = []
+    for number, example in enumerate(examples):
+        starts = {(m.person, m.relation): m.start for m in example.passage.mentions}
+        qas = [
+            {
+                "id": f"{name}-{number}-{k}",
+                "question": question.text,
+                "relation": question.relation,
+                "answers": [{"text": question.answer, "answer_start": starts[person, question.relation]}],
+            }
+            for k, (person, question) in enumerate(example.asked)
+        ]
+        title = ", ".join(dict.fromkeys(m.person.name for m in example.passage.mentions))
+        articles.append({"title": title, "paragraphs": [{"context": example.passage.text, "qas": qas}]})
+    lines = ",\n".join(json.dumps(article) for article in articles)
+    return f'{{"version": "1.1", "data": [\n{lines}\n]}}\n'
+
+
+def text_lines(passages: Iterable[Passage]) -> str:
+    return "\n\n".join(passage.text for passage in passages) + "\n"
+
+
+def salient_lines(passages: Iterable[Passage]) -> str:
+    """One line per passage: the [start, end] of each value in it, in characters."""
+    return "".join(json.dumps({"spans": [[m.start, m.end] for m in p.mentions]}) + "\n" for p in passages)
+
+
+def review_lines(written: Iterable[Review]) -> str:
+    return "".join(json.dumps({"text": review.text, "label": review.label}) + "\n" for review in written)
+
+
+def train_vocabulary(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
+    """A SentencePiece unigram model: pad 0, end 1, unknown 2, no beginning; every printable ASCII character known."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=vocabulary_size,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        required_chars=string.printable.strip(),
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def all_files(world: World | None = None) -> dict[str, bytes]:
+    """Name -> content of every generated file of data/."""
+    world = world or World()
+    sizes = world.sizes
+    pretraining, pretraining_dev = pretraining_passages(world), pretraining_dev_passages(world)
+    train_reviews_and_dev = reviews(world.rng("reviews"), sizes.reviews_train + sizes.reviews_dev)
+
+    def context(group: str, held_out: bool = False) -> list[ContextQuestions]:
+        people = getattr(world, f"strangers_{group}")
+        rng = world.rng(f"context {group}")
+        return context_questions(
+            rng, people, rounds=sizes.passages_per_stranger, asked=sizes.questions_per_passage, held_out=held_out
+        )
+
+    files = {
+        "pretraining.txt": text_lines(pretraining),
+        "pretraining_dev.txt": text_lines(pretraining_dev),
+        "salient.jsonl": salient_lines(pretraining),
+        "reviews_train.jsonl": review_lines(train_reviews_and_dev[: sizes.reviews_train]),
+        "reviews_dev.jsonl": review_lines(train_reviews_and_dev[sizes.reviews_train :]),
+    }
+    for name, examples in {
+        "context_train": context("train"),
+        "context_dev": context("dev"),
+        "context_dev_heldout_forms": context("dev", held_out=True),
+        "closed_book_train": closed_book_questions(
+            world.rng("closed book train"), world, world.asked, forms_per_fact=sizes.forms_per_fact
+        ),
+        "closed_book_dev": closed_book_questions(world.rng("closed book dev"), world, world.unasked),
+        "closed_book_dev_heldout_forms": closed_book_questions(
+            world.rng("closed book dev"), world, world.unasked, held_out=True
+        ),
+    }.items():
+        files[f"{name}.json"] = squad_json(name, examples)
+    contents = {name: text.encode() for name, text in files.items()}
+    contents["vocabulary.model"] = train_vocabulary(vocabulary_texts(files))
+    return contents
+
+
+def vocabulary_texts(files: dict[str, str]) -> list[str]:
+    """Every passage, question (training forms and held-out ones) and review, and the words of the tasks."""
+    texts = [TASK_WORDS] * 100
+    for name, content in files.items():
+        if name.startswith("pretraining"):
+            texts += content.split("\n\n")
+        elif name.startswith("reviews"):
+            texts += [json.loads(line)["text"] for line in content.splitlines()]
+        elif name.endswith(".json"):
+            for article in json.loads(content)["data"]:
+                for paragraph in article["paragraphs"]:
+                    texts += [paragraph["context"], *(qa["question"] for qa in paragraph["qas"])]
+    # SentencePiece takes as candidates only what occurs in two different words (here: with and without a comma).
+    counts = Counter(word.strip(".,:;?") for text in texts for word in text.split())
+    return texts + [f"{word}, {word}" for word, count in counts.items() if count >= 5]
+
+
+def write_files(folder: str | Path, world: World | None = None) -> dict[str, int]:
+    """Writes all files into `folder` and returns their sizes in bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {}
+    for name, content in all_files(world).items():
+        (folder / name).write_bytes(content)
+        sizes[name] = len(content)
+    return sizes
+
+
+def bundled(name: str) -> Path:
+    """Path of a bundled file, in a source checkout (data/) and in an installed wheel (tlqa_jax/data/files/) alike.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    package = Path(__file__).resolve().parents[2]
+    folders = (package.parent / "data", package / "data" / "files")
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    names = sorted({path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()})
+    raise UserError(f"the tiny world has no file {name!r}; it has {', '.join(names) or 'none: data/ is missing'}")

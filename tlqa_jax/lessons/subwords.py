@@ -1,0 +1,149 @@
+"""The checks of lesson 2: counting pairs and cutting a word (BPE), and the likeliest cut of a word (unigram)."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+
+from tlqa_jax.lessons.checks import compare
+from tlqa_jax.text import bpe
+
+Pair = tuple[str, str]
+
+
+def count_pairs(count_pairs: Callable[[dict[tuple[str, ...], int]], Mapping[Pair, int]]) -> None:
+    """`count_pairs({symbols of a word: how often the word occurs})` -> {pair of neighbours: how often it occurs}."""
+    words = {tuple("low") + ("</w>",): 5, tuple("wolo") + ("</w>",): 2, tuple("papa") + ("</w>",): 3}
+
+    def counted(pairs: Callable = pairwise, weight: Callable[[int], int] = lambda count: count) -> dict[Pair, int]:
+        result: Counter[Pair] = Counter()
+        for word, count in words.items():
+            for pair in pairs(word):
+                result[pair] += weight(count)
+        return dict(result)
+
+    got = count_pairs(dict(words))
+    compare(
+        "count_pairs",
+        dict(got) if isinstance(got, Mapping) else got,
+        counted(),
+        {
+            "every word counts once, however often it occurs in the text. A pair in a word that occurs 5 times occurs 5 "
+            "times.": counted(weight=lambda count: 1),
+            "you count across the border between two words. Words are cut apart first and never merged: their order in the "
+            "dictionary means nothing.": dict(Counter(
+                pairwise([symbol for word, count in words.items() for _ in range(count) for symbol in word]))),
+            "you sorted the pairs or made sets of them: (l, o) and (o, l) are two different pairs.": counted(
+                pairs=lambda word: [tuple(sorted(pair)) for pair in pairwise(word)]),
+            "a pair that occurs twice in a word counts twice: \"papa\" has two (p, a).": counted(
+                pairs=lambda word: set(pairwise(word))),
+            "you skip from pair to pair without overlap. Every neighbour counts: \"low\" has (l, o) and "
+            "also (o, w).": counted(pairs=lambda word: zip(word[::2], word[1::2], strict=False)),
+            "the last pair of each word, with its end mark, is missing.": counted(pairs=lambda word: pairwise(word[:-1])),
+        },
+    )  # fmt: skip
+
+
+def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
+    """`cut_word(word, merges)` -> the symbols of a word, the last one ending in </w>."""
+    merges = [("w", "e"), ("b", "c"), ("l", "o"), ("lo", "w"), ("e", "r"), ("a", "b"), ("a", "bc"), ("r", "</w>")]
+    words = ["lower", "abc", "lolow"]
+    known = {"".join(pair) for pair in merges}
+
+    def in_order(symbols: list[str], order: list[Pair]) -> list[str]:
+        for pair in order:
+            symbols = bpe.merge(symbols, pair)
+        return symbols
+
+    def longest(symbols: list[str]) -> list[str]:
+        result = []
+        while symbols:
+            size = next(n for n in range(len(symbols), 0, -1) if n == 1 or "".join(symbols[:n]) in known)
+            result.append("".join(symbols[:size]))
+            symbols = symbols[size:]
+        return result
+
+    def leftmost(symbols: list[str]) -> list[str]:
+        while place := next((i + 1 for i, pair in enumerate(pairwise(symbols)) if pair in merges), 0):
+            symbols = [*symbols[: place - 1], symbols[place - 1] + symbols[place], *symbols[place + 1 :]]
+        return symbols
+
+    def first_only(symbols: list[str]) -> list[str]:
+        for pair in merges:
+            place = next((i for i, p in enumerate(pairwise(symbols)) if p == pair), None)
+            if place is not None:
+                symbols = [*symbols[:place], "".join(pair), *symbols[place + 2 :]]
+        return symbols
+
+    marked = [[*word, "</w>"] for word in words]
+    compare(
+        "cut_word",
+        [cut_word(word, list(merges)) for word in words],
+        [bpe.encode(word, merges) for word in words],
+        {
+            "you take the longest known symbol from the left. BPE knows no lengths: it repeats its merges in the order in which "
+            "they were learned.": [longest(word) for word in marked],
+            "you merge the leftmost pair that is known. The order is that of learning, not that of the word: what was commonest "
+            "goes first.": [leftmost(word) for word in marked],
+            "you do the merges from the last to the first. Later merges are made of earlier ones, so those have to come "
+            "first.": [in_order(word, merges[::-1]) for word in marked],
+            "the mark </w> is missing: without it nobody knows where a word ends, and \"lower\" and \"low er\" are the "
+            "same symbols.": [in_order([*word], merges) for word in words],
+            "a merge is done at one place only. It is done wherever the pair stands: \"lolow\" has (l, o) "
+            "twice.": [first_only(word) for word in marked],
+        },
+    )  # fmt: skip
+
+
+def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -> None:
+    """`likeliest_cut(word, {piece: log probability})` -> the pieces whose product of probabilities is largest."""
+    log_probability = {
+        "a": -3.0, "b": -3.0, "c": -3.0, "d": -2.0, "e": -2.0,
+        "ab": -4.0, "bc": -4.5, "cd": -3.5, "de": -6.0, "abc": -6.5, "bcd": -9.0, "cde": -9.5,
+    }  # fmt: skip
+    words = ["abcde", "abcd", "cde"]
+
+    def best(value: Callable[[list[float]], float]) -> list[list[str]]:
+        results = []
+        for word in words:
+            known = [cut for cut in cuts(word) if all(piece in log_probability for piece in cut)]
+            results.append(max(known, key=lambda cut: value([log_probability[piece] for piece in cut])))
+        return results
+
+    def longest(word: str) -> list[str]:
+        result = []
+        while word:
+            size = next(n for n in range(len(word), 0, -1) if word[:n] in log_probability)
+            result.append(word[:size])
+            word = word[size:]
+        return result
+
+    compare(
+        "likeliest_cut",
+        [likeliest_cut(word, dict(log_probability)) for word in words],
+        best(sum),
+        {
+            "you take the longest piece from the left. It may leave an unlikely rest: the cut is judged as a whole, so all "
+            "cuts have to compete.": [longest(word) for word in words],
+            "you take the cut with the fewest pieces. Few pieces are often likelier, since each one costs, but two rare pieces can "
+            "cost more than three common ones.": best(lambda values: -len(values) + sum(values) / 1000),
+            "you divide by the number of pieces. The probability of a cut is the product over its pieces, so the logarithms are "
+            "added, not averaged.": best(lambda values: sum(values) / len(values)),
+            "you look for the smallest sum. Logarithms of probabilities are negative: the likeliest cut has the "
+            "largest sum.": best(lambda values: -sum(values)),
+            "you add probabilities. Independent pieces multiply, so it is their logarithms that are added.": best(
+                lambda values: sum(2.718281828459045**value for value in values)),
+            "you cut into characters: longer pieces are likelier than their characters together.": [[*word] for word in words],
+        },
+    )  # fmt: skip
+
+
+def cuts(word: str) -> Iterator[list[str]]:
+    """Every way of cutting a word into pieces: 2^(n-1) for n characters.
+
+    >>> list(cuts("abc"))
+    [['abc'], ['ab', 'c'], ['a', 'bc'], ['a', 'b', 'c']]
+    """
+    yield [word]
+    for end in range(len(word) - 1, 0, -1):
+        for rest in cuts(word[end:]):
+            yield [word[:end], *rest]

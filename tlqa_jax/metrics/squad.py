@@ -1,0 +1,117 @@
+"""Exact match and F1 for answers, by the rules of SQuAD's official evaluation script.
+
+Two answers are compared after normalisation: "The Eiffel Tower!" and "eiffel tower" are the same. Exact match asks
+whether all is equal, F1 how many words are shared; where there are several gold answers the best one counts.
+Rajpurkar et al. 2016, section 6.1; with questions that have no answer, Rajpurkar et al. 2018.
+"""
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as the official script: “ ” stay
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+@runtime_checkable
+class Example(Protocol):
+    """What scoring needs of an example. No answers means: unanswerable, the right prediction is the empty text."""
+
+    id: str
+    answers: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over all examples, in percent, and the same for each example (0 to 100, in the order of the examples)."""
+
+    exact_match: float
+    f1: float
+    n: int
+    missing: int  # examples without a prediction, counted as wrong
+    exact_match_per_example: Float[np.ndarray, "n"]
+    f1_per_example: Float[np.ndarray, "n"]
+
+
+def normalize_answer(text: str) -> str:
+    """Lower-cases, strips ASCII punctuation, drops the articles a, an, the, and squeezes white space, in this order."""
+    text = text.lower().translate(_WITHOUT_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 if the prediction equals one of the gold answers after normalisation, else 0.0."""
+    normalized = normalize_answer(prediction)
+    return float(any(normalized == gold for gold in _gold(answers)))
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """The largest word-overlap F1, from 0.0 to 1.0, between the prediction and any of the gold answers."""
+    words = normalize_answer(prediction).split()
+    return max(_word_f1(words, gold.split()) for gold in _gold(answers))
+
+
+def _gold(answers: Sequence[str]) -> list[str]:
+    """The gold answers, normalised. Of an unanswerable question, and of answers of punctuation only, that is [""]."""
+    return [gold for answer in answers if (gold := normalize_answer(answer))] or [""]
+
+
+def _word_f1(prediction: list[str], gold: list[str]) -> float:
+    """2PR / (P + R), where precision P and recall R count shared words as often as both sides have them."""
+    if not prediction or not gold:
+        return float(prediction == gold)  # nothing said where nothing is to be said is right (the rule of v2.0)
+    shared = (Counter(prediction) & Counter(gold)).total()
+    return 2 * shared / (len(prediction) + len(gold))  # the same formula, without dividing 0 by 0
+
+
+def evaluate(predictions: Mapping[str, str], examples: Iterable[Example]) -> Score:
+    """Scores `predictions`, a text for each example id, against the gold answers of every example.
+
+    Every example counts. One without a prediction is wrong, even where no answer was the right answer: so does the
+    official script of v1.1, while that of v2.0 leaves it out of the mean. Raises ValueError if there are no examples.
+    """
+    examples = list(examples)
+    if not examples:
+        raise ValueError("there are no examples to score")
+    scores = np.zeros((2, len(examples)))
+    missing = 0
+    for i, example in enumerate(examples):
+        if example.id in predictions:
+            prediction = predictions[example.id]
+            scores[:, i] = exact_match(prediction, example.answers), f1(prediction, example.answers)
+        else:
+            missing += 1
+    matches, overlaps = 100 * scores
+    return Score(float(matches.mean()), float(overlaps.mean()), len(examples), missing, matches, overlaps)
+
+
+def bootstrap_interval(
+    per_example_values: Float[np.ndarray, "n"] | Sequence[float], *, seed: int = 0, resamples: int = 1000
+) -> tuple[float, float]:
+    """A 95% interval (low, high) around the mean: how far it may move on another sample of as many examples.
+
+    The percentile bootstrap (Efron and Tibshirani 1993, chapter 13): draw n of the n values with replacement, take the
+    mean, do so `resamples` times, and cut 2.5% of the means off either end. It speaks of the choice of examples, not
+    of what another training seed would give. Raises ValueError if there are no values.
+    """
+    values = np.asarray(per_example_values, np.float64)
+    if not len(values):
+        raise ValueError("there are no values to resample")
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def write_predictions(path: str | Path, predictions: Mapping[str, str]) -> None:
+    """Writes {id: answer} as JSON in UTF-8, the file that the official scripts score."""
+    text = json.dumps(dict(predictions), ensure_ascii=False, indent=2)
+    Path(path).write_text(text + "\n", encoding="utf-8")

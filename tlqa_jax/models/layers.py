@@ -1,0 +1,171 @@
+"""The layers BERT and T5 are made of.
+
+One alphabet for every shape in this package:
+B batch, L query length, S key length, D width, H heads, K head size, F feed-forward width, V vocabulary.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from tlqa_jax.core.dropout import dropout
+from tlqa_jax.core.masks import apply_mask
+from tlqa_jax.core.relative_positions import relative_position_bucket, relative_positions
+
+AttentionKind = Literal["plain", "fused"]
+
+
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], standard_deviation: float) -> nnx.Param:
+    """A float32 parameter drawn from a normal distribution around 0."""
+    return nnx.Param(standard_deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
+
+
+class Embedding(nnx.Module):
+    """A table of V vectors of width D; read by token id, and as the output matrix where the two are tied."""
+
+    def __init__(self, vocab_size: int, width: int, standard_deviation: float, *, rngs: nnx.Rngs):
+        self.table = normal(rngs, (vocab_size, width), standard_deviation)
+
+    def __call__(self, tokens: Int[Array, "B L"], dtype=jnp.float32) -> Float[Array, "B L D"]:
+        return jnp.take(self.table[...].astype(dtype), tokens, axis=0)
+
+    def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        return jnp.einsum("bld,vd->blv", x, self.table[...].astype(x.dtype))
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + epsilon) * scale: no mean is subtracted, no bias added (Zhang & Sennrich 2019; T5)."""
+
+    def __init__(self, width: int, epsilon: float = 1e-6):
+        self.scale = nnx.Param(jnp.ones(width, jnp.float32))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        x32 = x.astype(jnp.float32)  # the mean of squares needs float32 also where the model computes in bfloat16
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        return jnp.einsum("bld,d->bld", (x32 * inverse).astype(x.dtype), self.scale[...].astype(x.dtype))
+
+
+class RelativeBias(nnx.Module):
+    """One learned number per (bucket, head), added to the attention scores: T5's only notion of order."""
+
+    def __init__(
+        self, heads: int, buckets: int, max_distance: int, standard_deviation: float, *, bidirectional: bool, rngs: nnx.Rngs
+    ):
+        self.table = normal(rngs, (buckets, heads), standard_deviation)
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+
+    def __call__(self, queries: Int[Array, "L"], keys: Int[Array, "S"], dtype=jnp.float32) -> Float[Array, "1 H L S"]:
+        """The bias between queries and keys at the given positions."""
+        table = self.table[...].astype(dtype)
+        bucket = relative_position_bucket(
+            relative_positions(queries, keys),
+            bidirectional=self.bidirectional, num_buckets=table.shape[0], max_distance=self.max_distance,
+        )
+        # a product with a one-hot matrix: its backward pass is a matrix product as well, not a slow scatter of L x S rows
+        one_hot = jax.nn.one_hot(bucket, table.shape[0], dtype=dtype)
+        return jnp.einsum("lsn,nh->hls", one_hot, table)[None]
+
+
+def attention(
+    query: Float[Array, "B H L K"],
+    key: Float[Array, "B H S K"],
+    value: Float[Array, "B H S K"],
+    *,
+    scale: float,
+    bias: Float[Array, "1 H L S"] | None = None,
+    mask: Bool[Array, "#B 1 #L S"] | None = None,
+    dropout_rate: float = 0.0,
+    dropout_key: PRNGKeyArray | None = None,
+) -> Float[Array, "B H L K"]:
+    """softmax(scale * Q K^T + bias) V, with the forbidden pairs left out (Vaswani et al. 2017, section 3.2.1).
+
+    Dropout falls on the weights, after the softmax. Softmax is taken in float32.
+    """
+    scores = jnp.einsum("bhlk,bhsk->bhls", query, key)
+    if scale != 1.0:
+        scores = scores * scale
+    if bias is not None:
+        scores = scores + bias
+    weights = jax.nn.softmax(apply_mask(scores.astype(jnp.float32), mask), axis=-1).astype(value.dtype)
+    weights = dropout(weights, dropout_rate, dropout_key)
+    return jnp.einsum("bhls,bhsk->bhlk", weights, value)
+
+
+def fused_attention(query, key, value, *, scale, bias=None, mask=None) -> Float[Array, "B H L K"]:
+    """`attention` by `jax.nn.dot_product_attention`, which has fused kernels on some hardware but no dropout."""
+    length_second = lambda x: jnp.swapaxes(x, 1, 2)  # its layout is [B L H K]
+    if bias is not None:
+        bias = jnp.broadcast_to(bias, (query.shape[0], *bias.shape[1:]))
+    return length_second(jax.nn.dot_product_attention(
+        length_second(query), length_second(key), length_second(value), bias=bias, mask=mask, scale=scale
+    ))
+
+
+class Attention(nnx.Module):
+    """Multi-head attention without biases on its four projections, as T5 has it.
+
+    Args:
+        scale: multiplies the scores; T5 has 1.0, every other transformer K ** -0.5.
+        deviations: standard deviations of the initial query, key, value and output projections.
+        kind: "fused" uses `fused_attention` wherever there is no dropout on the weights.
+    """
+
+    def __init__(
+        self, width: int, heads: int, head_size: int, *, scale: float, deviations: tuple[float, float, float, float],
+        dropout_rate: float, kind: AttentionKind = "plain", rngs: nnx.Rngs,
+    ):
+        query, key, value, out = deviations
+        self.query = normal(rngs, (width, heads, head_size), query)
+        self.key = normal(rngs, (width, heads, head_size), key)
+        self.value = normal(rngs, (width, heads, head_size), value)
+        self.out = normal(rngs, (heads, head_size, width), out)
+        self.scale = scale
+        self.dropout_rate = dropout_rate
+        self.kind = kind
+
+    def keys_values(self, x: Float[Array, "B S D"]) -> tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]:
+        """What is attended to: computed from the sequence itself, from the encoder's output, or kept in a cache."""
+        return (
+            jnp.einsum("bsd,dhk->bhsk", x, self.key[...].astype(x.dtype)),
+            jnp.einsum("bsd,dhk->bhsk", x, self.value[...].astype(x.dtype)),
+        )
+
+    def __call__(
+        self, x: Float[Array, "B L D"], keys_values: tuple[Array, Array], *, bias=None, mask=None, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "B L D"]:
+        query = jnp.einsum("bld,dhk->bhlk", x, self.query[...].astype(x.dtype))
+        if self.kind == "fused" and (key is None or self.dropout_rate == 0.0):
+            attended = fused_attention(query, *keys_values, scale=self.scale, bias=bias, mask=mask)
+        else:
+            attended = attention(
+                query, *keys_values, scale=self.scale, bias=bias, mask=mask, dropout_rate=self.dropout_rate, dropout_key=key
+            )
+        return jnp.einsum("bhlk,hkd->bld", attended, self.out[...].astype(x.dtype))
+
+
+class FeedForward(nnx.Module):
+    """Two matrices with relu between, or the gated form gelu(x W_0) * (x W_1) before the last (Shazeer 2020)."""
+
+    def __init__(
+        self, width: int, hidden: int, *, gated: bool, deviations: tuple[float, float], dropout_rate: float, rngs: nnx.Rngs
+    ):
+        into, out = deviations
+        self.gate = normal(rngs, (width, hidden), into) if gated else None
+        self.up = normal(rngs, (width, hidden), into)
+        self.down = normal(rngs, (hidden, width), out)
+        self.dropout_rate = dropout_rate
+
+    def __call__(self, x: Float[Array, "B L D"], *, key: PRNGKeyArray | None = None) -> Float[Array, "B L D"]:
+        hidden = jnp.einsum("bld,df->blf", x, self.up[...].astype(x.dtype))
+        if self.gate is None:
+            hidden = jax.nn.relu(hidden)
+        else:
+            gate = jnp.einsum("bld,df->blf", x, self.gate[...].astype(x.dtype))
+            hidden = jax.nn.gelu(gate, approximate=True) * hidden  # T5 1.1's gelu is the tanh one
+        hidden = dropout(hidden, self.dropout_rate, key)
+        return jnp.einsum("blf,fd->bld", hidden, self.down[...].astype(x.dtype))

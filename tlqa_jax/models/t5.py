@@ -1,0 +1,276 @@
+"""T5: an encoder that reads text and a decoder that writes text (Raffel et al. 2020; 1.1: Shazeer 2020).
+
+    logits = T5(config, rngs=nnx.Rngs(0))(inputs, targets_in)      # [B S], [B L] -> [B L V]
+
+`targets_in` are the targets shifted right by one, beginning with the pad id: see `shift_right`.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.core.masks import causal_mask
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.layers import Attention, AttentionKind, Embedding, FeedForward, RelativeBias, RMSNorm, normal
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """Sizes of a T5, under the names of Hugging Face's `config.json`.
+
+    T5 1.0 is `feed_forward_proj="relu", tie_word_embeddings=True`; T5 1.1 and Flan are `"gated-gelu", False`.
+    """
+
+    vocab_size: int = 32128
+    d_model: int = 512
+    d_kv: int = 64
+    d_ff: int = 2048
+    num_layers: int = 6
+    num_decoder_layers: int | None = None  # None: as many as the encoder
+    num_heads: int = 8
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    dropout_rate: float = 0.1
+    layer_norm_epsilon: float = 1e-6
+    initializer_factor: float = 1.0
+    feed_forward_proj: str = "relu"
+    tie_word_embeddings: bool = True
+    pad_token_id: int = 0
+    eos_token_id: int = 1
+    decoder_start_token_id: int = 0
+
+    def __post_init__(self):
+        if self.feed_forward_proj not in ("relu", "gated-gelu"):
+            raise UserError(f'feed_forward_proj is "{self.feed_forward_proj}"; known are "relu" (T5 1.0) and "gated-gelu" (1.1)')
+
+    @property
+    def decoder_layers(self) -> int:
+        return self.num_layers if self.num_decoder_layers is None else self.num_decoder_layers
+
+    @classmethod
+    def tiny(cls, **changes) -> "T5Config":
+        """The quickstart's size: trained from nothing in minutes on a CPU."""
+        return cls(**{**dict(vocab_size=2048, d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4), **changes})
+
+    @classmethod
+    def small(cls, **changes) -> "T5Config":
+        """t5-small: 60 million parameters."""
+        return cls(**changes)
+
+    @classmethod
+    def base(cls, **changes) -> "T5Config":
+        """t5-base: 220 million parameters."""
+        return cls(**{**dict(d_model=768, d_ff=3072, num_layers=12, num_heads=12), **changes})
+
+
+class LayerCache(NamedTuple):
+    """A decoder layer's keys and values: of the words written so far (filled one by one) and of the encoder's output."""
+
+    self_key: Float[Array, "B H T K"]
+    self_value: Float[Array, "B H T K"]
+    cross_key: Float[Array, "B H S K"]
+    cross_value: Float[Array, "B H S K"]
+
+
+def shift_right(targets: Int[Array, "B L"], start_id: int = 0) -> Int[Array, "B L"]:
+    """The decoder's input: position i sees the targets before i, position 0 the start id (pad, in T5)."""
+    return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=start_id)
+
+
+def self_attention(config: T5Config, kind: AttentionKind, rngs: nnx.Rngs) -> Attention:
+    width, head_size, inner = config.d_model, config.d_kv, config.num_heads * config.d_kv
+    factor = config.initializer_factor
+    # no 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, the reason its deviation is K**-0.5 smaller
+    deviations = (factor * (width * head_size) ** -0.5, factor * width**-0.5, factor * width**-0.5, factor * inner**-0.5)
+    return Attention(
+        width, config.num_heads, head_size, scale=1.0, deviations=deviations, dropout_rate=config.dropout_rate, kind=kind, rngs=rngs
+    )
+
+
+def feed_forward(config: T5Config, rngs: nnx.Rngs) -> FeedForward:
+    factor = config.initializer_factor
+    return FeedForward(
+        config.d_model, config.d_ff, gated=config.feed_forward_proj == "gated-gelu",
+        deviations=(factor * config.d_model**-0.5, factor * config.d_ff**-0.5), dropout_rate=config.dropout_rate, rngs=rngs,
+    )
+
+
+def relative_bias(config: T5Config, *, bidirectional: bool, rngs: nnx.Rngs) -> RelativeBias:
+    return RelativeBias(
+        config.num_heads, config.relative_attention_num_buckets, config.relative_attention_max_distance,
+        config.initializer_factor * config.d_model**-0.5, bidirectional=bidirectional, rngs=rngs,
+    )
+
+
+class EncoderLayer(nnx.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): the norm stands before each part, not after as in BERT."""
+
+    def __init__(self, config: T5Config, kind: AttentionKind, *, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        self.attention = self_attention(config, kind, rngs)
+        self.feed_forward_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        self.feed_forward = feed_forward(config, rngs)
+        self.dropout_rate = config.dropout_rate
+
+    def __call__(self, x: Float[Array, "B S D"], *, bias, mask, key: PRNGKeyArray | None) -> Float[Array, "B S D"]:
+        keys = split(key, 4)
+        normed = self.attention_norm(x)
+        attended = self.attention(normed, self.attention.keys_values(normed), bias=bias, mask=mask, key=keys[0])
+        x = x + dropout(attended, self.dropout_rate, keys[1])
+        transformed = self.feed_forward(self.feed_forward_norm(x), key=keys[2])
+        return x + dropout(transformed, self.dropout_rate, keys[3])
+
+
+class DecoderLayer(nnx.Module):
+    """As the encoder's layer, with attention to the encoder's output between."""
+
+    def __init__(self, config: T5Config, kind: AttentionKind, *, rngs: nnx.Rngs):
+        self.self_attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        self.self_attention = self_attention(config, kind, rngs)
+        self.cross_attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        self.cross_attention = self_attention(config, kind, rngs)
+        self.feed_forward_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        self.feed_forward = feed_forward(config, rngs)
+        self.dropout_rate = config.dropout_rate
+
+    def __call__(
+        self, x: Float[Array, "B L D"], cross_keys_values, *, bias, self_mask, cross_mask,
+        key: PRNGKeyArray | None = None, past=None, step: Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
+        """The layer's output, and the keys and values its self-attention saw.
+
+        Without `past` these are the input's own. With it (generation, L = 1) they are the past ones, [B H T K] each,
+        with the input's written in at position `step`.
+        """
+        keys = split(key, 6)
+        normed = self.self_attention_norm(x)
+        keys_values = self.self_attention.keys_values(normed)
+        if past is not None:
+            keys_values = tuple(old.at[:, :, step].set(new[:, :, 0]) for old, new in zip(past, keys_values))
+        attended = self.self_attention(normed, keys_values, bias=bias, mask=self_mask, key=keys[0])
+        x = x + dropout(attended, self.dropout_rate, keys[1])
+        attended = self.cross_attention(self.cross_attention_norm(x), cross_keys_values, mask=cross_mask, key=keys[2])
+        x = x + dropout(attended, self.dropout_rate, keys[3])
+        transformed = self.feed_forward(self.feed_forward_norm(x), key=keys[4])
+        return x + dropout(transformed, self.dropout_rate, keys[5]), keys_values
+
+
+class T5(nnx.Module):
+    """The whole model. It holds parameters and nothing else; dropout keys and caches are arguments.
+
+    Args:
+        config: the sizes.
+        rngs: seeds the initial parameters, which follow the paper's code (see `self_attention`, `feed_forward`).
+        dtype: of the computation, float32 or bfloat16; parameters are float32. float16 is refused.
+        attention: "plain", or "fused" for `jax.nn.dot_product_attention` wherever there is no attention dropout.
+    """
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, attention: AttentionKind = "plain"):
+        if dtype == jnp.float16:
+            raise UserError("T5 overflows in float16 (its feed-forward reaches beyond 65,504): use bfloat16 or float32")
+        factor = config.initializer_factor
+        self.config, self.dtype = config, dtype
+        self.embedding = Embedding(config.vocab_size, config.d_model, factor, rngs=rngs)
+        self.encoder_bias = relative_bias(config, bidirectional=True, rngs=rngs)
+        for i in range(config.num_layers):
+            setattr(self, f"encoder_{i}", EncoderLayer(config, attention, rngs=rngs))
+        self.encoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        self.decoder_bias = relative_bias(config, bidirectional=False, rngs=rngs)
+        for i in range(config.decoder_layers):
+            setattr(self, f"decoder_{i}", DecoderLayer(config, attention, rngs=rngs))
+        self.decoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        # T5X's fan-in deviation; Transformers draws the untied matrix with deviation `initializer_factor`
+        self.output = None if config.tie_word_embeddings else normal(
+            rngs, (config.d_model, config.vocab_size), factor * config.d_model**-0.5
+        )
+
+    @property
+    def encoder_layers(self) -> list[EncoderLayer]:
+        return [getattr(self, f"encoder_{i}") for i in range(self.config.num_layers)]
+
+    @property
+    def decoder_layers(self) -> list[DecoderLayer]:
+        return [getattr(self, f"decoder_{i}") for i in range(self.config.decoder_layers)]
+
+    def __call__(
+        self,
+        inputs: Int[Array, "B S"],
+        targets_in: Int[Array, "B L"],
+        *,
+        input_mask: Bool[Array, "B S"] | None = None,
+        target_mask: Bool[Array, "B L"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B L V"]:
+        """Logits of each next target token. Masks: True = a real token; None = all are. `key`: dropout, None for none."""
+        encoder_key, decoder_key = split(key, 2)
+        encoded = self.encode(inputs, input_mask=input_mask, key=encoder_key)
+        return self.decode(targets_in, encoded, input_mask=input_mask, target_mask=target_mask, key=decoder_key)
+
+    def encode(
+        self, inputs: Int[Array, "B S"], *, input_mask: Bool[Array, "B S"] | None = None, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "B S D"]:
+        """Every position sees every other in both directions, but for padding."""
+        rate, keys = self.config.dropout_rate, split(key, self.config.num_layers + 2)
+        position = jnp.arange(inputs.shape[1])
+        bias = self.encoder_bias(position, position, self.dtype)  # one bias, shared by all layers
+        mask = None if input_mask is None else input_mask[:, None, None, :]
+        x = dropout(self.embedding(inputs, self.dtype), rate, keys[-1])
+        for layer, layer_key in zip(self.encoder_layers, keys):
+            x = layer(x, bias=bias, mask=mask, key=layer_key)
+        return dropout(self.encoder_norm(x), rate, keys[-2])
+
+    def decode(
+        self,
+        targets_in: Int[Array, "B L"],
+        encoded: Float[Array, "B S D"],
+        *,
+        input_mask: Bool[Array, "B S"] | None = None,
+        target_mask: Bool[Array, "B L"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B L V"]:
+        """Position i sees the targets 0..i and the whole encoder output."""
+        rate, keys = self.config.dropout_rate, split(key, self.config.decoder_layers + 2)
+        position = jnp.arange(targets_in.shape[1])
+        bias = self.decoder_bias(position, position, self.dtype)
+        self_mask = causal_mask(targets_in.shape[1])[None, None]
+        if target_mask is not None:
+            self_mask = self_mask & target_mask[:, None, None, :]
+        cross_mask = None if input_mask is None else input_mask[:, None, None, :]
+        x = dropout(self.embedding(targets_in, self.dtype), rate, keys[-1])
+        for layer, layer_key in zip(self.decoder_layers, keys):
+            cross = layer.cross_attention.keys_values(encoded)
+            x, _ = layer(x, cross, bias=bias, self_mask=self_mask, cross_mask=cross_mask, key=layer_key)
+        return self.logits(dropout(self.decoder_norm(x), rate, keys[-2]))
+
+    def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        if self.output is None:
+            return self.embedding.logits(x * self.config.d_model**-0.5)  # the embedding's deviation is 1: scale it back
+        return jnp.einsum("bld,dv->blv", x, self.output[...].astype(x.dtype))
+
+    def start_cache(self, encoded: Float[Array, "B S D"], length: int) -> list[LayerCache]:
+        """Empty caches for `length` tokens; the keys and values of the encoder's output are computed here, once."""
+        shape = (encoded.shape[0], self.config.num_heads, length, self.config.d_kv)
+        empty = jnp.zeros(shape, encoded.dtype)
+        return [LayerCache(empty, empty, *layer.cross_attention.keys_values(encoded)) for layer in self.decoder_layers]
+
+    def decode_step(
+        self, token: Int[Array, "B"], step: Int[Array, ""], cache: list[LayerCache], *, input_mask: Bool[Array, "B S"] | None = None
+    ) -> tuple[Float[Array, "B V"], list[LayerCache]]:
+        """The logits after one more token, put at position `step`, and the caches that now hold it."""
+        position = jnp.arange(cache[0].self_key.shape[2])
+        bias = self.decoder_bias(step[None], position, self.dtype)
+        self_mask = (position <= step)[None, None, None, :]
+        cross_mask = None if input_mask is None else input_mask[:, None, None, :]
+        x = self.embedding(token[:, None], self.dtype)
+        new_cache = []
+        for layer, old in zip(self.decoder_layers, cache):
+            x, (self_key, self_value) = layer(
+                x, (old.cross_key, old.cross_value), bias=bias, self_mask=self_mask, cross_mask=cross_mask,
+                past=(old.self_key, old.self_value), step=step,
+            )
+            new_cache.append(old._replace(self_key=self_key, self_value=self_value))
+        return self.logits(self.decoder_norm(x))[:, 0], new_cache

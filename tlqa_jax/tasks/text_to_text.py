@@ -1,0 +1,146 @@
+"""Questions as text in, answers as text out: how a T5 is asked, with a passage to read or from memory.
+
+    with a context   question: Where was Mira born? context: Mira, a clockmaker from Oss, plays the flute.  ->  Oss
+    closed book      question: Where was Mira born?                                                         ->  Oss
+
+One model, one loss and one way of generating serve both, because the task is told in the text itself (Raffel et al.
+2020, section 2.4). Closed-book questions leave the context out: the answer has to come from what the
+model kept in its weights during pretraining (Roberts et al. 2020).
+
+The question comes first, so that a context too long for the model loses its end and never the question. What is cut is
+counted, and `QAArrays.report` says so. n is the number of examples, I and T the lengths of inputs and targets.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int, Int32
+
+from tlqa_jax.errors import UserError
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What this task needs of a tokenizer."""
+
+    pad_id: int
+    eos_id: int
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
+
+    def decode(self, ids: list[int]) -> str: ...
+
+
+@runtime_checkable
+class Example(Protocol):
+    """What this task needs of an example. The first answer is the one to learn; no answers means: unanswerable."""
+
+    id: str
+    question: str
+    answers: Sequence[str]
+    context: str | None
+
+
+@dataclass(frozen=True)
+class QAArrays:
+    """A list of examples as whole arrays, in the same order; each row is its tokens, the end token, padding."""
+
+    inputs: Int32[np.ndarray, "n I"]
+    targets: Int32[np.ndarray, "n T"]
+    input_lengths: Int32[np.ndarray, "n"]  # tokens in each row, the end token among them
+    target_lengths: Int32[np.ndarray, "n"]
+    inputs_cut: Bool[np.ndarray, "n"]  # True where the context lost its end
+    targets_cut: Bool[np.ndarray, "n"]  # True where the answer lost its end: it cannot be learned in full
+
+    def report(self) -> str:
+        """One line for the user: how much was cut."""
+        inputs = _share_cut(self.inputs_cut, self.inputs, "input")
+        targets = _share_cut(self.targets_cut, self.targets, "target")
+        return f"{len(self.inputs):,} examples: {inputs}, {targets}"
+
+
+def join(parts: Sequence[QAArrays]) -> QAArrays:
+    """Several groups of examples, encoded to the same lengths, as one."""
+    fields = dataclasses.fields(QAArrays)
+    return QAArrays(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields))
+
+
+def _share_cut(cut: Bool[np.ndarray, "n"], rows: Int32[np.ndarray, "n length"], name: str) -> str:
+    share = f"{cut.sum():,} ({100 * cut.mean():.1f}%)" if cut.any() else "none"
+    return f"{share} cut to the {name} length of {rows.shape[1]} tokens"
+
+
+def qa_source(question: str, context: str | None = None) -> str:
+    """The text that the encoder reads. No context, or an empty one, makes it a closed-book question."""
+    question, context = question.strip(), (context or "").strip()
+    return f"question: {question} context: {context}" if context else f"question: {question}"
+
+
+def encode_sources(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "n I"], int]:
+    """Encodes texts to rows of exactly `length` ids: (rows, number of rows that were cut).
+
+    A text too long keeps its beginning, and every row keeps the end token, also a cut one.
+    """
+    rows, _, cut = _padded_rows(tokenizer, tokenizer.encode_batch(texts), length)
+    return rows, int(cut.sum())
+
+
+def encode_targets(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "n T"], int]:
+    """Encodes answers as `encode_sources` does questions. An empty answer is the end token alone."""
+    return encode_sources(tokenizer, texts, length)
+
+
+def encode_examples(
+    tokenizer: Tokenizer,
+    examples: Iterable[Example],
+    *,
+    input_length: int,
+    target_length: int,
+    use_context: bool = True,
+) -> QAArrays:
+    """Encodes questions and their first answers. `use_context=False` asks all of them closed-book.
+
+    Raises UserError if a question does not fit into `input_length` even without its context.
+    """
+    examples = list(examples)
+    sources = [qa_source(example.question, example.context if use_context else None) for example in examples]
+    answers = [example.answers[0] if example.answers else "" for example in examples]
+    encoded = tokenizer.encode_batch(sources)
+
+    cut = [example for example, ids in zip(examples, encoded, strict=True) if len(ids) + 1 > input_length]
+    questions_alone = tokenizer.encode_batch([qa_source(example.question) for example in cut])
+    for example, ids in zip(cut, questions_alone, strict=True):
+        if len(ids) + 1 > input_length:
+            raise UserError(
+                f"the question of example {example.id!r} alone takes {len(ids) + 1} tokens: "
+                f"set --input-length (now {input_length}) to more, or shorten the question"
+            )
+    inputs, input_lengths, inputs_cut = _padded_rows(tokenizer, encoded, input_length)
+    targets, target_lengths, targets_cut = _padded_rows(tokenizer, tokenizer.encode_batch(answers), target_length)
+    return QAArrays(inputs, targets, input_lengths, target_lengths, inputs_cut, targets_cut)
+
+
+def decode_predictions(tokenizer: Tokenizer, ids: Int[np.ndarray, "n T"]) -> list[str]:
+    """The texts of generated rows, each up to its first end token (or whole, if generation was cut short)."""
+    texts = []
+    for row in np.asarray(ids).tolist():
+        end = row.index(tokenizer.eos_id) if tokenizer.eos_id in row else len(row)
+        texts.append(tokenizer.decode(row[:end]).strip())
+    return texts
+
+
+def _padded_rows(
+    tokenizer: Tokenizer, encoded: Sequence[Sequence[int]], length: int
+) -> tuple[Int32[np.ndarray, "n {length}"], Int32[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """(rows, their lengths, whether they were cut): ids, the end token, padding."""
+    if length < 1:
+        raise ValueError(f"length is {length}: a row needs room for the end token at least")
+    rows = np.full((len(encoded), length), tokenizer.pad_id, np.int32)
+    lengths = np.array([min(len(ids) + 1, length) for ids in encoded], np.int32)
+    for row, ids, n in zip(rows, encoded, lengths, strict=True):
+        row[: n - 1] = ids[: n - 1]
+        row[n - 1] = tokenizer.eos_id
+    return rows, lengths, np.array([len(ids) + 1 > length for ids in encoded], bool)

@@ -1,0 +1,86 @@
+"""Byte-pair encoding from scratch (Sennrich, Haddow and Birch 2016): merge the commonest pair of neighbours, and again.
+
+    low low lower    l o w </w>  x2,  l o w e r </w>  x1
+    merge l o        lo w </w>   x2,  lo w e r </w>   x1
+    merge lo w       low </w>    x2,  low e r </w>    x1
+    merge low </w>   low</w>     x2,  low e r </w>    x1
+
+The list of merges, in the order they were learned, is the whole model: a new word is cut into characters and the same
+merges are done in the same order. "</w>" marks the end of a word, so that "low" in "lower" and the word "low" are two
+symbols. This is here to be read; for training on real text use `SentencePieceTokenizer`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+END_OF_WORD = "</w>"
+Pair = tuple[str, str]
+
+
+def learn_bpe(texts: Iterable[str], num_merges: int) -> list[Pair]:
+    """The first `num_merges` merges, in order. Fewer, if before that no pair of symbols occurs twice.
+
+    Words are what stands between white space. Of pairs equally common, the alphabetically first is merged, so that the
+    result depends on the words and not on their order.
+    """
+    word_counts = Counter(word for text in texts for word in text.split())
+    counts = list(word_counts.values())
+    words = [[*word, END_OF_WORD] for word in word_counts]
+
+    pair_counts: Counter[Pair] = Counter()
+    words_with: defaultdict[Pair, set[int]] = defaultdict(set)
+    for index, (word, count) in enumerate(zip(words, counts, strict=True)):
+        for pair in pairwise(word):
+            pair_counts[pair] += count
+            words_with[pair].add(index)
+
+    merges: list[Pair] = []
+    while len(merges) < num_merges and pair_counts:
+        best = min(pair_counts, key=lambda pair: (-pair_counts[pair], pair))
+        if pair_counts[best] < 2:
+            break
+        merges.append(best)
+        for index in words_with.pop(best):  # only these words change, so only their pairs are counted anew
+            for pair in pairwise(words[index]):
+                pair_counts[pair] -= counts[index]
+            words[index] = merge(words[index], best)
+            for pair in pairwise(words[index]):
+                pair_counts[pair] += counts[index]
+                words_with[pair].add(index)
+        pair_counts = +pair_counts  # drops the pairs that are gone
+    return merges
+
+
+def merge(symbols: Sequence[str], pair: Pair) -> list[str]:
+    """The symbols with every occurrence of the pair, from left to right, made one symbol."""
+    merged: list[str] = []
+    position = 0
+    while position < len(symbols):
+        if tuple(symbols[position : position + 2]) == pair:
+            merged.append(pair[0] + pair[1])
+            position += 2
+        else:
+            merged.append(symbols[position])
+            position += 1
+    return merged
+
+
+def encode(text: str, merges: Sequence[Pair]) -> list[str]:
+    """The symbols of a text: each word cut into characters, then merged as it was learned."""
+    rank = {pair: number for number, pair in enumerate(merges)}
+    symbols: list[str] = []
+    for word in text.split():
+        cut = [*word, END_OF_WORD]
+        while True:
+            known = [pair for pair in pairwise(cut) if pair in rank]
+            if not known:
+                break
+            cut = merge(cut, min(known, key=rank.__getitem__))
+        symbols += cut
+    return symbols
+
+
+def decode(symbols: Iterable[str]) -> str:
+    """The words of a list of symbols, one space between them."""
+    return "".join(symbols).replace(END_OF_WORD, " ").strip()

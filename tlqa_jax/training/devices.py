@@ -1,0 +1,76 @@
+"""What the pmap-ed loops share: the axis, state on every device, numbers back from them, and gradients of a global mean."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from tlqa_jax.errors import UserError
+
+AXIS = "devices"  # the name of the pmap-ed axis in every training and evaluation step
+
+
+def replicate(tree: Any) -> Any:
+    """A copy of every array on each of this process's devices: a leading axis of that many.
+
+    An identity under pmap with our own axis name, rather than `flax.jax_utils.replicate`: its result then already has the
+    sharding that the train step returns, and the step is compiled once instead of twice.
+    """
+    devices = np.arange(jax.local_device_count())
+    return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None))(devices, tree)
+
+
+def unreplicate(tree: Any) -> Any:
+    """The first device's copy, as numpy arrays on the host."""
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree)
+
+
+def dropout_key(seed: int, step: Array) -> PRNGKeyArray:
+    """A key that is a function of (seed, step, device). Call it inside a pmap-ed step."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+
+
+def accumulate(value_and_grad: Callable, params: Any, batch: dict[str, Array], key: PRNGKeyArray, steps: int) -> tuple[Any, Any]:
+    """The sum of `value_and_grad(params, micro_batch, key)` over `steps` equal slices of this device's rows.
+
+    A sum, not a mean: the loss has been divided by the weight of the whole global batch before, so that the slices add
+    up to exactly what the batch in one piece would give, however unevenly padding is spread over them.
+    """
+    if steps == 1:
+        return value_and_grad(params, batch, key)
+    micro_batches = jax.tree.map(lambda x: x.reshape(steps, x.shape[0] // steps, *x.shape[1:]), batch)
+
+    def add(total, micro):
+        return jax.tree.map(jnp.add, total, value_and_grad(params, *micro)), None
+
+    shapes = jax.eval_shape(value_and_grad, params, jax.tree.map(lambda x: x[0], micro_batches), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, (micro_batches, jax.random.split(key, steps)))[0]
+
+
+def check_batch(batch_size: int, accumulation: int) -> None:
+    """Refuse a global batch that devices times accumulation do not divide, before anything is compiled."""
+    parts = jax.device_count() * accumulation
+    if batch_size % parts:
+        below, above = batch_size // parts * parts, (batch_size // parts + 1) * parts
+        raise UserError(
+            f"--batch-size {batch_size} cannot be split over {jax.device_count()} device(s) x --accumulate {accumulation}: "
+            f"use {f'{below} or ' if below else ''}{above}"
+        )
+
+
+def compute_dtype(choice: str = "auto") -> Any:
+    """The dtype models compute in: "auto" is bfloat16 on TPUs and GPUs that have it, else float32. float16 is refused."""
+    if choice == "auto":
+        device = jax.local_devices()[0]
+        capability = str(getattr(device, "compute_capability", "0"))
+        has_bfloat16 = device.platform == "tpu" or (device.platform == "gpu" and float(capability or 0) >= 8.0)
+        return jnp.bfloat16 if has_bfloat16 else jnp.float32
+    if choice not in ("bfloat16", "float32"):
+        reason = " (T5 overflows in it)" if choice == "float16" else ""
+        raise UserError(f'--dtype is "{choice}"{reason}: use auto, bfloat16 or float32')
+    return jnp.dtype(choice).type

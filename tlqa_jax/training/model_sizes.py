@@ -1,0 +1,45 @@
+"""Which model a run trains: a named size or a JSON file of sizes, made to fit the vocabulary."""
+
+import json
+from pathlib import Path
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.t5 import T5Config
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.weights.checkpoints import load_t5_config
+
+NAMED = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
+
+
+def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: float) -> T5Config:
+    """The sizes called `choice`: "tiny", "small", "base", or a JSON file of T5Config fields such as a `config.json`.
+
+    A named size, and a file without `vocab_size`, takes the vocabulary's size rounded up to a multiple of 128, as T5's own
+    32,100 became 32,128: hardware likes it. A `vocab_size` smaller than the vocabulary is an error.
+    """
+    rounded = -(-tokenizer.vocab_size // 128) * 128
+    if choice in NAMED:
+        return NAMED[choice](vocab_size=rounded, dropout_rate=dropout_rate)
+    path = Path(choice)
+    if not path.exists():
+        raise UserError(f"--model {choice}: neither one of {', '.join(NAMED)} nor a JSON file of model sizes")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--model {path} is not valid JSON: {error}") from None
+    config = load_t5_config({"vocab_size": rounded, "dropout_rate": dropout_rate, **values.get("model", values)}, path)
+    check_vocabulary(config, tokenizer, path)
+    return config
+
+
+def check_vocabulary(config: T5Config, tokenizer: SentencePieceTokenizer, where: Path | str) -> None:
+    """Refuse a vocabulary with ids that the model has no embedding for, or other special ids."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"the vocabulary has {tokenizer.vocab_size} ids (sentinels included), the model of {where} only {config.vocab_size}: "
+            "give the vocabulary it was trained with, or a larger vocab_size"
+        )
+    if (config.pad_token_id, config.eos_token_id) != (tokenizer.pad_id, tokenizer.eos_id):
+        raise UserError(
+            f"{where} has pad and eos ids {config.pad_token_id}, {config.eos_token_id}; the vocabulary {tokenizer.pad_id}, {tokenizer.eos_id}"
+        )

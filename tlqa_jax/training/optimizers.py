@@ -1,0 +1,34 @@
+"""The schedule and the optimizer of every loop."""
+
+from typing import Any, Literal
+
+import jax
+import optax
+
+Decay = Literal["constant", "linear", "cosine", "rsqrt"]
+
+
+def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear") -> optax.Schedule:
+    """The learning rate at each step: a linear rise to `peak` over `warmup` steps, then the decay, to 0 at `steps`.
+
+    "rsqrt" is T5's pretraining decay, peak * sqrt(warmup / step), and does not reach 0; "constant" stays at the peak.
+    """
+    rest = max(steps - warmup, 1)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "rsqrt": lambda step: peak * (max(warmup, 1) / (step + max(warmup, 1))) ** 0.5,
+    }[decay]
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after
+
+
+def decayed(params: Any) -> Any:
+    """True at the leaves that weight decay shrinks: the matrices, but not norm scales and biases."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def adamw(rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019) behind clipping of the gradients' global norm to `clip`."""
+    optimizer = optax.adamw(rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decayed)
+    return optimizer if clip is None else optax.chain(optax.clip_by_global_norm(clip), optimizer)

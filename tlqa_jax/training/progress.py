@@ -1,0 +1,109 @@
+"""What a run shows and writes while it trains: the progress line, `metrics.jsonl`, `curves.png`."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tlqa_jax.errors import UserError
+
+
+class TrainingDiverged(UserError):
+    """The loss or the gradient is no longer a finite number."""
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The rows of a `metrics.jsonl`. A last line cut short by a crash is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Progress:
+    """A context in which a loop reports: a bar on a terminal, a line per report elsewhere; always `metrics.jsonl`.
+
+    Rows of steps after `start` (written by a run that was killed before its next checkpoint) are dropped first. In a run of several
+    processes only the first one writes and shows.
+    """
+
+    def __init__(self, directory: Path, title: str, steps: int, *, start: int = 0, quiet: bool = False):
+        self.path, self.title, self.steps, self.start = Path(directory) / "metrics.jsonl", title, steps, start
+        self.chief = jax.process_index() == 0
+        self.console = Console(quiet=quiet or not self.chief, soft_wrap=True)
+        self.bar = None
+
+    def __enter__(self) -> "Progress":
+        if self.chief:
+            kept = [row for row in read_metrics(self.path) if row["step"] <= self.start]
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            self.file = self.path.open("a")
+        if self.console.is_terminal and not self.console.quiet:
+            columns = [
+                TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[status]}"),
+                TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(),
+            ]
+            self.bar = Bar(*columns, console=self.console, expand=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=self.steps, completed=self.start, status="compiling")
+        self.last_time, self.last_step = time.perf_counter(), self.start
+        return self
+
+    def __exit__(self, *_):
+        if self.bar:
+            self.bar.stop()
+        if self.chief:
+            self.file.close()
+
+    def train(self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens_per_step: int, last_good) -> None:
+        """Report training up to `step`. Raises TrainingDiverged, naming `last_good()`, if a number is not finite."""
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            checkpoint = last_good()
+            advice = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint had been written yet"
+            raise TrainingDiverged(f"{self.title}: the loss is {loss} at step {step}; {advice}. Try a lower --learning-rate")
+        now = time.perf_counter()
+        speed = (step - self.last_step) * tokens_per_step / (now - self.last_time)
+        self.last_time, self.last_step = now, step
+        self._write(dict(step=step, loss=loss, gradient_norm=gradient_norm, learning_rate=learning_rate, tokens_per_second=round(speed)))
+        status = f"loss {loss:.3f}  lr {learning_rate:.1e}  {speed:,.0f} tokens/s"
+        if self.bar:
+            self.bar.update(self.task, completed=step, status=status)
+        else:
+            self.console.print(f"{self.title} {step}/{self.steps}  {status}", highlight=False)
+
+    def evaluated(self, step: int, **metrics: float) -> None:
+        """Report an evaluation at `step`; the time it took does not count into the speed of training."""
+        self._write(dict(step=step, **{f"eval_{name}": value for name, value in metrics.items()}))
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+        self.console.print(f"{self.title} {step}/{self.steps}  held out: {text}", highlight=False)
+        self.last_time = time.perf_counter()
+
+    def _write(self, row: dict) -> None:
+        if self.chief:
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
+
+
+def draw_curves(directory: Path) -> Path:
+    """Draw the run's loss, training and held out, against the step into `curves.png`."""
+    from matplotlib.figure import Figure  # not pyplot: no window, no global state
+
+    rows = read_metrics(Path(directory) / "metrics.jsonl")
+    axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
+    for name, label, style in (("loss", "training", "-"), ("eval_loss", "held out", "o-")):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if points:
+            axes.plot(*zip(*points), style, label=label, markersize=3)
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title=Path(directory).name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path = Path(directory) / "curves.png"
+    figure.savefig(path, dpi=120)
+    return path

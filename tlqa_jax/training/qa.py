@@ -1,0 +1,226 @@
+"""Fine-tuning a T5 on questions, over all devices with pmap: with a context to read, from memory, or both.
+
+    tlqa finetune-qa --start-from runs/pretrained --context-questions train-v1.1.json --held-out-context dev-v1.1.json
+
+The text is the task (Raffel et al. 2020, section 2.4): "question: … context: …" or "question: …" in, the answer out.
+Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from tlqa_jax.core.losses import cross_entropy
+from tlqa_jax.data.batches import evaluation_batches, training_batches
+from tlqa_jax.data.sources import QAExample, local_path, open_questions
+from tlqa_jax.decoding.answers import Answerer
+from tlqa_jax.errors import UserError
+from tlqa_jax.metrics.squad import bootstrap_interval, evaluate, write_predictions
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.t5 import T5
+from tlqa_jax.tasks.text_to_text import QAArrays, encode_examples, join
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.training.devices import AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate
+from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.model_sizes import check_vocabulary, t5_config
+from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.progress import Progress, draw_curves
+from tlqa_jax.training.sequence_loss import evaluation_sums, predict
+from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, save_vocabulary, start_run
+
+
+@dataclass(frozen=True)
+class QAConfig:
+    """Settings of a fine-tuning run."""
+
+    out: str = "runs/finetuned"
+    """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions."""
+    start_from: str | None = None
+    """A pretrained run. Without it the model starts from random weights, with --model and --vocabulary."""
+    context_questions: str | None = None
+    """Questions to learn from, asked with their context: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
+    closed_book_questions: str | None = None
+    """The same, asked without context."""
+    held_out_context: str | None = None
+    """Questions to evaluate on, with their context."""
+    held_out_closed_book: str | None = None
+    """The same, without context."""
+    data_dir: str | None = None
+    """Where TFDS data sets are prepared."""
+    vocabulary: str = "tiny_world:vocabulary.model"
+    """A SentencePiece .model file (without --start-from)."""
+    model: str = "tiny"
+    """tiny, small, base, or a JSON file of T5Config fields (without --start-from)."""
+    input_length: int = 512
+    """Longest input in tokens; a context that does not fit loses its end, and how many do is reported."""
+    target_length: int = 32
+    """Longest answer in tokens."""
+    steps: int = 2_000
+    """Number of optimizer steps."""
+    batch_size: int = 64
+    """Rows a step, over all devices and accumulation slices."""
+    accumulate: int = 1
+    """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    decay: Decay = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, on matrices only."""
+    clip: float = 1.0
+    """Largest global norm of the gradients."""
+    dropout: float = 0.1
+    """Dropout rate."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data and the dropout."""
+    dtype: str = "auto"
+    """What to compute in: auto, float32 or bfloat16. Parameters are float32."""
+    log_every: int = 20
+    """Steps between reports."""
+    evaluate_every: int = 500
+    """Steps between evaluations on held-out questions; there is always one at the end."""
+    save_every: int = 500
+    """Steps between checkpoints; there is always one at the end."""
+    keep: int = 3
+    """Number of checkpoints to keep."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+    overwrite: bool = False
+    """Delete a run that is already in --out."""
+
+
+HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+
+
+def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
+    """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
+    # --- settings and data: everything that can be wrong is found here, before anything is compiled
+    check_batch(config.batch_size, config.accumulate)
+    dtype = compute_dtype(config.dtype)
+    pretrained = None
+    if config.start_from:
+        model_config, pretrained, tokenizer = load_t5(config.start_from)
+        model_config = dataclasses.replace(model_config, dropout_rate=config.dropout)
+        check_vocabulary(model_config, tokenizer, config.start_from)
+    else:
+        tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
+        model_config = t5_config(config.model, tokenizer, config.dropout)
+    train = read_questions(config, config.context_questions, config.closed_book_questions)
+    if not train:
+        raise UserError("nothing to learn from: give --context-questions, --closed-book-questions or both")
+    held_out = read_questions(config, config.held_out_context, config.held_out_closed_book)
+    encode = partial(encode_examples, tokenizer, input_length=config.input_length, target_length=config.target_length)
+    arrays = join([encode(examples, use_context=name == "context") for name, examples in train.items()])
+    held_out_arrays = {name: encode(examples, use_context=name == "context") for name, examples in held_out.items()}
+    if not quiet:
+        print("training:", arrays.report())
+        for name, rows in held_out_arrays.items():
+            print(f"held out, {name.replace('_', ' ')}:", rows.report())
+    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
+    record = {"program": "qa", "model": dataclasses.asdict(model_config), "training": training}
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_vocabulary(run, tokenizer)
+
+    # --- model and optimizer
+    apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
+    params = params if pretrained is None else pretrained
+    rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
+    optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
+    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
+    evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
+    answerer = Answerer(
+        apply, tokenizer, input_length=config.input_length, target_length=config.target_length, batch_size=config.batch_size
+    )
+
+    def build(rows: QAArrays, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
+        return {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
+
+    def evaluate_all(params: Any) -> dict[str, float]:
+        """Loss in nats per answer token, EM and F1 of each group; predictions are written beside the checkpoints."""
+        metrics = {}
+        for name, examples in held_out.items():
+            batches = evaluation_batches(len(examples), config.batch_size, partial(build, held_out_arrays[name]))
+            loss = mean_over_examples(evaluate_step, params, batches)["loss"]
+            answers = answerer(params, examples, use_context=name == "context")
+            predictions = {example.id: answer.text for example, answer in zip(examples, answers)}
+            score = evaluate(predictions, examples)
+            low, high = bootstrap_interval(score.f1_per_example)
+            metrics |= {f"{name}_loss": loss, f"{name}_em": score.exact_match, f"{name}_f1": score.f1}
+            metrics |= {f"{name}_f1_low": low, f"{name}_f1_high": high}
+            if jax.process_index() == 0:
+                write_predictions(run / f"predictions_{name}.json", predictions)
+        return metrics
+
+    # --- the loop
+    metrics = {}
+    with Checkpoints(run, config.keep) as checkpoints:
+        if config.resume and checkpoints.latest():
+            state = checkpoints.restore(state)
+        start = int(state["step"])
+        state = replicate(state)
+        batches = training_batches(len(arrays.inputs), config.batch_size, config.seed, partial(build, arrays), start=start)
+        with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
+            for step in range(start + 1, config.steps + 1):
+                state, reported = train_step(state, next(batches))
+                last = step == config.steps
+                saving = last or step % config.save_every == 0
+                if saving or step % config.log_every == 0:
+                    progress.train(
+                        step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        last_good=checkpoints.latest,
+                    )
+                if saving:
+                    checkpoints.save(step, unreplicate(state))
+                if held_out and (last or step % config.evaluate_every == 0):
+                    metrics = evaluate_all(state["params"])
+                    progress.evaluated(step, **metrics)
+    if jax.process_index() == 0:
+        draw_curves(run)
+    return run
+
+
+def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+    """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
+
+    The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0.
+    """
+
+    def train_step(state: dict[str, Any], batch: dict[str, Any]):
+        key = dropout_key(seed, state["step"])
+        # the number of target tokens on all devices together: the loss is a mean over these, not a mean of means
+        weight = jax.lax.psum((batch["targets"] != 0).sum().astype("float32"), AXIS)
+
+        def loss_share(params, rows, key):
+            loss, _ = cross_entropy(*predict(apply, params, rows, key))
+            return loss / weight
+
+        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        loss, gradients = jax.lax.psum(share, AXIS)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+
+    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+
+
+def read_questions(config: QAConfig, with_context: str | None, closed_book: str | None) -> dict[str, list[QAExample]]:
+    """The questions of the sources that are given: {"context": …, "closed_book": …}."""
+    sources = {"context": with_context, "closed_book": closed_book}
+    questions = {name: open_questions(source, data_dir=config.data_dir) for name, source in sources.items() if source}
+    without = next((example.id for example in questions.get("context", ()) if not example.context), None)
+    if without is not None:
+        raise UserError(f"{with_context}: question {without} has no context; such questions go to the closed-book flags")
+    return questions

@@ -1,0 +1,264 @@
+"""Span-corruption pretraining of a T5 (Raffel et al. 2020, section 3.1.4), over all devices with pmap.
+
+    tlqa pretrain-spans --texts corpus.txt --vocabulary spiece.model --model small --out runs/pretrained
+
+Read it top to bottom: settings, data, model, `train_step`, the loop. Nothing is hidden in a base class.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from tlqa_jax.core.losses import cross_entropy
+from tlqa_jax.data.batches import evaluation_batches, training_batches
+from tlqa_jax.data.corpus import read_corpus
+from tlqa_jax.data.sources import local_path, open_questions
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.t5 import T5
+from tlqa_jax.tasks import span_corruption, text_to_text
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.training.devices import AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate
+from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.model_sizes import t5_config
+from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.progress import Progress, draw_curves
+from tlqa_jax.training.sequence_loss import evaluation_sums, predict
+from tlqa_jax.weights.checkpoints import Checkpoints, save_vocabulary, start_run
+
+
+@dataclass(frozen=True)
+class SpanCorruptionConfig:
+    """Settings of a pretraining run."""
+
+    out: str = "runs/pretrained"
+    """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves."""
+    texts: str = "tiny_world:pretraining.txt"
+    """What to learn from: .txt, .jsonl or .csv (also .gz), tfds:NAME:SPLIT, or tiny_world:FILE."""
+    held_out: str | None = "tiny_world:pretraining_dev.txt"
+    """Text to evaluate on, of the same kinds; "None" for no evaluation."""
+    data_dir: str | None = None
+    """Where TFDS data sets are prepared."""
+    vocabulary: str = "tiny_world:vocabulary.model"
+    """A SentencePiece .model file."""
+    model: str = "tiny"
+    """tiny, small, base, or a JSON file of T5Config fields."""
+    input_length: int = 512
+    """Encoder length; how many tokens it holds, and the target length, follow from the noise."""
+    noise_density: float = 0.15
+    """Share of the tokens to corrupt."""
+    mean_span_length: float = 3.0
+    """Mean number of tokens in a corrupted span."""
+    salient_share: float = 0.0
+    """Share of the rows that mask marked spans (names, dates: "spans" in a .jsonl) instead of random ones."""
+    salient_rate: float = 0.5
+    """Share of the marked spans that are masked in such a row."""
+    context_questions: str | None = None
+    """Questions to mix into pretraining as text to text, asked with their context."""
+    closed_book_questions: str | None = None
+    """The same, asked without context."""
+    questions_share: float = 0.0
+    """Share of the rows that are such questions, by turns from the two sources."""
+    steps: int = 10_000
+    """Number of optimizer steps."""
+    batch_size: int = 64
+    """Rows a step, over all devices and accumulation slices."""
+    accumulate: int = 1
+    """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    warmup: int = 500
+    """Steps of linear warm-up."""
+    decay: Decay = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, on matrices only."""
+    clip: float = 1.0
+    """Largest global norm of the gradients."""
+    dropout: float = 0.1
+    """Dropout rate."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data, the noise and the dropout."""
+    dtype: str = "auto"
+    """What to compute in: auto, float32 or bfloat16. Parameters are float32."""
+    log_every: int = 20
+    """Steps between reports."""
+    evaluate_every: int = 500
+    """Steps between evaluations on held-out text; there is always one at the end."""
+    save_every: int = 500
+    """Steps between checkpoints; there is always one at the end."""
+    keep: int = 3
+    """Number of checkpoints to keep."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+    overwrite: bool = False
+    """Delete a run that is already in --out."""
+
+
+HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+
+
+def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
+    """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
+    # --- settings and data: everything that can be wrong is found here, before anything is compiled
+    check_batch(config.batch_size, config.accumulate)
+    dtype = compute_dtype(config.dtype)
+    tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
+    model_config = t5_config(config.model, tokenizer, config.dropout)
+    data = SpanCorruptionData(config, tokenizer, config.texts)
+    plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
+    held_out = SpanCorruptionData(plain, tokenizer, config.held_out) if config.held_out else None
+    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
+    record = {"program": "span_corruption", "model": dataclasses.asdict(model_config), "training": training}
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_vocabulary(run, tokenizer)
+
+    # --- model and optimizer
+    apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
+    rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
+    optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
+    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
+    evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
+
+    # --- the loop
+    with Checkpoints(run, config.keep) as checkpoints:
+        if config.resume and checkpoints.latest():
+            state = checkpoints.restore(state)
+        start = int(state["step"])
+        state = replicate(state)
+        batches = training_batches(data.size, config.batch_size, config.seed, data.build, start=start)
+        with Progress(run, "pretraining", config.steps, start=start, quiet=quiet) as progress:
+            for step in range(start + 1, config.steps + 1):
+                state, metrics = train_step(state, next(batches))
+                last = step == config.steps
+                saving = last or step % config.save_every == 0
+                if saving or step % config.log_every == 0:
+                    progress.train(
+                        step, **{name: float(value.addressable_data(0)[0]) for name, value in metrics.items()},
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * data.tokens_length,
+                        last_good=checkpoints.latest,
+                    )
+                if saving:
+                    checkpoints.save(step, unreplicate(state))
+                if held_out and (last or step % config.evaluate_every == 0):
+                    rows = evaluation_batches(held_out.size, config.batch_size, held_out.build_evaluation)
+                    progress.evaluated(step, **mean_over_examples(evaluate_step, state["params"], rows))
+    if jax.process_index() == 0:
+        draw_curves(run)
+    return run
+
+
+def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+    """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
+
+    The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0.
+    """
+
+    def train_step(state: dict[str, Any], batch: dict[str, Any]):
+        key = dropout_key(seed, state["step"])
+        # the number of target tokens on all devices together: the loss is a mean over these, not a mean of means
+        weight = jax.lax.psum((batch["targets"] != 0).sum().astype("float32"), AXIS)
+
+        def loss_share(params, rows, key):
+            loss, _ = cross_entropy(*predict(apply, params, rows, key))
+            return loss / weight
+
+        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        loss, gradients = jax.lax.psum(share, AXIS)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+
+    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+
+
+class SpanCorruptionData:
+    """The rows of a run: windows of the concatenated documents, with fresh noise each time, and perhaps questions between them.
+
+    A window has `tokens_length` tokens, the number that random noise turns into exactly `input_length` inputs. Which
+    window, noise and question stand in a row is a function of (seed, step, row), whatever the number of devices.
+    """
+
+    def __init__(self, config: SpanCorruptionConfig, tokenizer: SentencePieceTokenizer, texts: str):
+        self.config, self.sentinels = config, tokenizer.sentinels
+        self.input_length = config.input_length
+        self.tokens_length, self.target_length = span_corruption.tokens_length_for(
+            config.input_length, config.noise_density, config.mean_span_length
+        )
+        spans = span_corruption.noise_counts(self.tokens_length, config.noise_density, config.mean_span_length)[1]
+        if spans > len(self.sentinels):
+            raise UserError(f"--input-length {config.input_length} needs {spans} sentinels, the vocabulary has {len(self.sentinels)}")
+        corpus = read_corpus(texts, tokenizer, spans=config.salient_share > 0, data_dir=config.data_dir)
+        self.size = len(corpus.tokens) // self.tokens_length
+        if self.size == 0:
+            raise UserError(
+                f"{texts} has {len(corpus.tokens):,} tokens, fewer than one window of {self.tokens_length}: "
+                "give more text or a smaller --input-length"
+            )
+        windows = lambda tokens: tokens[: self.size * self.tokens_length].reshape(self.size, self.tokens_length)
+        self.tokens = windows(corpus.tokens)
+        if config.salient_share:
+            self.spans = span_corruption.number_spans(windows(corpus.spans))
+            # spans of one token make a window no shorter, and its end comes on top
+            self.input_length = max(self.input_length, self.tokens_length + 1)
+            longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate)
+            self.target_length = max(self.target_length, longest)
+        sources = [(config.context_questions, True), (config.closed_book_questions, False)]
+        self.questions = [
+            text_to_text.encode_examples(
+                tokenizer, open_questions(source, data_dir=config.data_dir),
+                input_length=self.input_length, target_length=self.target_length, use_context=use_context,
+            )
+            for source, use_context in sources if source and config.questions_share
+        ]
+        if config.questions_share and not self.questions:
+            raise UserError("--questions-share wants --context-questions, --closed-book-questions or both")
+
+    def build(self, indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:
+        """Rows `rows` of the batch of `step`; `indices` are their windows.
+
+        The first rows of a batch are questions, then come those with salient noise, then those with random noise.
+        """
+        config = self.config
+        mask = self._random_mask(np.random.default_rng((config.seed, step)), config.batch_size)[rows]
+        asked = round(config.questions_share * config.batch_size)
+        marked = asked + round(config.salient_share * config.batch_size)
+        row_rngs = {row: np.random.default_rng((config.seed, step, row)) for row in range(rows.start, min(rows.stop, marked))}
+        for row, rng in row_rngs.items():
+            if row >= asked:
+                own = row - rows.start
+                mask[own] = span_corruption.salient_spans_mask(rng, self.spans[indices[own]][None], config.salient_rate)[0]
+        batch = self._corrupted(indices, mask)
+        for row, rng in row_rngs.items():
+            if row < asked:
+                arrays = self.questions[row % len(self.questions)]
+                chosen = rng.integers(len(arrays.inputs))
+                batch["inputs"][row - rows.start] = arrays.inputs[chosen]
+                batch["targets"][row - rows.start] = arrays.targets[chosen]
+        return batch
+
+    def build_evaluation(self, indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:
+        """Random noise only, and the same for a window at every evaluation, in whatever batch it stands."""
+        rngs = [np.random.default_rng((self.config.seed, index)) for index in indices]
+        return self._corrupted(indices, np.concatenate([self._random_mask(rng, 1) for rng in rngs]))
+
+    def _random_mask(self, rng: np.random.Generator, batch: int) -> np.ndarray:
+        return span_corruption.random_spans_mask(
+            rng, batch, self.tokens_length, self.config.noise_density, self.config.mean_span_length
+        )
+
+    def _corrupted(self, windows: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        inputs, targets = span_corruption.corrupt(
+            self.tokens[windows], mask, sentinels=self.sentinels, inputs_length=self.input_length, targets_length=self.target_length
+        )
+        return {"inputs": inputs, "targets": targets}
