@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 
 import matplotlib.pyplot as plt
 
+from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import TYPE_OF, bundled, typed_mentions
 from tlqa_jax.lessons import question_answering as check
 from tlqa_jax.lessons import show
@@ -29,9 +30,10 @@ from tlqa_jax.tasks.text_to_text import qa_source
 # %% [markdown]
 # ## Two kinds of examination
 #
-# In an **open-book** examination you get a passage with the question. You need to know how to *read*, and nothing about
-# the world. SQuAD is this examination for machines: people were shown paragraphs of Wikipedia, invented questions
-# about them, and marked the words that answer (Rajpurkar et al. 2016). The answer is always a stretch of the passage.
+# In an **open-book** examination you get a passage with the question. You need to know how to *read*, and nothing
+# about the world. SQuAD is this examination for machines: people were shown paragraphs of Wikipedia, invented
+# questions about them, and marked the words that answer (Rajpurkar et al. 2016). The answer is always a stretch of the
+# passage.
 #
 # In a **closed-book** examination you get the question alone. The answer has to be in your head, and for a language
 # model, "in the head" means in its weights: it must have met the fact in the text it was pretrained on, and kept it
@@ -51,8 +53,8 @@ article = data["data"][22]
 print(json.dumps(article, indent=1)[:1100], "...")
 
 # %% [markdown]
-# Four levels: `data` is a list of articles, an article has paragraphs, a paragraph has one `context` and many `qas`, and
-# each of these has an `id`, a `question` and a list of `answers` (a list, because real questions were answered by
+# Four levels: `data` is a list of articles, an article has paragraphs, a paragraph has one `context` and many `qas`,
+# and each of these has an `id`, a `question` and a list of `answers` (a list, because real questions were answered by
 # several people). `answer_start` counts *characters*. Flat rows are easier to work with:
 
 # %%
@@ -70,6 +72,10 @@ dev = flat(json.loads(bundled("context_dev.json").read_text(encoding="utf-8")))
 print(len(train), "questions to learn from,", len(dev), "about other people, to be examined with")
 assert not {q["context"] for q in train} & {q["context"] for q in dev}  # no passage is in both
 
+# the package reads such files, and checks them, in one line:
+examples = open_questions(bundled("context_train.json"))
+assert [example.question for example in examples] == [q["question"] for q in train]
+
 # %% [markdown]
 # ## Where is the answer?
 #
@@ -86,8 +92,8 @@ print(" what was marked is ...", q["context"][:start][-40:], f"[{text}]")
 assert astray, "the wrong way is wrong somewhere"
 
 # %% [markdown]
-# The same text, but not the same fact: one mention is about somebody else, or about another time. A model that learns to
-# point at the wrong mention learns to read badly. That is why the data say *where*.
+# The same text, but not the same fact: one mention is about somebody else, or about another time. A model that learns
+# to point at the wrong mention learns to read badly. That is why the data say *where*.
 #
 # ## Exercise 1: the span of an answer
 #
@@ -192,14 +198,15 @@ assert exact_match("The Trumpet.", "trumpet") == 1.0
 # %% [markdown]
 # ## Half right
 #
-# "a brass trumpet" found the instrument and said too much; "the bassoon" is simply wrong. Exact match gives both 0. **F1**
-# looks at the words: let $s$ be the number of words that prediction and gold share, $p$ and $g$ how many they have.
+# "a brass trumpet" found the instrument and said too much; "the bassoon" is simply wrong. Exact match gives both 0.
+# **F1** looks at the words: let $s$ be the number of words that prediction and gold share, $p$ and $g$ how many they
+# have.
 #
 # $$P = \frac{s}{p} \qquad R = \frac{s}{g} \qquad F_1 = \frac{2PR}{P + R}$$
 #
-# Precision $P$ falls when you say too much, recall $R$ when you say too little, and the harmonic mean falls with either.
-# By hand: prediction "a brass trumpet", gold "the trumpet". Normalised: `brass trumpet` and `trumpet`. So $s=1$, $p=2$,
-# $g=1$, $P=1/2$, $R=1$, $F_1 = 2 \cdot \frac12 / \frac32 = \frac23$.
+# Precision $P$ falls when you say too much, recall $R$ when you say too little, and the harmonic mean falls with
+# either. By hand: prediction "a brass trumpet", gold "the trumpet". Normalised: `brass trumpet` and `trumpet`. So
+# $s=1$, $p=2$, $g=1$, $P=1/2$, $R=1$, $F_1 = 2 \cdot \frac12 / \frac32 = \frac23$.
 #
 # ## Exercise 3: F1
 #
@@ -222,8 +229,8 @@ check.word_f1(word_f1)
 
 # %% [markdown]
 # Two rules remain. Where several gold answers are given, the *best* one counts: each is an answer that some person
-# accepted. And the score of a model is the mean over all questions, in percent; a question that was not answered is wrong,
-# and is not left out.
+# accepted. And the score of a model is the mean over all questions, in percent; a question that was not answered is
+# wrong, and is not left out.
 #
 # Now the claim of this lesson: what you wrote is the package's `metrics.squad`, which every later lesson scores with.
 
@@ -249,8 +256,8 @@ print("Yours and the package's agree on every one.")
 # - **commonest**: whatever answered this kind of question most often in training;
 # - **first of type**: asked for a town, names the first town of the passage; asked for a year, the first year.
 #
-# If position gave the answers away, we would see it too: on the left is where in the passage the answers begin. (Many a
-# sentence ends with its fact, hence the last bar.)
+# If position gave the answers away, we would see it too: on the left is where in the passage the answers begin. (Many
+# a sentence ends with its fact, hence the last bar.)
 
 # %%
 commonest = defaultdict(Counter)
@@ -274,7 +281,8 @@ scores = {name: (mean(package.exact_match, answer), mean(package.f1, answer)) fo
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 left.hist([q["answers"][0]["answer_start"] / len(q["context"]) for q in train], bins=20, range=(0, 1), color="tab:gray")
-left.set(xlabel="where the answer begins (0 first, 1 last character)", ylabel="questions", title="Answers stand everywhere")
+left.set(xlabel="where the answer begins (0 first, 1 last character)", ylabel="questions")
+left.set_title("Answers stand everywhere")
 place = range(len(scores))
 for offset, number, label in [(-0.2, 0, "exact match"), (0.2, 1, "F1")]:
     bars = right.bar([x + offset for x in place], [score[number] for score in scores.values()], width=0.4, label=label)
@@ -288,15 +296,15 @@ em, f1 = scores["whole passage"]
 assert em == 0 and f1 > 0  # copying everything is never exact, and still shares words
 assert all(em <= f1 for em, f1 in scores.values())  # F1 gives everything that exact match gives
 assert scores["commonest"][0] < 15  # memorising the training answers does not help
-assert scores["commonest"][0] < scores["first of type"][0] < 50  # knowing a town from a year does, but it is not reading
+assert scores["commonest"][0] < scores["first of type"][0] < 50  # knowing a town from a year does: not yet reading
 
 # %% [markdown]
 # Knowing a town from a year brings one question in four, because a passage names four of each type: that is the score
 # that reading has to beat, and not zero.
 #
 # Two habits for the rest of the course. **Put a baseline beside every score**: it costs a line. And **say how sure you
-# are**: on few questions a score moves by luck alone. The bootstrap draws the questions again, with replacement, and looks
-# at how far the mean moves (Efron and Tibshirani 1993).
+# are**: on few questions a score moves by luck alone. The bootstrap draws the questions again, with replacement, and
+# looks at how far the mean moves (Efron and Tibshirani 1993).
 
 # %%
 coin = random.Random(1)
@@ -313,10 +321,10 @@ for number in [20, 100, 500]:
 # - Context-based answering tests reading, closed-book answering tests memory; who may be in the pretraining text
 #   follows from that.
 # - SQuAD marks answers by character offset, because the same words can stand in a passage twice.
-# - Exact match compares after normalisation; F1 counts shared words; the best gold answer counts; every question counts.
+# - Exact match compares after normalisation; F1 counts shared words; the best gold answer and every question count.
 # - A score needs a baseline and an interval beside it.
 #
 # A model does not read characters or words, though. What it reads is the subject of lesson 2.
 #
-# *Read on:* Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text"; Roberts et al. 2020, "How
-# Much Knowledge Can You Pack Into the Parameters of a Language Model?"
+# *Read on:* Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text"; Roberts et al. 2020,
+# "How Much Knowledge Can You Pack Into the Parameters of a Language Model?"

@@ -3,8 +3,8 @@
 #
 # **Time** 60 minutes, of which the computer needs half a minute.
 #
-# **Know first** Text is a list of pieces (lesson 2), and to a network each piece is a vector. Matrix products; softmax;
-# the variance of a sum.
+# **Know first** Text is a list of pieces (lesson 2), and to a network each piece is a vector. Matrix products;
+# softmax; the variance of a sum.
 #
 # **You will be able to**
 # - write scaled dot-product attention, and say what each of its parts is for;
@@ -40,27 +40,29 @@ np.set_printoptions(precision=2, suppress=True)
 # With keys far apart it is a dictionary indeed:
 
 # %%
-key = 20 * jnp.eye(3)  # three keys, each in a direction of its own
-value = jnp.array([[1943.0], [1928.0], [1914.0]])
-query = jnp.array([[0.0, 1.0, 0.0]])  # the direction of the second key
+softmax = jax.jit(jax.nn.softmax)  # over the last axis; jit compiles it once for each shape
 
-weights = jax.nn.softmax(query @ key.T)
-print("weights", np.array(weights), " output", np.array(weights @ value))
-assert jnp.allclose(weights @ value, 1928)
+key = 20 * np.eye(3)  # three keys, each in a direction of its own
+value = np.array([[1943.0], [1928.0], [1914.0]])
+query = np.array([[0.0, 1.0, 0.0]])  # the direction of the second key
 
-half_and_half = jax.nn.softmax(jnp.array([[0.0, 0.5, 0.5]]) @ key.T) @ value
-assert jnp.allclose(half_and_half, (1928 + 1914) / 2, atol=0.1)  # a query between two keys gets a mixture
+weights = np.array(softmax(query @ key.T))
+print("weights", weights, " output", weights @ value)
+assert np.allclose(weights @ value, 1928)
+
+half_and_half = np.array(softmax(np.array([[0.0, 0.5, 0.5]]) @ key.T))
+assert np.allclose(half_and_half @ value, (1928 + 1914) / 2, atol=0.1)  # a query between two keys gets a mixture
 
 # %% [markdown]
 # ## The wrong version first
 #
 # That is already a working attention layer, and for small vectors a good one. Let us make the vectors longer. Say the
-# entries of query and key are independent with mean 0 and variance 1. Their dot product $\sum_{k=1}^{K} q_k k_k$ then has
-# variance $K$: its typical size is $\sqrt K$. With $K = 512$ the scores are around $\pm 23$, and a softmax of such numbers
-# is no sharing out, it is a choice: one weight is 1, the others 0.
+# entries of query and key are independent with mean 0 and variance 1. Their dot product $\sum_{k=1}^{K} q_k k_k$ then
+# has variance $K$: its typical size is $\sqrt K$. With $K = 512$ the scores are around $\pm 23$, and a softmax of such
+# numbers is no sharing out, it is a choice: one weight is 1, the others 0.
 #
-# Why is that bad? The derivative of a weight $w$ with respect to its own score is $w (1 - w)$. It vanishes at $w = 0$ and at
-# $w = 1$. A layer that starts by choosing at random, and has no gradient to learn better, stays where it is.
+# Why is that bad? The derivative of a weight $w$ with respect to its own score is $w (1 - w)$. It vanishes at $w = 0$
+# and at $w = 1$. A layer that starts by choosing at random, and has no gradient to learn better, stays where it is.
 
 # %%
 def scores_and_gradient(K: int, scale: float) -> tuple[float, float]:
@@ -68,7 +70,7 @@ def scores_and_gradient(K: int, scale: float) -> tuple[float, float]:
     rng = np.random.default_rng(K)
     query, key = rng.standard_normal((200, K)), rng.standard_normal((200, 16, K))
     scores = scale * np.einsum("lk,lsk->ls", query, key)
-    weights = np.asarray(jax.nn.softmax(scores))
+    weights = np.array(softmax(scores))
     return scores.std(), (weights * (1 - weights)).mean()
 
 
@@ -118,13 +120,13 @@ check.attend(attend)
 # %% [markdown]
 # ## Why T5 does not divide
 #
-# Look into `models/t5.py` and you find `scale=1.0`: T5's scores are not divided by anything. Has it the disease of the red
-# line? No. Where queries come from a matrix, $q = x W_Q$, the constant can as well be in the matrix:
+# Look into `models/t5.py` and you find `scale=1.0`: T5's scores are not divided by anything. Has it the disease of the
+# red line? No. Where queries come from a matrix, $q = x W_Q$, the constant can as well be in the matrix:
 #
 # $$\frac{(x W_Q) \cdot k}{\sqrt K} = \Big(x \frac{W_Q}{\sqrt K}\Big) \cdot k$$
 #
-# So T5 draws $W_Q$ with a standard deviation that is smaller by $\sqrt K$ than that of $W_K$ (Raffel et al. 2020 follow the
-# initialisation of Mesh TensorFlow). Take an attention layer of a T5 that is not trained yet, and look:
+# So T5 draws $W_Q$ with a standard deviation that is smaller by $\sqrt K$ than that of $W_K$ (Raffel et al. 2020
+# follow the initialisation of Mesh TensorFlow). Take an attention layer of a T5 that is not trained yet, and look:
 
 # %%
 config = T5Config.small()
@@ -140,13 +142,13 @@ print(f"deviation of the scores, undivided: {scores.std():.2f}")
 assert 0.8 < scores.std() < 1.25
 
 # %% [markdown]
-# This is a trap for everyone who loads T5's weights into a layer that divides (the scores would be 8 times too small), or
-# who draws T5's weights as other transformers do and does not divide: that one would start on the red line.
+# This is a trap for everyone who loads T5's weights into a layer that divides (the scores would be 8 times too small),
+# or who draws T5's weights as other transformers do and does not divide: that one would start on the red line.
 
 # %%
 careless = scores * K**0.5  # W_Q as large as W_K, and no division
-share = jax.nn.softmax(careless).max(axis=-1).mean()
-proper = jax.nn.softmax(scores).max(axis=-1).mean()
+share = np.array(softmax(careless)).max(axis=-1).mean()
+proper = np.array(softmax(scores)).max(axis=-1).mean()
 print(f"largest of 200 weights, on average: {share:.2f} if W_Q is drawn like W_K, {proper:.2f} as T5 draws it")
 assert share > 5 * proper
 
@@ -155,8 +157,8 @@ assert share > 5 * proper
 #
 # Two reasons to forbid a look:
 #
-# - **Padding.** The texts of a batch have different lengths; the shorter ones are filled up. No one may look at filling.
-# - **The future.** A decoder learns to predict the next piece, all positions at once. Position $i$ may use what stands at
+# - **Padding.** The texts of a batch have different lengths; the shorter ones are filled up. Nobody may look there.
+# - **The future.** A decoder learns to predict the next piece, all positions at once. Position $i$ may use what is at
 #   0 to $i$; if it could look at $i + 1$, it would copy instead of predict. Such a mask is called *causal*.
 #
 # The encoder of T5, and BERT, read in **both directions**: they have the padding mask only. The decoder has both.
@@ -179,15 +181,15 @@ check.causal_mask(causal_mask)
 # How is a mask applied? The wrong version first: compute the weights, then strike out the forbidden ones.
 
 # %%
-scores = jnp.array([[2.0, 1.0, 3.0], [0.0, 0.0, 0.0], [1.0, 2.0, 0.5]])
-struck_out = jax.nn.softmax(scores) * causal_mask(3)
-print(np.array(struck_out), "\nrows sum to", np.array(struck_out.sum(axis=-1)))
+scores = np.array([[2.0, 1.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 0.5, 2.0], [0.0, 1.0, 2.0, 1.0]])
+struck_out = np.array(softmax(scores)) * np.array(causal_mask(4))
+print(struck_out, "\nrows sum to", struck_out.sum(axis=-1))
 assert not np.allclose(struck_out.sum(axis=-1), 1)
 
 # %% [markdown]
-# The rows do not sum to 1 any more. The first query may look at one key only, and gives it a quarter of its attention: the
-# rest was lost to keys that it was not to know of. Worse, *how much* was lost depends on their scores: the future still
-# speaks, by its weight. Forbidden keys must be out **before** the shares are made.
+# The rows do not sum to 1 any more. The first query may look at one key only, and gives it a quarter of its attention:
+# the rest was lost to keys that it was not to know of. Worse, *how much* was lost depends on their scores: the future
+# still speaks, by its weight. Forbidden keys must be out **before** the shares are made.
 #
 # ## Exercise 3: softmax with a mask
 #
@@ -230,7 +232,8 @@ figure.colorbar(image, ax=panels, label="weight", shrink=0.8)
 show(figure, "03_masks")
 
 # %% [markdown]
-# Does the causal mask keep its promise? The sharpest test: change the last piece, and see that no earlier output moves.
+# Does the causal mask keep its promise? The sharpest test: change the last piece, and see that no earlier output
+# moves.
 
 # %%
 def masked_attend(query, key, value, mask):
@@ -238,10 +241,10 @@ def masked_attend(query, key, value, mask):
     return jnp.einsum("ls,sk->lk", masked_weights(scores, mask), value)
 
 
-x = np.random.default_rng(4).standard_normal((6, 8), np.float32)
+x = np.random.default_rng(4).standard_normal((7, 8), np.float32)
 changed = x.copy()
 changed[-1] += 100
-before, after = (np.array(masked_attend(y, y, y, causal_mask(6))) for y in (x, changed))
+before, after = (np.array(masked_attend(y, y, y, causal_mask(7))) for y in (x, changed))
 assert (before[:-1] == after[:-1]).all()  # bit for bit
 assert not np.allclose(before[-1], after[-1])
 print("The past does not know what will come.")
@@ -249,9 +252,9 @@ print("The past does not know what will come.")
 # %% [markdown]
 # ## Heads: several questions at once
 #
-# One softmax makes one distribution: a position can look at the word before it, or at an earlier mention of the same name,
-# but a single head has to mix the two. *Multi-head* attention (section 3.2.2) runs several small ones side by side, each
-# with projections of its own, and adds up what they bring home:
+# One softmax makes one distribution: a position can look at the word before it, or at an earlier mention of the same
+# name, but a single head has to mix the two. *Multi-head* attention (section 3.2.2) runs several small ones side by
+# side, each with projections of its own, and adds up what they bring home:
 #
 # $$\text{head}_h = \text{attention}(x W_Q^h,\; x W_K^h,\; x W_V^h) \qquad \text{output} = \sum_h \text{head}_h W_O^h$$
 #
@@ -274,7 +277,7 @@ W_Q[:N, 1] = 20 * np.eye(N, K)  # head 1: a word asks for itself,
 W_K[:N, 1] = np.eye(N, K)  # and answers to itself
 
 query, key = np.einsum("ld,dhk->hlk", x, W_Q), np.einsum("sd,dhk->hsk", x, W_K)
-weights = np.asarray(jax.nn.softmax(np.einsum("hlk,hsk->hls", query, key) / K**0.5))
+weights = np.array(softmax(np.einsum("hlk,hsk->hls", query, key) / K**0.5))
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
@@ -295,8 +298,8 @@ assert weights[1, asked, told] > 0.4  # head 1: the question's Otto finds the pa
 # %% [markdown]
 # Read row 12 of the right picture, the question's "Otto": half of its attention is on the passage's "Otto", across six
 # words. This is how a question gets to its place in a passage. (And row 0 on the left? Nobody stands before the first
-# word: all its scores are 0, so it looks everywhere alike. Attention cannot look nowhere.) Heads that look at the word before
-# or after are found in trained models too: Clark et al. 2019 show them in BERT.
+# word: all its scores are 0, so it looks everywhere alike. Attention cannot look nowhere.) Heads that look at the word
+# before or after are found in trained models too: Clark et al. 2019 show them in BERT.
 #
 # ### The wrong version first: cutting heads
 #
@@ -314,9 +317,9 @@ assert (tempting[0, 1] == together[0, K:]).all()  # head 0 at position 1 has wha
 assert (proper[0, 1] == together[1, :K]).all()
 
 # %% [markdown]
-# `reshape` never moves a number, it only puts the fences elsewhere. The tempting cut gives head 0 the first two positions
-# whole, and head 1 the last two. Weights that have a head axis of their own, [D H K], with an einsum that names every
-# axis, leave nothing to cut: this is why the package has no reshape in its attention.
+# `reshape` never moves a number, it only puts the fences elsewhere. The tempting cut gives head 0 the first two
+# positions whole, and head 1 the last two. Weights that have a head axis of their own, [D H K], with an einsum that
+# names every axis, leave nothing to cut: this is why the package has no reshape in its attention.
 #
 # ## The whole, and three ways to the same numbers
 #
@@ -331,7 +334,7 @@ def multi_head(query, key, value, mask):
     return jax.vmap(heads)(query, key, value, mask)
 
 
-B, H, L, K = (2, 3, 5, 7) if SMOKE else (4, 8, 64, 32)
+B, H, L, K = (2, 3, 7, 5) if SMOKE else (4, 8, 64, 32)
 query, key, value = np.random.default_rng(6).standard_normal((3, B, H, L, K), np.float32)
 lengths = np.arange(L - B + 1, L + 1)  # every text of another length
 real = np.arange(L)[None, :] < lengths[:, None]  # [B S]
@@ -345,23 +348,23 @@ assert np.allclose(yours, package, atol=1e-5)
 assert np.allclose(yours, length_second(jax_nn), atol=1e-5)
 
 # jax.nn divides by sqrt(K) unless told otherwise. T5 has to tell it:
-t5 = layers.attention(query, key, value, scale=1.0, mask=mask[:, None])
+as_t5 = layers.attention(query, key, value, scale=1.0, mask=mask[:, None])
 told = jax.nn.dot_product_attention(*map(length_second, (query, key, value)), mask=mask[:, None], scale=1.0)
-assert np.allclose(t5, length_second(told), atol=1e-5)
-assert not np.allclose(t5, yours, atol=1e-2)
+assert np.allclose(as_t5, length_second(told), atol=1e-5)
+assert not np.allclose(as_t5, yours, atol=1e-2)
 print("Yours, the package's and jax.nn's agree.")
 
 # %% [markdown]
 # ## What you know now
 #
 # - Attention is a soft dictionary: shares by softmax over the keys, values mixed in these shares.
-# - Scores of longer vectors are larger, by $\sqrt K$; undivided they kill the gradient. T5 has the division inside $W_Q$.
+# - Scores of longer vectors are larger, by $\sqrt K$; undivided they kill the gradient. T5 divides inside $W_Q$.
 # - A mask is boolean, True = may attend, and is applied to the scores, before the softmax, as the lowest finite number.
 # - Encoders look both ways, decoders only back; padding is looked at by nobody.
 # - Heads look for different things at once; never let a reshape mix heads and positions.
 #
-# One thing is odd: nothing in attention knows about *order*. Shuffle the keys and values together and the output is the
-# same. In our toy, the position was part of the vector. How T5 does it is where lesson 4 begins.
+# One thing is odd: nothing in attention knows about *order*. Shuffle the keys and values together and the output is
+# the same. In our toy, the position was part of the vector. How T5 does it is where lesson 4 begins.
 
 # %%
 shuffled = np.random.default_rng(7).permutation(L)
@@ -371,5 +374,5 @@ assert np.allclose(ordered, multi_head(query, key[:, :, shuffled], value[:, :, s
 print("Attention alone does not know the order of words.")
 
 # %% [markdown]
-# *Read on:* Vaswani et al. 2017, "Attention Is All You Need", section 3.2; Raffel et al. 2020, "Exploring the Limits of
-# Transfer Learning with a Unified Text-to-Text Transformer", section 2.1.
+# *Read on:* Vaswani et al. 2017, "Attention Is All You Need", section 3.2; Raffel et al. 2020, "Exploring the Limits
+# of Transfer Learning with a Unified Text-to-Text Transformer", section 2.1.

@@ -4,14 +4,14 @@
     python lessons/build.py --check      changes nothing, names the notebooks that differ from their script, exits 1
     python lessons/build.py --run        builds nothing, executes the solved notebooks (TLQA_SMOKE=1: in seconds)
 
-A lesson is `lessons/NN_topic.py`, in jupytext's percent format: `# %% [markdown]` opens a text cell, `# %%` a code cell.
+A lesson is `lessons/NN_topic.py`, in jupytext's percent format: `# %% [markdown]` begins text, `# %%` code.
 `python lessons/NN_topic.py` runs it from top to bottom with the solutions in place. These are the conventions:
 
 1. **Top.** The first cell is markdown: `# Lesson N: title`, and lines that begin with `**Time**`, `**Know first**` and
    `**You will be able to**`. The badge and the install cell are added before it here.
 
-2. **Exercise.** A markdown cell `## Exercise N: ...` says what to do; the code cell after it has one or more blanks, and
-   ends with its check:
+2. **Exercise.** A markdown cell `## Exercise N: ...` says what to do; the code cell after it has one or more blanks,
+   a hint, and ends with its check:
 
        # %%
        def exact(prediction: str, gold: str) -> bool:
@@ -24,8 +24,9 @@ A lesson is `lessons/NN_topic.py`, in jupytext's percent format: `# %% [markdown
 
    The exercise notebook shows `...  # your code here` for the lines from BLANK to END BLANK, or, where BLANK is
    followed by a colon, what stands there: `# BLANK: shared = ...`. The whole cell without the marks follows as a
-   solution that can be unfolded. Script and solved notebook run the solution. A check is called in the exercise's own
-   cell, so that one cell is written and run. Lines that show something afterwards go into the next cell.
+   solution that can be unfolded. Script and solved notebook run the solution. A blank takes in the function's
+   `return`, so that an untouched one gives None and its check says "the blank is still empty" (tested). A check is
+   called in the exercise's own cell; lines that show something afterwards go into the next cell.
 
 3. **Checks** are functions in `tlqa_jax/lessons/TOPIC.py`, imported by the lesson as
    `from tlqa_jax.lessons import attention as check`. They live in the package because a notebook opened alone in Colab
@@ -71,8 +72,8 @@ from pathlib import Path
 
 if importlib.util.find_spec("tlqa_jax") is None:
     kept = {{"jax", "jaxlib", "flax", "optax", "numpy", "jax-cuda12-plugin", "jax-cuda12-pjrt", "libtpu"}}
-    versions = {{d.name.lower(): d.version for d in distributions() if d.name.lower() in kept}}
-    Path("kept.txt").write_text("".join(f"{{name}}=={{version}}\\n" for name, version in versions.items()))
+    installed = [(d.name.lower().replace("_", "-"), d.version) for d in distributions()]
+    Path("kept.txt").write_text("".join(f"{{name}}=={{version}}\\n" for name, version in installed if name in kept))
     %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
 
 
@@ -81,8 +82,8 @@ def scripts() -> list[Path]:
 
 
 def badge(name: str, variant: str) -> str:
-    address = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/lessons/notebooks/{variant}/{name}.ipynb"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
+    colab, path = "https://colab.research.google.com", f"lessons/notebooks/{variant}/{name}.ipynb"
+    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{REPOSITORY}/blob/main/{path})"
 
 
 def solved(source: str) -> str:

@@ -1,29 +1,32 @@
-"""What makes the tests strict: annotations checked at run time, 8 virtual CPU devices, no silent promotion.
-
-Nothing here imports jax, so that the tests of text stay fast.
-"""
+"""What makes the tests strict: annotations checked at run time, 8 virtual CPU devices, no silent promotion."""
 
 import os
-import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the tests run beside a GPU or TPU as well; set it to run them on one
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine with a GPU or TPU; set it to run the tests there
 
-# every annotation of the package, array shapes included, is checked at each call from here on
+# from here on every annotation of the package, array shapes included, is checked at each call
 install_import_hook("tlqa_jax", "beartype.beartype")
 
-STRICT = {"core", "models", "decoding"}  # not the training tests: strict promotion breaks inside optax
+WITHOUT_JAX = {"text", "tasks", "metrics"}  # their tests start in no time: jax is not imported for them
+STRICT = {"core", "models", "decoding"}  # not training: strict promotion breaks inside optax
 
 
-def pytest_collection_finish():
-    """8 virtual CPU devices for the tests that use jax: set before its backend starts, so import no arrays at module level."""
-    if "jax" in sys.modules:
-        import jax
+def pytest_pycollect_makemodule(module_path):
+    """Called before each test module is imported."""
+    if module_path.parent.name not in WITHOUT_JAX:
+        eight_virtual_devices()
 
-        jax.config.update("jax_num_cpu_devices", 8)
+
+@cache
+def eight_virtual_devices():
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 8)  # before the backend starts
 
 
 @pytest.fixture(autouse=True, scope="module")

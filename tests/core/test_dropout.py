@@ -1,7 +1,7 @@
 """The hash that makes dropout's bits, held to the same statistical tests as JAX's threefry beside it.
 
-Each test computes a figure that is standard normal for perfect bits (a z-score) and asks it to stay below 5: one perfect
-generator in two million fails that. Threefry goes through every test as well, so a test that asks too much shows itself.
+Each test computes a figure that is standard normal for perfect bits (a z-score) and asks it to stay below 5: one
+perfect generator in two million fails that. Threefry goes through the tests as well: one that asks too much shows itself.
 """
 
 from functools import partial
@@ -88,7 +88,7 @@ def test_keys_are_independent(bits):
 
 @pytest.mark.parametrize("generator", ["hash", "threefry"])
 def test_steps_and_devices_are_independent(generator):
-    """40 steps x 25 devices, 256 numbers each: every place's mean over the keys, and every key's mean, and all pairs of keys."""
+    """40 steps x 25 devices, 256 numbers each: each place's mean over the keys, each key's mean, all pairs of keys."""
     draw = hash_bits if generator == "hash" else lambda shape, key: jax.random.bits(key, shape)
     key = jax.random.key(0)
     fold = lambda step, device: draw((256,), jax.random.fold_in(jax.random.fold_in(key, step), device))

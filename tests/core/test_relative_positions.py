@@ -22,11 +22,12 @@ def test_relative_positions_are_key_minus_query():
 
 
 def test_bidirectional_buckets():
-    past = {0: 0, -1: 1, -7: 7, -8: 8, -11: 8, -12: 9, -15: 9, -16: 10, -22: 10, -23: 11, -31: 11, -32: 12, -45: 12, -46: 13}
-    past |= {-63: 13, -64: 14, -90: 14, -91: 15, -128: 15, -10_000: 15}
+    past = {0: 0, -1: 1, -7: 7, -8: 8, -11: 8, -12: 9, -15: 9, -16: 10, -22: 10, -23: 11, -31: 11, -32: 12, -45: 12}
+    past |= {-46: 13, -63: 13, -64: 14, -90: 14, -91: 15, -128: 15, -10_000: 15}
     assert buckets(list(past), bidirectional=True) == list(past.values())
     assert buckets([1, 7, 8, 15, 16, 91, 128, 10_000], bidirectional=True) == [17, 23, 24, 25, 26, 31, 31, 31]
-    assert buckets(-POSITIONS[:300], bidirectional=True) == [16 + b for b in buckets(POSITIONS[:300], bidirectional=True)]
+    past = POSITIONS[:300]
+    assert buckets(-past, bidirectional=True) == [16 + bucket for bucket in buckets(past, bidirectional=True)]
 
 
 def test_causal_buckets():

@@ -3,7 +3,7 @@
     python tests/data/prepare_tfds.py TRAIN.json DEV.json DATA_DIR
 
 writes SQuAD v1.1 or v2.0 files as the data set "squad" into DATA_DIR; `tfds:squad:train` (or `tfds:squad/v2.0:train`)
-and `--data-dir DATA_DIR` then read it. TFDS's own builder writes it, so names, schema and files are those of the real set.
+and `--data-dir DATA_DIR` then read it. TFDS's own builder writes it: names, schema and files are those of the real set.
 """
 
 import importlib

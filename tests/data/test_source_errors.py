@@ -55,6 +55,7 @@ def squad(**changes) -> str:
         ("a.csv", b"url,text\nx,one\ny,two, three\n", "a.csv, line 3: 3 cells, but the first row names 2 (url, text)"),
         ("a.csv", b"url,body\nx,one\n", 'a.csv, line 2: no field "text"; found "url", "body"'),
         ("a.csv", b'text\n"one\n', "a.csv, line 2: malformed CSV: unexpected end of data"),
+        ("a.csv", b"text\n\n", "a.csv holds no text"),
     ],
 )
 def test_texts(tmp_path, name, content, expected):

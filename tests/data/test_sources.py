@@ -74,8 +74,7 @@ def test_rows_come_back_as_they_were_written(tmp_path_factory, texts):
         csv.writer(file).writerows([["n", "text"], *enumerate(texts)])
     kept = [text for text in texts if text.strip()]
     assert list(open_texts(folder / "a.jsonl.gz")) == kept
-    # a CSV file does not tell an empty cell from a missing one, and its readers see \r and \n alike
-    if all("\r" not in text for text in texts) and len(kept) == len(texts):
+    if all("\r" not in text for text in texts):  # readers of CSV see \r and \n alike
         assert list(open_texts(folder / "a.csv")) == kept
 
 

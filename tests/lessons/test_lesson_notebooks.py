@@ -1,6 +1,7 @@
-"""Every lesson runs, as a script and as an exercise notebook that is solved cell by cell; notebooks equal their scripts."""
+"""Every lesson runs, its exercises begin blank and say so, and the notebooks equal their scripts."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -47,6 +48,28 @@ def sources(notebook, kind):
 
 def test_lesson_notebooks_are_up_to_date(build):
     assert [path.name for path in build.differing()] == [], "run `python lessons/build.py`"
+
+
+def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, small, monkeypatch, capsys):
+    monkeypatch.setattr(build, "LESSONS", small.parent)
+    monkeypatch.setattr(build, "NOTEBOOKS", small.parent / "notebooks")
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["build.py", *arguments])
+        return build.main(), sorted(re.findall(r"(?:differs|written): .*?(\w+/\w+\.ipynb)", capsys.readouterr().out))
+
+    both = ["exercise/09_addition.ipynb", "solved/09_addition.ipynb"]
+    assert main("--check") == (1, both)
+    assert not (small.parent / "notebooks").exists()  # a check writes nothing
+    assert main() == (0, both)
+    assert main("--check") == (0, [])
+
+    solved = small.parent / "notebooks/solved"
+    (solved / "09_addition.ipynb").write_text("edited")
+    (solved / "08_gone.ipynb").write_text("its lesson is gone")
+    assert main("--check") == (1, ["solved/08_gone.ipynb", "solved/09_addition.ipynb"])
+    assert main()[0] == 0
+    assert main("--check") == (0, [])
 
 
 def test_lesson_exercise_notebook_has_blanks_and_a_solution_to_unfold(build, small):
@@ -97,31 +120,51 @@ def test_lesson_address_stands_in_one_place_only(build):
     assert [path.name for path in files if build.REPOSITORY in path.read_text()] == ["build.py"]
 
 
+RUN = """
+import json, runpy, sys
+names = runpy.run_path(sys.argv[1], run_name="__main__")
+from tlqa_jax.lessons import NotYet
+for cell in json.load(sys.stdin):
+    try:
+        exec(cell, dict(names))
+    except NotYet as said:
+        assert "still empty" in str(said), said
+    else:
+        raise AssertionError("a blank was not noticed in " + cell)
+"""
+
+
 @lessons
-def test_lesson_script_runs(lesson, tmp_path):
+def test_lesson_runs_and_notices_each_blank(build, lesson, tmp_path):
+    """Runs the script, solutions in place; then each exercise cell as handed out, which must say that it is blank."""
+    exercises = [exercise for exercise, _ in exercises_of(build, lesson)]
     environment = {**os.environ, "TLQA_SMOKE": "1", "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, lesson], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    environment.pop("T5_VOCABULARY", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN, lesson],
+        input=json.dumps(exercises), cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-3000:]
-    assert "Right: " in ran.stdout  # its checks were met
+    assert ran.stdout.count("Right: ") == len(exercises)
     assert list((tmp_path / "runs/lessons").glob(f"{lesson.stem[:2]}_*.png"))
 
 
 @lessons
-def test_lesson_exercises_begin_blank_and_say_so(build, lesson):
-    """Each exercise cell, as handed out, compiles, has a check, and shows no line of the solution inside its blank."""
-    notebook = build.notebook(lesson, "exercise")
-    exercises = [
-        (cell.source, following.source)
-        for cell, following in zip(notebook.cells, notebook.cells[1:], strict=False)
-        if following.source.startswith("<details>")
-    ]
+def test_lesson_exercises_have_hint_and_check(build, lesson):
+    exercises = exercises_of(build, lesson)
     assert 2 <= len(exercises) <= 4
     for exercise, solution in exercises:
         ast.parse(exercise)
         assert "..." in exercise
-        assert re.search(r"^check\.\w+\(", exercise, re.MULTILINE), "the check is called in the exercise's own cell"
         assert "# Hint: " in exercise
+        assert re.search(r"^check\.\w+\(", exercise, re.MULTILINE), "the check is called in the exercise's own cell"
         assert "BLANK" not in exercise + solution
+
+
+def exercises_of(build, lesson):
+    """(cell as handed out, its solution) of each exercise."""
+    cells = build.notebook(lesson, "exercise").cells
+    return [(a.source, b.source) for a, b in zip(cells, cells[1:], strict=False) if b.source.startswith("<details>")]
 
 
 def test_lesson_show_writes_a_file_from_a_script(tmp_path, monkeypatch, capsys):

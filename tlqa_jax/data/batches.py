@@ -6,8 +6,8 @@ Rows come from a function of indices, so that this module knows nothing of text:
 
 `indices` (int64 [b]) are the examples of this process's rows, `rows` is the slice of the global batch that they are,
 and `step` counts from 0. If `build` draws random numbers from (seed, step) for the whole batch and takes its `rows` of
-them, or from (seed, step, row) for each row, then a batch is a function of (seed, step), whatever came before and however
-many processes share the work. It runs in a background thread: numpy only, no jax.
+them, or from (seed, step, row) for each row, then a batch is a function of (seed, step), whatever came before and
+however many processes share the work. It runs in a background thread: numpy only, no jax.
 
     process p of P builds rows [p b/P, (p+1) b/P) of a global batch of b: arrays [local devices, b/P/local devices, ...]
 """

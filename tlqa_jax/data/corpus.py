@@ -85,7 +85,7 @@ def tokenize_corpus(
 def mark_corpus(documents: Iterable[MarkedText], tokenizer: SentencePieceTokenizer) -> Corpus:
     """Tokens of marked documents. A token belongs to a span if they share a character.
 
-    Spans are numbered over the whole corpus, upward; `salient_spans_mask` wants small numbers, so count anew in a window.
+    Spans are numbered upward over the whole corpus; `salient_spans_mask` wants small numbers: count anew in a window.
     """
     tokens, numbers, count = [], [], 0
     for document in documents:

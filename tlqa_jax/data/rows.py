@@ -10,6 +10,14 @@ from tlqa_jax.data.text_files import numbered_lines, parse_json, suffix
 from tlqa_jax.errors import UserError
 
 LARGEST_CELL = 2**31 - 1  # of a CSV file; the csv module stops at 131,072 characters by default
+MAY_BE_EMPTY = {
+    "id",
+    "title",
+    "context",
+    "answer",
+    "answers",
+    "answer_start",
+}  # an empty cell: the row has no such field
 KINDS = {
     str: "text", bool: "true or false", int: "a number", float: "a number",
     list: "a list", dict: "an object", type(None): "null",
@@ -62,9 +70,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
             where = f"{path}, line {reader.line_num}"
             if len(cells) != len(header):
                 raise UserError(
-                    f"{where}: {len(cells)} cells, but the first row names {len(header)} ({', '.join(header)}): quote commas"
+                    f"{where}: {len(cells)} cells, but the first row names {len(header)} ({', '.join(header)}): "
+                    "put cells with commas in quotes"
                 )
-            row: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+            row: dict[str, Any] = {
+                name: cell for name, cell in zip(header, cells, strict=True) if cell or name not in MAY_BE_EMPTY
+            }
             if row.get("answers", "").startswith("["):
                 row["answers"] = parse_json(row["answers"], f'{where}, "answers"')
             if "answer_start" in row:

@@ -9,8 +9,8 @@
     tiny_world:pretraining.txt                      a file that comes with this package
 
 A row of texts has a field "text". A row of questions has "question", and "answer" (one text) or "answers" (a list of
-texts, or SQuAD's texts with their starts), and may have "context", "answer_start", "id" and "title". Starts count Unicode
-characters.
+texts, or SQuAD's texts with their starts), and may have "context", "answer_start", "id" and "title". Starts count
+Unicode characters.
 
 What is wrong with a source is a `UserError` of one line that says where: the file, the line or question, the field.
 """
@@ -118,8 +118,8 @@ def open_questions(
 ) -> list[QAExample]:
     """All questions of a source. With `require_answers=False`, rows without an answer are taken too (to be answered).
 
-    A row without an id gets "FILE:NUMBER". An answer with a start must stand in its context there; an answer without one
-    may be in its own words.
+    A row without an id gets "FILE:NUMBER". An answer with a start must stand in its context there; an answer without
+    one may be in its own words.
 
     Raises:
       UserError: see above; also where an id occurs twice, since predictions are kept by id.
@@ -147,7 +147,7 @@ def open_questions(
 
 
 def local_path(source: str | Path) -> Path:
-    """The path of a source that is a file: "tiny_world:NAME" is where the bundled file lies, all else a path already."""
+    """The path of a source that is a file: where "tiny_world:NAME" lies; all else is a path already."""
     if str(source).startswith("tiny_world:"):
         from tlqa_jax.data.tiny_world import bundled
 

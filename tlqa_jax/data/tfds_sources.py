@@ -4,8 +4,8 @@
     squad[3]["question"]  # text, not bytes
 
 TFDS reads its array_record files in plain Python. What is prepared in `data_dir` (by default ~/tensorflow_datasets, as
-in TFDS) is used; what is not is downloaded and prepared by TFDS where that works without TensorFlow and Apache Beam. Where
-it does not (C4, Wiki40B, LM1B, ...), only sets that were prepared elsewhere can be read, and the error says so.
+in TFDS) is used; what is not is downloaded and prepared by TFDS, where that works without TensorFlow and Apache Beam.
+Where it does not (C4, Wiki40B, LM1B, ...), only sets that were prepared elsewhere can be read, and the error says so.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class TfdsRecords(Sequence[dict[str, Any]]):
         match = SOURCE.fullmatch(source)
         if not match:
             raise UserError(
-                f"{source!r} is not of the form tfds:NAME:SPLIT or tfds:NAME/CONFIG:SPLIT (such as tfds:squad/v1.1:train)"
+                f"{source!r} is not of the form tfds:NAME:SPLIT or tfds:NAME/CONFIG:SPLIT (as tfds:squad/v1.1:train)"
             )
         if data_dir is not None and not Path(data_dir).expanduser().is_dir():
             raise UserError(

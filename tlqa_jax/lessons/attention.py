@@ -3,14 +3,20 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from scipy.special import softmax
 
 from tlqa_jax.core import masks
 from tlqa_jax.lessons.checks import compare
 
 L, S, K = 3, 4, 5  # all different, so that a swapped axis shows
+
+
+def softmax(scores: np.ndarray, axis: int) -> np.ndarray:
+    """In numpy, for the wrong versions: nothing to compile."""
+    exponentials = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    return exponentials / exponentials.sum(axis=axis, keepdims=True)
 
 
 def attend(attend: Callable[..., Float[Array, "L K"]]) -> None:
@@ -23,15 +29,16 @@ def attend(attend: Callable[..., Float[Array, "L K"]]) -> None:
         attend(query, key, value),
         jax.nn.softmax(scores / K**0.5) @ value,
         {
-            "the scores are not divided by sqrt(K). It runs and it learns badly: the larger K, the closer the softmax is to "
-            "a hard choice that no gradient can mend.": softmax(scores, axis=-1) @ value,
-            "you divide by K. A sum of K products of independent numbers has variance K, so its size is sqrt(K): that is "
-            "what has to be divided out.": softmax(scores / K, axis=-1) @ value,
+            "the scores are not divided by sqrt(K). It runs and it learns badly: the larger K, the closer the softmax "
+            "is to a hard choice that no gradient can mend.": softmax(scores, axis=-1) @ value,
+            "you divide by K. A sum of K products of independent numbers has variance K, so its size is sqrt(K): that "
+            "is what has to be divided out.": softmax(scores / K, axis=-1) @ value,
             "the softmax runs over the queries. Each query shares out its attention among the keys: every row of the "
             "weights sums to 1, so the softmax is over the last axis.": softmax(scores / K**0.5, axis=0) @ value,
             "you divide after the softmax, so the weights no longer sum to 1. The scores are divided, before "
             "it.": softmax(scores, axis=-1) / K**0.5 @ value,
-            "there is no softmax: scores may be negative and sum to anything; weights are shares.": scores / K**0.5 @ value,
+            "there is no softmax: scores may be negative and sum to anything, weights are "
+            "shares.": scores / K**0.5 @ value,
             "you scaled by the wrong size: K is the length of a query, query.shape[-1], and not the number of keys or "
             "queries.": softmax(scores / S**0.5, axis=-1) @ value,
         },
@@ -46,11 +53,11 @@ def causal_mask(causal_mask: Callable[[int], Bool[Array, "L L"]]) -> None:
         causal_mask(4),
         masks.causal_mask(4),
         {
-            "your mask lets a position see itself and the future, and hides the past. Rows are queries, columns are keys: "
-            "row 0 may see only column 0.": np.triu(ones),
-            "no position sees itself. The decoder's input is already shifted right by one, so position i has to use its own "
-            "input; and row 0 would have nothing to look at.": np.tril(ones, -1),
-            "your True means \"forbidden\". In this course, and in jax.nn, True means \"may attend\".": np.triu(ones, 1),
+            "your mask lets a position see itself and the future, and hides the past. Rows are queries, columns are "
+            "keys: row 0 may see only column 0.": np.triu(ones),
+            "no position sees itself. The decoder's input is already shifted right by one, so position i has to use "
+            "its own input; and row 0 would have nothing to look at.": np.tril(ones, -1),
+            "your True means \"forbidden\". Here, and in jax.nn, True means \"may attend\".": np.triu(ones, 1),
             "each position sees one step into the future, exactly the token that it is to predict: the loss "
             "would fall to 0 and nothing would be learned.": np.tril(ones, 1),
             "the right places, but as numbers. A mask is boolean: jnp.where and ~ then mean what they say.":
@@ -66,14 +73,18 @@ def masked_weights(masked_weights: Callable[..., Float[Array, "L S"]]) -> None:
     lowest = np.finfo(scores.dtype).min
     with np.errstate(invalid="ignore"):
         infinite = softmax(np.where(mask, scores, -np.inf), axis=-1)
+    got = masked_weights(scores, mask)
+    want = jax.nn.softmax(masks.apply_mask(*(jnp.asarray(x)[None, None] for x in (scores, mask))))[0, 0]
+    if np.shape(got) == want.shape and np.isfinite(np.asarray(got)[-1]).all():
+        want = want.at[-1].set(got[-1])  # nobody reads the row in which everything is forbidden, if it is not NaN
     compare(
         "masked_weights",
-        masked_weights(scores, mask),
-        jax.nn.softmax(masks.apply_mask(scores, mask)),
+        got,
+        want,
         {
-            "you masked after the softmax. The forbidden keys have taken their share already, and what is left does not sum "
-            "to 1: mask the scores, before the softmax.": softmax(scores, axis=-1) * mask,
-            "you set forbidden scores to 0. A score of 0 is a score like another, its weight is exp(0) = 1 before sharing "
+            "you masked after the softmax. The forbidden keys have taken their share already, and what is left does "
+            "not sum to 1: mask the scores, before the softmax.": softmax(scores, axis=-1) * mask,
+            "you gave forbidden keys the score 0. That is a score like another, its weight is exp(0) = 1 before sharing "
             "out. It takes a score of minus infinity, or nearly.": softmax(np.where(mask, scores, 0.0), axis=-1),
             "your True means \"forbidden\": in this course True means \"may attend\".": softmax(
                 np.where(mask, lowest, scores), axis=-1),

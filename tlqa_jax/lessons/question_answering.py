@@ -21,8 +21,8 @@ def answer_span(answer_span: Callable[[str, dict], Span]) -> None:
         got if got is None or got is ... else tuple(got),
         (59, 63),
         {
-            "you searched for the text and found its first mention, the year of the viola. Only `answer_start` knows which "
-            "mention is meant: two equal texts are not the same answer.": (3, 7),
+            "you searched for the text and found its first mention, the year of the viola. Only `answer_start` knows "
+            "which mention is meant: two equal texts are not the same answer.": (3, 7),
             "your end is the last character of the answer. In Python a slice ends one further, at the first character "
             "that does not belong: context[start:end].": (59, 62),
             "you count words. SQuAD counts characters, so that no choice of words or subwords is built into the "
@@ -58,8 +58,8 @@ def normalize(normalize: Callable[[str], str]) -> None:
             "you took \"a\", \"an\" and \"the\" out of the middle of words: \"theory\" lost its beginning. Articles "
             "are whole words (\\b in a regular expression).": steps(
                 lower, strip, lambda text: re.sub(r"an|a|the", " ", text), squeeze),
-            "you took \"a\", \"an\" and \"the\" out of the middle of words: \"theory\" lost its beginning. Articles are "
-            "whole words (split first, or \\b in a regular expression).": steps(
+            "you took \"a\", \"an\" and \"the\" out of the middle of words: \"theory\" lost its beginning. Articles "
+            "are whole words (split first, or \\b in a regular expression).": steps(
                 lower, strip, lambda text: re.sub(r"the|an|a", "", text), squeeze),
             "\"The\" with a capital is still there: case has to go before the articles do.": steps(
                 strip, articles, lower, squeeze),
@@ -85,7 +85,9 @@ def word_f1(word_f1: Callable[[str, str], float]) -> None:
         ("x y", "y"),
     ]
 
-    def scores(formula: Callable[[float, float], float], words=str.split, normalize=squad.normalize_answer, multiset=True) -> list:
+    def scores(
+        formula: Callable[[float, float], float], words=str.split, normalize=squad.normalize_answer, multiset=True
+    ) -> list[float]:
         results = []
         for prediction, gold in pairs:
             p, g = Counter(words(normalize(prediction))), Counter(words(normalize(gold)))
@@ -101,10 +103,10 @@ def word_f1(word_f1: Callable[[str, str], float]) -> None:
         [word_f1(prediction, gold) for prediction, gold in pairs],
         scores(harmonic),
         {
-            "this is precision alone: what share of the prediction is right. One correct word out of a long gold answer "
-            "would be perfect.": scores(lambda precision, recall: precision),
-            "this is recall alone: what share of the gold answer was found. Whoever answers with the whole passage would be "
-            "perfect.": scores(lambda precision, recall: recall),
+            "this is precision alone: what share of the prediction is right. One correct word out of a long gold "
+            "answer would be perfect.": scores(lambda precision, recall: precision),
+            "this is recall alone: what share of the gold answer was found. Whoever answers with the whole passage "
+            "would be perfect.": scores(lambda precision, recall: recall),
             "this is the arithmetic mean of precision and recall. F1 is the harmonic mean, 2PR / (P + R): it is low as "
             "soon as one of the two is.": scores(lambda precision, recall: (precision + recall) / 2),
             "you made sets of the words, so a word said twice counts once. \"b b c\" shares one b with \"b d\", "

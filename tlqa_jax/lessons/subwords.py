@@ -1,5 +1,6 @@
 """The checks of lesson 2: counting pairs and cutting a word (BPE), and the likeliest cut of a word (unigram)."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -27,10 +28,10 @@ def count_pairs(count_pairs: Callable[[dict[tuple[str, ...], int]], Mapping[Pair
         dict(got) if isinstance(got, Mapping) else got,
         counted(),
         {
-            "every word counts once, however often it occurs in the text. A pair in a word that occurs 5 times occurs 5 "
-            "times.": counted(weight=lambda count: 1),
-            "you count across the border between two words. Words are cut apart first and never merged: their order in the "
-            "dictionary means nothing.": dict(Counter(
+            "every word counts once, however often it occurs in the text. A pair in a word that occurs 5 times occurs "
+            "5 times.": counted(weight=lambda count: 1),
+            "you count across the border between two words. Words are cut apart first and never merged: their order in "
+            "the dictionary means nothing.": dict(Counter(
                 pairwise([symbol for word, count in words.items() for _ in range(count) for symbol in word]))),
             "you sorted the pairs or made sets of them: (l, o) and (o, l) are two different pairs.": counted(
                 pairs=lambda word: [tuple(sorted(pair)) for pair in pairwise(word)]),
@@ -38,7 +39,8 @@ def count_pairs(count_pairs: Callable[[dict[tuple[str, ...], int]], Mapping[Pair
                 pairs=lambda word: set(pairwise(word))),
             "you skip from pair to pair without overlap. Every neighbour counts: \"low\" has (l, o) and "
             "also (o, w).": counted(pairs=lambda word: zip(word[::2], word[1::2], strict=False)),
-            "the last pair of each word, with its end mark, is missing.": counted(pairs=lambda word: pairwise(word[:-1])),
+            "the last pair of each word, with its end mark, is missing.": counted(
+                pairs=lambda word: pairwise(word[:-1])),
         },
     )  # fmt: skip
 
@@ -80,12 +82,12 @@ def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
         [cut_word(word, list(merges)) for word in words],
         [bpe.encode(word, merges) for word in words],
         {
-            "you take the longest known symbol from the left. BPE knows no lengths: it repeats its merges in the order in which "
-            "they were learned.": [longest(word) for word in marked],
-            "you merge the leftmost pair that is known. The order is that of learning, not that of the word: what was commonest "
-            "goes first.": [leftmost(word) for word in marked],
-            "you do the merges from the last to the first. Later merges are made of earlier ones, so those have to come "
-            "first.": [in_order(word, merges[::-1]) for word in marked],
+            "you take the longest known symbol from the left. BPE knows no lengths: it repeats its merges in the order "
+            "in which they were learned.": [longest(word) for word in marked],
+            "you merge the leftmost pair that is known. The order is that of learning, not that of the word: what was "
+            "commonest goes first.": [leftmost(word) for word in marked],
+            "you do the merges from the last to the first. Later merges are made of earlier ones, so those have to "
+            "come first.": [in_order(word, merges[::-1]) for word in marked],
             "the mark </w> is missing: without it nobody knows where a word ends, and \"lower\" and \"low er\" are the "
             "same symbols.": [in_order([*word], merges) for word in words],
             "a merge is done at one place only. It is done wherever the pair stands: \"lolow\" has (l, o) "
@@ -97,8 +99,8 @@ def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
 def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -> None:
     """`likeliest_cut(word, {piece: log probability})` -> the pieces whose product of probabilities is largest."""
     log_probability = {
-        "a": -3.0, "b": -3.0, "c": -3.0, "d": -2.0, "e": -2.0,
-        "ab": -4.0, "bc": -4.5, "cd": -3.5, "de": -6.0, "abc": -6.5, "bcd": -9.0, "cde": -9.5,
+        "a": -8.0, "b": -6.0, "c": -2.0, "d": -4.5, "e": -2.0,
+        "ab": -5.0, "bc": -9.0, "cd": -3.0, "de": -2.5, "abc": -8.0, "bcd": -3.5, "cde": -5.0,
     }  # fmt: skip
     words = ["abcde", "abcd", "cde"]
 
@@ -122,17 +124,18 @@ def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -
         [likeliest_cut(word, dict(log_probability)) for word in words],
         best(sum),
         {
-            "you take the longest piece from the left. It may leave an unlikely rest: the cut is judged as a whole, so all "
-            "cuts have to compete.": [longest(word) for word in words],
-            "you take the cut with the fewest pieces. Few pieces are often likelier, since each one costs, but two rare pieces can "
-            "cost more than three common ones.": best(lambda values: -len(values) + sum(values) / 1000),
-            "you divide by the number of pieces. The probability of a cut is the product over its pieces, so the logarithms are "
-            "added, not averaged.": best(lambda values: sum(values) / len(values)),
+            "you take the longest piece from the left. It may leave an unlikely rest: the cut is judged as a whole, so "
+            "all cuts have to compete.": [longest(word) for word in words],
+            "you take the cut with the fewest pieces. Few pieces are often likelier, since each one costs, but two "
+            "rare pieces can cost more than three common ones.": best(lambda values: -len(values) + sum(values) / 1000),
+            "you divide by the number of pieces. The probability of a cut is the product over its pieces, so the "
+            "logarithms are added, not averaged.": best(lambda values: sum(values) / len(values)),
             "you look for the smallest sum. Logarithms of probabilities are negative: the likeliest cut has the "
             "largest sum.": best(lambda values: -sum(values)),
             "you add probabilities. Independent pieces multiply, so it is their logarithms that are added.": best(
-                lambda values: sum(2.718281828459045**value for value in values)),
-            "you cut into characters: longer pieces are likelier than their characters together.": [[*word] for word in words],
+                lambda values: sum(math.exp(value) for value in values)),
+            "you cut into characters: longer pieces are likelier than their characters "
+            "together.": [[*word] for word in words],
         },
     )  # fmt: skip
 

@@ -17,6 +17,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from tlqa_jax.errors import UserError
+
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as the official script: “ ” stay
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -115,3 +117,25 @@ def write_predictions(path: str | Path, predictions: Mapping[str, str]) -> None:
     """Writes {id: answer} as JSON in UTF-8, the file that the official scripts score."""
     text = json.dumps(dict(predictions), ensure_ascii=False, indent=2)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read_predictions(path: str | Path) -> dict[str, str]:
+    """Reads {id: answer} from a file as `write_predictions` and the official scripts know it.
+
+    Raises:
+      UserError: it cannot be read, is not JSON in UTF-8, or is not an object of texts.
+    """
+    try:
+        predictions = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    if not isinstance(predictions, dict):
+        raise UserError(f"{path} is not a file of predictions: an object {{id: answer}}")
+    for id, answer in predictions.items():
+        if not isinstance(answer, str):
+            raise UserError(f"{path}: the prediction for {id!r} is {json.dumps(answer)[:40]}, not text")
+    return predictions

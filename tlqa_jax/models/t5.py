@@ -46,6 +46,18 @@ class T5Config:
     def __post_init__(self):
         if self.feed_forward_proj not in ("relu", "gated-gelu"):
             raise UserError(f'feed_forward_proj is "{self.feed_forward_proj}"; known are "relu" (T5 1.0) and "gated-gelu" (1.1)')
+        sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
+        for name in sizes:
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise UserError(f"{name} is {size}; it must be at least 1")
+        if not 0 <= self.dropout_rate < 1:
+            raise UserError(f"dropout_rate is {self.dropout_rate}; it must be at least 0 and less than 1")
+        buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        if buckets < 4:
+            raise UserError(f"relative_attention_num_buckets is {buckets}; it must be at least 4")
+        if distance <= buckets // 2:
+            raise UserError(f"relative_attention_max_distance is {distance}; it must be more than half of the {buckets} buckets")
 
     @property
     def decoder_layers(self) -> int:
@@ -54,7 +66,7 @@ class T5Config:
     @classmethod
     def tiny(cls, **changes) -> "T5Config":
         """The quickstart's size: trained from nothing in minutes on a CPU."""
-        return cls(**{**dict(vocab_size=2048, d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4), **changes})
+        return cls(**{**dict(vocab_size=2048, d_model=128, d_kv=16, d_ff=512, num_layers=2, num_heads=8), **changes})
 
     @classmethod
     def small(cls, **changes) -> "T5Config":
@@ -170,7 +182,7 @@ class T5(nnx.Module):
     """
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, attention: AttentionKind = "plain"):
-        if dtype == jnp.float16:
+        if jnp.dtype(dtype) == jnp.float16:
             raise UserError("T5 overflows in float16 (its feed-forward reaches beyond 65,504): use bfloat16 or float32")
         factor = config.initializer_factor
         self.config, self.dtype = config, dtype

@@ -36,7 +36,7 @@ class SentencePieceTokenizer:
     """A SentencePiece `.model` file (plain or gzipped) and the sentinels above it.
 
     Attributes:
-      vocab_size: pieces and sentinels together. A model may have more embedding rows (T5: 32,128 for 32,100), not fewer.
+      vocab_size: pieces and sentinels together. A model may have more embedding rows (T5: 32,128), not fewer.
       pad_id, eos_id, unk_id: 0, 1, 2.
       sentinels: ids of <extra_id_0>, <extra_id_1>, ...; descending.
 
@@ -74,7 +74,6 @@ class SentencePieceTokenizer:
             own or range(pieces + extra_ids - 1, pieces - 1, -1), np.int32
         )
         self._sentinel_numbers = {int(id): number for number, id in enumerate(self.sentinels)}
-        self._added = not own
 
     def __repr__(self) -> str:
         return f"SentencePieceTokenizer({str(self.model_file)!r}, vocab_size={self.vocab_size})"

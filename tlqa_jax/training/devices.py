@@ -1,5 +1,6 @@
 """What the pmap-ed loops share: the axis, state on every device, numbers back from them, and gradients of a global mean."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -74,3 +75,27 @@ def compute_dtype(choice: str = "auto") -> Any:
         reason = " (T5 overflows in it)" if choice == "float16" else ""
         raise UserError(f'--dtype is "{choice}"{reason}: use auto, bfloat16 or float32')
     return jnp.dtype(choice).type
+
+
+def describe() -> str:
+    """What JAX sees, in a few lines: the devices and their memory, whether pmap adds over them, the compute type."""
+    devices = jax.local_devices()
+    lines = [f"jax {jax.__version__}, backend {jax.default_backend()}, {jax.device_count()} device(s) in {jax.process_count()} process(es)"]
+    for device in devices:
+        stats = device.memory_stats() or {}
+        limit, used = stats.get("bytes_limit"), stats.get("bytes_in_use", 0)
+        memory = f"{limit / 2**30:.1f} GiB, {used / 2**30:.1f} in use" if limit else f"the host's {host_memory() / 2**30:.1f} GiB, shared"
+        lines.append(f"  {device.id}: {device.device_kind}, memory: {memory}")
+    ones = np.ones(len(devices), np.float32)
+    total = float(jax.pmap(lambda x: jax.lax.psum(x, AXIS), axis_name=AXIS)(ones)[0])
+    lines.append(f"pmap: a sum of ones over all devices is {total:.0f}" + ("" if total == jax.device_count() else ", which is WRONG"))
+    lines.append(f"models compute in {np.dtype(compute_dtype()).name}; parameters are float32")
+    return "\n".join(lines)
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -27,7 +27,10 @@ def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: floa
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--model {path} is not valid JSON: {error}") from None
-    config = load_t5_config({"vocab_size": rounded, "dropout_rate": dropout_rate, **values.get("model", values)}, path)
+    values = values.get("model", values) if isinstance(values, dict) else values
+    if not isinstance(values, dict):
+        raise UserError(f"--model {path}: model sizes are a JSON object, such as {{\"d_model\": 128}}")
+    config = load_t5_config({"vocab_size": rounded, "dropout_rate": dropout_rate, **values}, path)
     check_vocabulary(config, tokenizer, path)
     return config
 

@@ -28,7 +28,23 @@ def decayed(params: Any) -> Any:
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
-def adamw(rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) behind clipping of the gradients' global norm to `clip`."""
-    optimizer = optax.adamw(rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decayed)
-    return optimizer if clip is None else optax.chain(optax.clip_by_global_norm(clip), optimizer)
+def adamw(
+    rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0, relative_bias_rate: float = 1.0
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019) behind clipping of the gradients' global norm to `clip`.
+
+    `relative_bias_rate` multiplies the steps of T5's relative position biases. They begin near 0 and must reach several
+    units before attention can tell near from far, but Adam moves a number by at most about the learning rate a step: at
+    1e-3 that takes thousands of steps, more than a short run has.
+    """
+    parts = [optax.adamw(rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decayed)]
+    if clip is not None:
+        parts.insert(0, optax.clip_by_global_norm(clip))
+    if relative_bias_rate != 1.0:
+        parts.append(optax.masked(optax.scale(relative_bias_rate), relative_biases))
+    return optax.chain(*parts)
+
+
+def relative_biases(params: Any) -> Any:
+    """True at T5's two tables of relative position biases."""
+    return {name: jax.tree.map(lambda _, name=name: name.endswith("_bias"), part) for name, part in params.items()}

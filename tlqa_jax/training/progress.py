@@ -3,11 +3,14 @@
 import json
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
 from tlqa_jax.errors import UserError
 
@@ -46,13 +49,9 @@ class Progress:
             self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
             self.file = self.path.open("a")
         if self.console.is_terminal and not self.console.quiet:
-            columns = [
-                TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[status]}"),
-                TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(),
-            ]
-            self.bar = Bar(*columns, console=self.console, expand=True)
+            self.bar = Bar(Line(self.console), console=self.console, speed_estimate_period=300)
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=self.steps, completed=self.start, status="compiling")
+            self.task = self.bar.add_task(self.title, total=self.steps, completed=self.start, status=["compiling"])
         self.last_time, self.last_step = time.perf_counter(), self.start
         return self
 
@@ -72,16 +71,16 @@ class Progress:
         speed = (step - self.last_step) * tokens_per_step / (now - self.last_time)
         self.last_time, self.last_step = now, step
         self._write(dict(step=step, loss=loss, gradient_norm=gradient_norm, learning_rate=learning_rate, tokens_per_second=round(speed)))
-        status = f"loss {loss:.3f}  lr {learning_rate:.1e}  {speed:,.0f} tokens/s"
+        status = [f"loss {loss:.3f}", f"lr {learning_rate:.1e}", f"{speed:,.0f} tokens/s"]
         if self.bar:
             self.bar.update(self.task, completed=step, status=status)
         else:
-            self.console.print(f"{self.title} {step}/{self.steps}  {status}", highlight=False)
+            self.console.print("  ".join([f"{self.title} {step}/{self.steps}", *status]), highlight=False)
 
     def evaluated(self, step: int, **metrics: float) -> None:
         """Report an evaluation at `step`; the time it took does not count into the speed of training."""
         self._write(dict(step=step, **{f"eval_{name}": value for name, value in metrics.items()}))
-        text = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+        text = "  ".join(_written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high")))
         self.console.print(f"{self.title} {step}/{self.steps}  held out: {text}", highlight=False)
         self.last_time = time.perf_counter()
 
@@ -89,6 +88,38 @@ class Progress:
         if self.chief:
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
+
+
+class Line(ProgressColumn):
+    """The bar and its numbers in one line, fitted to the terminal's width at every refresh: what matters least goes first."""
+
+    max_refresh = 0.5
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self.console = console
+
+    def render(self, task: Task) -> Text:
+        width = self.console.width - 1
+        steps = f"{task.description} {task.completed:.0f}/{task.total:.0f}"
+        left = task.time_remaining
+        time_left = "" if left is None else f"ETA {timedelta(seconds=int(left))}"
+        kept = [part for part in (steps, time_left, *task.fields["status"]) if part]
+        while len(kept) > 1 and len("  ".join(kept)) > width:
+            kept.pop()
+        text = "  ".join([kept[0], *kept[2:], kept[1]] if time_left in kept and len(kept) > 1 else kept)
+        room = min(width - len(text) - 1, 40)
+        done = round(room * min(task.completed / max(task.total, 1), 1))
+        bar = [("\u2501" * done, "bar.complete"), ("\u2501" * (room - done), "bar.back"), " "] if room >= 8 else []
+        return Text.assemble(*bar, text[:width], no_wrap=True)
+
+
+def _written(name: str, value: float) -> str:
+    """ "context_em", 61.25 -> "context EM 61.2": percentages with one place, losses with three."""
+    words = name.replace("_", " ")
+    if name.endswith(("em", "f1")):
+        return f"{words[:-2]}{words[-2:].upper()} {value:.1f}"
+    return f"{words} {value:.3f}"
 
 
 def draw_curves(directory: Path) -> Path:

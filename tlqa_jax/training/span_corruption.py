@@ -32,7 +32,8 @@ from tlqa_jax.training.model_sizes import t5_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
-from tlqa_jax.weights.checkpoints import Checkpoints, save_vocabulary, start_run
+from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_vocabulary, start_run
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class SpanCorruptionConfig:
     """AdamW's weight decay, on matrices only."""
     clip: float = 1.0
     """Largest global norm of the gradients."""
+    relative_bias_rate: float = 1.0
+    """Multiplies the learning rate of the relative position biases; short runs from nothing want about 30."""
     dropout: float = 0.1
     """Dropout rate."""
     seed: int = 0
@@ -109,22 +112,26 @@ HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  
 def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
+    check_settings(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
     tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
     model_config = t5_config(config.model, tokenizer, config.dropout)
-    data = SpanCorruptionData(config, tokenizer, config.texts)
-    plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
-    held_out = SpanCorruptionData(plain, tokenizer, config.held_out) if config.held_out else None
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     record = {"program": "span_corruption", "model": dataclasses.asdict(model_config), "training": training}
+    check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
+    held_out = SpanCorruptionData(plain, tokenizer, config.held_out) if config.held_out else None
+    data = SpanCorruptionData(config, tokenizer, config.texts)  # last: it may be large
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
     # --- model and optimizer
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
-    optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
+    optimizer = adamw(
+        rate, weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate
+    )
     state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
@@ -176,7 +183,7 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, se
         loss, gradients = jax.lax.psum(share, AXIS)
         updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
     return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
@@ -198,6 +205,13 @@ class SpanCorruptionData:
         spans = span_corruption.noise_counts(self.tokens_length, config.noise_density, config.mean_span_length)[1]
         if spans > len(self.sentinels):
             raise UserError(f"--input-length {config.input_length} needs {spans} sentinels, the vocabulary has {len(self.sentinels)}")
+        sources = [(config.context_questions, True), (config.closed_book_questions, False)]
+        asked = [
+            (open_questions(source, data_dir=config.data_dir), use_context)
+            for source, use_context in sources if source and config.questions_share
+        ]
+        if config.questions_share and not asked:
+            raise UserError("--questions-share wants --context-questions, --closed-book-questions or both")
         corpus = read_corpus(texts, tokenizer, spans=config.salient_share > 0, data_dir=config.data_dir)
         self.size = len(corpus.tokens) // self.tokens_length
         if self.size == 0:
@@ -213,16 +227,13 @@ class SpanCorruptionData:
             self.input_length = max(self.input_length, self.tokens_length + 1)
             longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate)
             self.target_length = max(self.target_length, longest)
-        sources = [(config.context_questions, True), (config.closed_book_questions, False)]
         self.questions = [
             text_to_text.encode_examples(
-                tokenizer, open_questions(source, data_dir=config.data_dir),
+                tokenizer, examples,
                 input_length=self.input_length, target_length=self.target_length, use_context=use_context,
             )
-            for source, use_context in sources if source and config.questions_share
+            for examples, use_context in asked
         ]
-        if config.questions_share and not self.questions:
-            raise UserError("--questions-share wants --context-questions, --closed-book-questions or both")
 
     def build(self, indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:
         """Rows `rows` of the batch of `step`; `indices` are their windows.

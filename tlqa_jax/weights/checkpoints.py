@@ -6,6 +6,7 @@
     RUN/metrics.jsonl, curves.png, predictions.json
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -61,12 +62,14 @@ class Checkpoints:
         latest = self.latest()
         if latest is None:
             raise UserError(f"{self.directory} holds no checkpoint")
-        stored = self._manager.item_metadata(int(latest.name))
-        stored = {name: tree for name, tree in getattr(stored, "tree", stored).items()}
+        with readable(latest):
+            stored = self._manager.item_metadata(int(latest.name))
+            stored = {name: tree for name, tree in getattr(stored, "tree", stored).items()}
         compare(flatten({name: stored.get(name, {}) for name in like}), flatten(like), latest)
         template = {name: like.get(name, tree) for name, tree in stored.items()}
         template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
-        restored = self._manager.restore(int(latest.name), args=self._args.StandardRestore(template))
+        with readable(latest):
+            restored = self._manager.restore(int(latest.name), args=self._args.StandardRestore(template))
         return {name: restored[name] for name in like}
 
     def close(self) -> None:
@@ -77,6 +80,16 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def readable(checkpoint: Path):
+    """What Orbax raises on a checkpoint with a part missing or damaged, as one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{checkpoint} cannot be read; delete it to go back to the one before it ({reason})") from error
 
 
 def compare(stored: dict[str, Any], wanted: dict[str, Any], where: Path | str) -> None:
@@ -93,32 +106,49 @@ def compare(stored: dict[str, Any], wanted: dict[str, Any], where: Path | str) -
         raise UserError(f"{where} does not fit this model: {'; '.join(differences[:8])}{more}")
 
 
-def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Make the run directory and write its `config.json`; refuse to touch a run that is already there.
+def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
+    """Raise UserError where `start_run` would, without touching anything: before long work on data, say.
 
-    `resume` wants the directory to hold a run of the same settings and leaves it as it is; `overwrite` deletes it first.
+    `resume` wants the directory to hold a run of the same settings; `overwrite` one that may be deleted; without either
+    there must be nothing.
     """
+    if jax.process_index() != 0:
+        return  # the first process looks for all of them, and may have made the directory by now
     run = Path(run)
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run} is a file: give a directory for the run")
     if resume:
+        if not (run / CONFIG).exists():
+            raise UserError(f"--resume: {run} is not a run (no {CONFIG}): leave --resume out to begin one there")
         old = read_config(run)
         new = json.loads(json.dumps(config))
         changed = [f"{key} was {a.get(k)!r}, is {b.get(k)!r}" for part in ("model", "training")
                    for a, b in [(old.get(part, {}), new.get(part, {}))]
                    for k in sorted(a.keys() | b.keys()) for key in [f"{part}.{k}"] if a.get(k) != b.get(k)]
+        if old.get("program") != new.get("program"):
+            changed = [f"program was {old.get('program')!r}, is {new.get('program')!r}"]
         if changed:
             raise UserError(f"--resume: {run} was made with other settings: {'; '.join(changed)}")
-        return run
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run} is a file: give a directory for the run")
-    if run.exists() and any(run.iterdir()):
+    elif run.exists() and any(run.iterdir()):
         if not overwrite:
-            raise UserError(f"{run} is already in use: give another directory, --resume it, or --overwrite it")
+            raise UserError(f"{run} is already in use: give another --out, --resume it, or --overwrite it")
         if not (run / CONFIG).exists():
             raise UserError(f"--overwrite: {run} does not look like a run (no {CONFIG}): delete it yourself if you mean it")
-        if jax.process_index() == 0:
+
+
+def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Make the run directory and write its `config.json`; refuse to touch a run that is already there (`check_run`).
+
+    `resume` leaves the directory as it is; `overwrite` deletes it first.
+    """
+    check_run(run, config, resume=resume, overwrite=overwrite)
+    run = Path(run)
+    if not resume and jax.process_index() == 0:
+        if run.exists() and overwrite and any(run.iterdir()):
             shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
+        run.mkdir(parents=True, exist_ok=True)
         (run / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     return run
 
@@ -127,11 +157,14 @@ def read_config(run: Path | str) -> dict[str, Any]:
     """The `config.json` of a run."""
     path = Path(run) / CONFIG
     if not path.exists():
-        raise UserError(f"{run} is not a run: it has no {CONFIG}")
+        raise UserError(f"{run} is not a run: {f'it has no {CONFIG}' if Path(run).exists() else 'there is no such directory'}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a run's configuration: not a JSON object")
+    return config
 
 
 def save_vocabulary(run: Path, tokenizer: SentencePieceTokenizer) -> None:
@@ -156,10 +189,18 @@ def main_run(run: Path | str) -> Path:
     return Path(run) / main if main else Path(run)
 
 
-def load_t5_config(values: dict[str, Any], where: Path | str) -> T5Config:
-    """A T5Config from a JSON object; an unknown field is an error that names it."""
-    known = {field.name for field in dataclasses.fields(T5Config)}
-    unknown = sorted(values.keys() - known)
+def load_t5_config(values: Any, where: Path | str) -> T5Config:
+    """A T5Config from a JSON object; an unknown field, or a value of another kind, is an error that names it."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the model's sizes are not a JSON object")
+    kinds = {field.name: field.type for field in dataclasses.fields(T5Config)}
+    unknown = sorted(values.keys() - kinds)
     if unknown:
         raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
+    for name, value in values.items():
+        kind = float | int if kinds[name] is float else kinds[name]
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of kind {getattr(kinds[name], '__name__', kinds[name])}")
+        if type(value) is int and value < 1 and not name.endswith("_id"):
+            raise UserError(f"{where}: {name} is {value}, which is too small")
     return T5Config(**values)

@@ -11,25 +11,26 @@ from pathlib import Path
 
 import sentencepiece
 
-from tlqa_jax.data.tiny_world.passages import Passage, Person, Question, make_people, questions, retell, tell
+from tlqa_jax.data.tiny_world.passages import (
+    Passage, Person, Question, make_people, new_facts, questions, retell, tell, tell_among_others,
+)
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.data.tiny_world.reviews import Review, reviews
 from tlqa_jax.errors import UserError
 
-VOCABULARY_SIZE = 1500
+VOCABULARY_SIZE = 1000
 TASK_WORDS = "question: context: sentence: review: answer: sentiment: positive negative unknown yes no"
 
 
 @dataclass(frozen=True)
 class WorldSizes:
-    residents: int = 120
+    residents: int = 60
     passages_per_resident: int = 8
     forms_per_fact: int = 3  # closed-book training questions about each fact of an asked resident
-    strangers_train: int = 400
-    strangers_dev: int = 60
-    passages_per_stranger: int = 4
-    questions_per_passage: int = 4
-    retold_passages: int = 400  # about passers-by, who appear nowhere else
+    strangers_train: int = 900
+    rounds_train: int = 3  # passages with a training stranger's name, each time with other facts: memorising does not pay
+    strangers_dev: int = 200
+    retold_passages: int = 120  # about passers-by, who appear nowhere else
     other_passages: int = 60  # of pretraining_dev.txt; even
     reviews_train: int = 1500
     reviews_dev: int = 300
@@ -115,27 +116,24 @@ def pretraining_dev_passages(world: World) -> list[Passage]:
 
 
 def context_questions(
-    rng: random.Random, people: Sequence[Person], *, rounds: int, asked: int = 4, held_out: bool = False
+    rng: random.Random, people: Sequence[Person], *, rounds: int = 1, types: Sequence[int] = (2,), held_out: bool = False
 ) -> list[ContextQuestions]:
-    """Passages about two people, both relations of the same two types of each, with `asked` questions of the eight.
+    """A passage about each person in each of the `rounds`, and a question about each of the facts told of them.
 
-    In each of the `rounds` everybody is in one passage, with a new neighbour (an odd one out stays out).
+    A passage tells facts of as many types as a draw from `types` says, each among two facts of the same type about others. From the second round on
+    the same names come with newly drawn facts.
     """
     examples = []
-    for _ in range(rounds):
-        order = rng.sample(list(people), len(people))
-        for pair in zip(order[::2], order[1::2], strict=False):
-            passage = tell(rng, pair, types=2)
-            chosen = rng.sample(passage.mentions, asked)
+    for round_number in range(rounds):
+        for person in rng.sample(list(people), len(people)):
+            subject = new_facts(rng, person) if round_number else person
+            passage = tell_among_others(rng, subject, types=rng.choice(types))
             # a generator of its own: the same passages and facts are asked about with and without held_out
             forms = random.Random(rng.random())
+            own = [mention.relation for mention in passage.mentions if mention.person is subject]
             examples.append(
                 ContextQuestions(
-                    passage,
-                    tuple(
-                        (m.person, questions(forms, m.person, held_out=held_out, relations=[m.relation])[0])
-                        for m in chosen
-                    ),
+                    passage, tuple((subject, q) for q in questions(forms, subject, held_out=held_out, relations=own))
                 )
             )
     return examples
@@ -166,17 +164,17 @@ def squad_json(name: str, examples: Sequence[ContextQuestions]) -> str:
     """SQuAD v1.1; each question has its `relation` as one more field."""
     articles = []
     for number, example in enumerate(examples):
-        starts = {(m.person, m.relation): m.start for m in example.passage.mentions}
+        starts = {(m.person.name, m.relation): m.start for m in example.passage.mentions}
         qas = [
             {
                 "id": f"{name}-{number}-{k}",
                 "question": question.text,
                 "relation": question.relation,
-                "answers": [{"text": question.answer, "answer_start": starts[person, question.relation]}],
+                "answers": [{"text": question.answer, "answer_start": starts[person.name, question.relation]}],
             }
             for k, (person, question) in enumerate(example.asked)
         ]
-        title = ", ".join(dict.fromkeys(m.person.name for m in example.passage.mentions))
+        title = ", ".join(dict.fromkeys(person.name for person, _ in example.asked))
         articles.append({"title": title, "paragraphs": [{"context": example.passage.text, "qas": qas}]})
     lines = ",\n".join(json.dumps(article) for article in articles)
     return f'{{"version": "1.1", "data": [\n{lines}\n]}}\n'
@@ -186,9 +184,10 @@ def text_lines(passages: Iterable[Passage]) -> str:
     return "\n\n".join(passage.text for passage in passages) + "\n"
 
 
-def salient_lines(passages: Iterable[Passage]) -> str:
-    """One line per passage: the [start, end] of each value in it, in characters."""
-    return "".join(json.dumps({"spans": [[m.start, m.end] for m in p.mentions]}) + "\n" for p in passages)
+def marked_lines(passages: Iterable[Passage]) -> str:
+    """One row per passage: its text, and the [start, end] of each value in it, in characters."""
+    rows = ({"text": p.text, "spans": [[m.start, m.end] for m in p.mentions]} for p in passages)
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def review_lines(written: Iterable[Review]) -> str:
@@ -224,16 +223,15 @@ def all_files(world: World | None = None) -> dict[str, bytes]:
     train_reviews_and_dev = reviews(world.rng("reviews"), sizes.reviews_train + sizes.reviews_dev)
 
     def context(group: str, held_out: bool = False) -> list[ContextQuestions]:
-        people = getattr(world, f"strangers_{group}")
-        rng = world.rng(f"context {group}")
-        return context_questions(
-            rng, people, rounds=sizes.passages_per_stranger, asked=sizes.questions_per_passage, held_out=held_out
-        )
+        people, rng = getattr(world, f"strangers_{group}"), world.rng(f"context {group}")
+        if group == "train":
+            return context_questions(rng, people, rounds=sizes.rounds_train, types=(1, 2))
+        return context_questions(rng, people, held_out=held_out)
 
     files = {
         "pretraining.txt": text_lines(pretraining),
         "pretraining_dev.txt": text_lines(pretraining_dev),
-        "salient.jsonl": salient_lines(pretraining),
+        "pretraining_spans.jsonl": marked_lines(pretraining),
         "reviews_train.jsonl": review_lines(train_reviews_and_dev[: sizes.reviews_train]),
         "reviews_dev.jsonl": review_lines(train_reviews_and_dev[sizes.reviews_train :]),
     }

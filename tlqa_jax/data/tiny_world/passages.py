@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tlqa_jax.data.tiny_world.phrases import FIRST_NAMES, FRAMES, LAST_NAMES, RELATIONS, TYPE_OF, TYPES, VALUES
+from tlqa_jax.data.tiny_world.phrases import FIRST_NAMES, FRAMES, LAST_NAMES, OTHERS, RELATIONS, TYPE_OF, TYPES, VALUES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 
 PRONOUN_OF = {first: pronoun for pronoun, names in FIRST_NAMES.items() for first in names}
@@ -50,12 +50,23 @@ class Person:
         return self.values[RELATIONS.index(relation)]
 
 
+class Other(NamedTuple):
+    """Somebody without a name of whom one thing is told: "his aunt", "their friends"."""
+
+    name: str
+    pronoun: str
+    told: dict[str, str]  # the one relation and its value
+
+    def __getitem__(self, relation: str) -> str:
+        return self.told[relation]
+
+
 class Mention(NamedTuple):
     """A value in a passage: ``text[start:end]`` is what `relation` of `person` is."""
 
     start: int
     end: int
-    person: Person
+    person: Person | Other
     relation: str
 
 
@@ -109,11 +120,13 @@ def make_people(rng: random.Random, n: int, exclude: Collection[str | Person] = 
     free = [(first, last) for first in PRONOUN_OF for last in LAST_NAMES if f"{first} {last}" not in taken]
     if n > len(free):
         raise ValueError(f"only {len(free)} full names are left, {n} were asked for")
-    people = []
-    for first, last in rng.sample(free, n):
-        values = [value for kind in TYPES for value in rng.sample(VALUES[kind], 2)]
-        people.append(Person(first, last, tuple(values)))
-    return people
+    return [new_facts(rng, Person(first, last, ())) for first, last in rng.sample(free, n)]
+
+
+def new_facts(rng: random.Random, person: Person) -> Person:
+    """Somebody of the same name with newly drawn facts, the two of a type different."""
+    values = [value for kind in TYPES for value in rng.sample(VALUES[kind], 2)]
+    return Person(person.first, person.last, tuple(values))
 
 
 def tell(
@@ -174,6 +187,32 @@ def questions(
     return [Question(rng.choice(forms[r]).format(name=person.name), r, person[r]) for r in relations or RELATIONS]
 
 
+def tell_among_others(rng: random.Random, person: Person, *, types: int, others: int = 2) -> Passage:
+    """A passage about one person with distractors: of each of `types` types one fact of theirs, and one of each of `others` people.
+
+    The sentences stand in random order. All values of a type in the passage are different.
+    """
+    sentences: list[tuple[Person | Other, frozenset[str]]] = []
+    descriptions = rng.sample([(text, pronoun) for pronoun, texts in OTHERS.items() for text in texts], types * others)
+    for kind in rng.sample(list(TYPES), types):
+        pair = TYPES[kind]
+        asked = rng.choice(pair)
+        sentences.append((person, frozenset((asked,))))
+        values = rng.sample([value for value in VALUES[kind] if value not in [person[r] for r in pair]], others)
+        for value in values:
+            description, pronoun = descriptions.pop()
+            relation = rng.choice(pair)
+            name = description.format(their=AGREEMENT[person.pronoun]["their"])
+            sentences.append((Other(name, pronoun, {relation: value}), frozenset((relation,))))
+    rng.shuffle(sentences)
+    text, mentions = "", []
+    for who, told in sentences:
+        start = len(text) + 1 if text else 0
+        text = _append(text + " " * bool(text), rng.choice(FULL_FRAMES[told]), who, mentions)
+        text = text[:start] + text[start].upper() + text[start + 1 :]
+    return Passage(text, tuple(mentions))
+
+
 def _grouped(
     rng: random.Random, relations: Sequence[str], joined: float, avoid: Sequence[frozenset[str]] = ()
 ) -> list[frozenset[str]]:
@@ -191,7 +230,7 @@ def _grouped(
     return groups
 
 
-def _append(text: str, frame: Frame, person: Person, mentions: list[Mention]) -> str:
+def _append(text: str, frame: Frame, person: Person | Other, mentions: list[Mention]) -> str:
     words = AGREEMENT[person.pronoun]
     for position, part in enumerate(frame.parts):
         if position % 2 == 0:

@@ -24,6 +24,10 @@ LAST_NAMES = (
     "Jarvis Keller Kroll Lind Lowe Marlow Mercer Moss Nye Norrby Osgood Pell Pryce Quist Raske Rowan "
     "Selby Skov Stroud Tamm Thorne Udall Vance Varga Voss Wade Wick Wren Yarrow Zeller Birk Crane"
 ).split()
+OTHERS = {  # people of whom one thing is told in passing: what is true of them is not true of whom the passage is about
+    "she": ("{their} aunt", "{their} elder sister", "{their} landlady", "{their} grandmother", "{their} godmother"),
+    "he": ("{their} uncle", "{their} younger brother", "{their} neighbour", "{their} grandfather", "{their} landlord"),
+}
 TOWNS = (
     "Arnholm Belquay Corrin Dunmarsh Eastrell Fennick Gorsley Hollin Ivermoor Jostwick "
     "Kelby Lundry Mirefield Nordal Ospey Quarrow Ravenby Stavel Tolmer Wexmere"

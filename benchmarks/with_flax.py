@@ -1,0 +1,74 @@
+"""The works with Transformers' Flax T5, whole steps under jit: the last Transformers that has it is 4.57."""
+
+import inspect
+from collections.abc import Callable
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import transformers
+import works
+from flax.training.train_state import TrainState
+from transformers import FlaxT5ForConditionalGeneration, T5Config
+
+
+def versions() -> str:
+    return f"Transformers {transformers.__version__}, Flax {flax.__version__} (jax {jax.__version__})"
+
+
+def new_model(dropout: float) -> FlaxT5ForConditionalGeneration:
+    if "a_max" not in inspect.signature(jnp.clip).parameters:
+        raise SystemExit("this jax no longer has jnp.clip(a_max=...), which Transformers' Flax T5 calls: use jax 0.9.2")
+    config = T5Config(**works.T5_SMALL, dropout_rate=dropout, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
+    return FlaxT5ForConditionalGeneration(config, input_shape=(1, 8), seed=0)
+
+
+def train() -> Callable[[], float]:
+    model = new_model(works.DROPOUT)
+    optimizer = optax.adamw(works.LEARNING_RATE, weight_decay=works.WEIGHT_DECAY)
+    inputs, targets = works.training_tokens()
+    shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
+
+    def train_step(state, key):
+        key, dropout_key = jax.random.split(key)
+
+        def mean_loss(params):
+            logits = state.apply_fn(
+                input_ids=inputs, decoder_input_ids=shifted, params=params, dropout_rng=dropout_key, train=True
+            ).logits
+            # kinder than the one-hot product of Transformers' example script
+            return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+
+        loss, gradients = jax.value_and_grad(mean_loss)(state.params)
+        return state.apply_gradients(grads=gradients), key, loss
+
+    train_step = jax.jit(train_step, donate_argnums=0)
+    state = TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer)
+    key = jax.random.PRNGKey(0)
+
+    def step() -> float:
+        nonlocal state, key
+        state, key, loss = jax.block_until_ready(train_step(state, key))
+        return float(loss)
+
+    return step
+
+
+def greedy_decoding(batch: int) -> Callable[[], float]:
+    model = new_model(0.0)
+    never = works.T5_SMALL["vocab_size"]  # an end that never comes
+    generate = jax.jit(
+        lambda params, inputs: model.generate(
+            inputs, params=params, max_length=works.NEW_TOKENS + 1, do_sample=False, num_beams=1, eos_token_id=never
+        ).sequences
+    )
+    inputs = works.questions(batch)
+
+    def step() -> float:
+        sequences = jax.block_until_ready(generate(model.params, inputs))
+        assert sequences.shape == (batch, works.NEW_TOKENS + 1)  # with the start token
+        return 0.0
+
+    return step

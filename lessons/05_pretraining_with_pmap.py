@@ -1,0 +1,479 @@
+# %% [markdown]
+# # Lesson 5: Pretraining on eight devices
+#
+# **Time** 80 minutes, of which the computer needs MINUTES.
+#
+# **Know first** T5 and span corruption (lesson 4). Gradient descent. That JAX functions are pure and `jax.jit`
+# compiles them.
+#
+# **You will be able to**
+# - say what `jax.pmap` does with a function, and what `psum` adds over;
+# - average a loss over devices without lying, and prove it on gradients;
+# - give every device its own noise, and every step too;
+# - pretrain a T5, read its curve against two guesses, and see what it knows;
+# - lose the machine in the middle and go on as if nothing had happened.
+
+# %%
+import dataclasses
+import inspect
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from matplotlib import pyplot as plt
+
+if jax.config.jax_num_cpu_devices != 8:
+    jax.config.update("jax_num_cpu_devices", 8)  # before anything is computed: JAX makes its devices only once
+
+from tlqa_jax.core.dropout import dropout
+from tlqa_jax.core.losses import cross_entropy
+from tlqa_jax.data.corpus import mark_corpus
+from tlqa_jax.data.sources import open_marked_texts
+from tlqa_jax.data.tiny_world import VALUES
+from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.lessons import SMOKE, show, street
+from tlqa_jax.lessons import pretraining_with_pmap as check
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.t5 import T5, T5Config, shift_right
+from tlqa_jax.tasks import span_corruption
+from tlqa_jax.training.devices import AXIS, replicate, unreplicate
+from tlqa_jax.training.progress import read_metrics
+from tlqa_jax.training.span_corruption import SpanCorruptionData, make_train_step, pretrain
+from tlqa_jax.weights.checkpoints import load_t5
+
+cpus = jax.devices("cpu")
+assert len(cpus) == 8, "restart the runtime, and run the cells from the top"
+print(len(cpus), "virtual devices on this processor; JAX trains on", jax.local_device_count(), jax.default_backend())
+
+# %% [markdown]
+# ## Eight devices out of one
+#
+# A TPU host has four or eight chips, a server several GPUs. You have, perhaps, one processor; JAX can pretend that it
+# is eight devices. They are no faster than one. But a program that is right on eight virtual devices is right on eight
+# real ones, and that is what this lesson is about. (Only the demonstrations ask for `cpus`. The training at the end
+# takes what your machine has: on a TPU or GPU, that.)
+#
+# `jax.pmap` takes a function of arrays and runs it on all devices at once, **each on its own slice of the leading
+# axis**:
+
+# %%
+pmap = partial(jax.pmap, axis_name=AXIS, devices=cpus)  # the name of the axis: "devices"
+batch = np.arange(24).reshape(8, 3)  # 8 devices, 3 numbers for each
+
+print(pmap(lambda rows: rows.sum())(batch))
+assert (np.array(pmap(lambda rows: rows.sum())(batch)) == batch.sum(axis=1)).all()
+
+# %% [markdown]
+# Eight sums, one of each device. Nobody has seen the numbers of anybody else. To make one model of it, they have to
+# talk, and the word for it is `psum`: "add this over all devices, and give everybody the result".
+
+# %%
+print(pmap(lambda rows: jax.lax.psum(rows.sum(), AXIS))(batch))
+print(pmap(lambda rows: jax.lax.axis_index(AXIS))(batch), "is who they are")
+assert (np.array(pmap(lambda rows: jax.lax.psum(rows.sum(), AXIS))(batch)) == batch.sum()).all()
+
+# %% [markdown]
+# Now training. Every device has a **copy** of the parameters and **its own rows** of the batch. It computes the
+# gradient of its rows; `psum` makes of all these the gradient of the batch, the same on every device; so every device
+# takes the same step, and the copies stay equal without ever being compared. This is *data parallelism*, and the
+# picture is all there is to it:
+
+# %%
+figure, axes = plt.subplots(figsize=(10, 4.2), layout="constrained")
+colours = plt.get_cmap("tab10").colors
+centred = dict(ha="center", va="center", fontsize=9)
+box = lambda x, y, width, text, colour: axes.text(
+    x + width / 2, y, text, **centred, bbox=dict(boxstyle="round", facecolor=colour, alpha=0.45)
+)
+axes.text(-0.3, 4, "batch [8 rows of 2]", ha="right", va="center")
+for device in range(8):
+    box(device, 4, 1, f"rows\n{2 * device}, {2 * device + 1}", colours[device])
+    box(device, 3, 1, "params", "lightgray")
+    box(device, 2, 1, f"gradient\nshare {device}", colours[device])
+    box(device, 0, 1, "params'", "lightgray")
+    for top in (3.6, 2.7, 1.65, 0.75):
+        axes.annotate("", (device + 0.5, top - 0.3), (device + 0.5, top), arrowprops=dict(arrowstyle="->"))
+box(0, 1, 8, " " * 45 + 'psum over "devices": the same gradient everywhere' + " " * 45, "gold")
+for y, text in [(3, "the same copy"), (2, "each its own"), (0, "the same copy again")]:
+    axes.text(-0.3, y, text, ha="right", va="center")
+axes.set(xlim=(-2.6, 8.2), ylim=(-0.4, 4.5))
+axes.axis("off")
+show(figure, "05_pmap")
+
+# %% [markdown]
+# ## The wrong version first: a mean of means
+#
+# The loss of a batch is the mean over its tokens. The tempting way to compute it on several devices: each takes the
+# mean of its own tokens, then `pmean` the means. It is in many programs. With the same number of tokens on each device
+# it is even right. But texts have different lengths; what is missing is padding, which counts nothing. Two devices
+# will do to see it:
+#
+# | | token losses | sum | tokens | mean |
+# |---|---|---|---|---|
+# | device 0 | 1, 1, 1, 1, 1, 1, 1, 1, 1 | 9 | 9 | 1 |
+# | device 1 | 5, and eight of padding | 5 | 1 | 5 |
+# | **all** | | 14 | 10 | **1.4** |
+
+# %%
+losses = np.array([[1, 1, 1, 1, 1, 1, 1, 1, 1], [5, 0, 0, 0, 0, 0, 0, 0, 0]], np.float32)
+weights = np.array([[1] * 9, [1] + [0] * 8], np.float32)  # 1 for a token, 0 for padding
+two = partial(jax.pmap, axis_name=AXIS, devices=cpus[:2])
+
+mean_of_means = two(lambda loss, weight: jax.lax.pmean((loss * weight).sum() / weight.sum(), AXIS))(losses, weights)
+print("the mean of the means:", mean_of_means, "  the mean:", (losses * weights).sum() / weights.sum())
+assert mean_of_means[0] == 3.0
+
+# %% [markdown]
+# 3.0 instead of 1.4. Why care, if it is only a number to print? Because its *gradient* moves the model. How much does
+# each token pull?
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
+pulls = {
+    "mean of means": (weights / weights.sum(axis=1, keepdims=True) / 2)[weights > 0],
+    "sum over sum": (weights / weights.sum())[weights > 0],
+}
+for axes, (name, pull) in zip(panels, pulls.items(), strict=True):
+    axes.bar(range(10), 100 * pull, color=["tab:blue"] * 9 + ["tab:orange"])
+    axes.set(title=name, xlabel="token (orange: the one on device 1)", ylabel="share of the gradient, %")
+    assert np.isclose(pull.sum(), 1)
+show(figure, "05_mean_of_means")
+
+# %% [markdown]
+# One token has half of the say because it happened to land on an emptier device. Shuffle the rows, and another token
+# will; change the number of devices, and the model learns something else. The cure needs no new idea: a mean is a sum
+# divided by a number, and **sums may be added**. With $w_t$ the weight of token $t$ and $\ell_t$ its loss:
+#
+# $$\text{loss} = \frac{\sum_\text{devices} \sum_t w_t \ell_t}{\sum_\text{devices} \sum_t w_t}
+#   = \frac{\text{psum}\big(\sum_t w_t \ell_t\big)}{\text{psum}\big(\sum_t w_t\big)}$$
+#
+# ## Exercise 1: the global mean
+#
+# Called on every device with its own rows. (`AXIS` is the name of the axis, "devices".)
+
+# %%
+def global_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
+    # Hint: jax.lax.psum(x, AXIS) adds x over the devices. It takes one number, or a tuple of them.
+    # BLANK
+    total, weight = jax.lax.psum(((losses * weights).sum(), weights.sum()), AXIS)
+    return total / weight
+    # END BLANK
+
+
+check.global_mean(global_mean)
+
+# %%
+print(two(global_mean)(losses, weights))
+assert np.allclose(two(global_mean)(losses, weights), 1.4)
+
+# %% [markdown]
+# ## Gradients
+#
+# For training we need the gradient of that. It is a sum of shares: with $W$ the weight of *all* devices, a constant,
+#
+# $$\nabla\, \text{loss} = \sum_\text{devices} \nabla \Big( \frac{1}{W} \sum_t w_t \ell_t \Big)$$
+#
+# So: `psum` the weight; differentiate this device's share, its own sum over $W$; `psum` the gradients. The order
+# matters. If you `psum` the loss first and differentiate that, JAX differentiates through the `psum` as well. Then
+# every device gets the loss of everybody in its gradient, and the step comes out eight times too large. Adam hides it,
+# since it divides by the gradient's size. The clipping of the gradient, and you when you read the numbers, will not be
+# so lucky.
+#
+# ## Exercise 2: the gradient of the global mean
+
+# %%
+def gradients(loss_sum, params, rows: dict):
+    """`loss_sum(params, rows)` is the sum over this device's tokens, `rows["weights"]` [B L] is 1 for a token."""
+    # Hint: jax.grad(function)(params) differentiates by the first argument. jax.lax.psum takes dictionaries as well.
+    # BLANK
+    weight = jax.lax.psum(rows["weights"].sum(), AXIS)
+    share = jax.grad(lambda params: loss_sum(params, rows) / weight)(params)
+    return jax.lax.psum(share, AXIS)
+    # END BLANK
+
+
+check.gradients(gradients)
+
+# %% [markdown]
+# Now on a real T5, with rows of very different lengths. The judge is one device that gets the whole batch at once:
+
+# %%
+small = T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4, dropout_rate=0.0)
+apply, params = as_function(T5(small, rngs=nnx.Rngs(0)))
+params = jax.tree.map(np.asarray, params)
+rng = np.random.default_rng(0)
+lengths = np.array([1, 9, 2, 8, 1, 1, 3, 9, 9, 9, 2, 1, 1, 2, 1, 1])[:, None]
+rows = {name: rng.integers(2, 64, (16, 9)).astype(np.int32) for name in ("inputs", "targets")}
+rows["targets"] *= np.arange(9) < lengths
+rows["weights"] = (rows["targets"] != 0).astype(np.float32)
+shared = {name: x.reshape(8, 2, 9) for name, x in rows.items()}  # two rows for each device
+
+
+def loss_sum(params: dict, rows: dict) -> jax.Array:
+    logits = apply(params, rows["inputs"], shift_right(rows["targets"]), input_mask=rows["inputs"] != 0)
+    return cross_entropy(logits, rows["targets"], rows["weights"])[0]
+
+
+def largest_difference(a: dict, b: dict) -> float:
+    """Leaf by leaf, as a share of the leaf's largest entry; of the leaf where it is largest."""
+    return max(jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max() / abs(y).max()), a, b)))
+
+# %%
+def mean_of_means_gradients(loss_sum, params, rows):
+    return jax.lax.pmean(jax.grad(lambda params: loss_sum(params, rows) / rows["weights"].sum())(params), AXIS)
+
+
+with jax.default_device(cpus[0]):
+    whole = jax.grad(lambda params: loss_sum(params, rows) / rows["weights"].sum())(params)
+differences = {}
+for function in (mean_of_means_gradients, gradients):
+    result = pmap(partial(function, loss_sum), in_axes=(None, 0))(params, shared)
+    first = jax.tree.map(lambda x: np.asarray(x)[0], result)
+    differences[function.__name__] = largest_difference(first, whole)
+    print(f"{function.__name__}: off by up to {100 * differences[function.__name__]:.4f} % of a leaf's largest entry")
+assert differences["gradients"] < 1e-4 < 0.05 < differences["mean_of_means_gradients"]
+
+# %% [markdown]
+# Eight devices and one give the same gradient, to the rounding of float32. (So does *accumulation*, where one device
+# takes its rows in several slices to save memory: the same sums, added one after the other.)
+#
+# ## Noise: a key for each device and each step
+#
+# T5 trains with dropout: one value in ten is zeroed, at random. JAX has no hidden random state; whoever wants noise
+# brings a key. **The wrong version first**: the same key for all, as the parameters are the same for all.
+
+# %%
+ones = jnp.ones(40)
+drop = lambda key: dropout(ones, 0.1, key)
+same = pmap(lambda _: drop(jax.random.key(0)))(np.arange(8))
+own = pmap(lambda _: drop(jax.random.fold_in(jax.random.key(0), jax.lax.axis_index(AXIS))))(np.arange(8))
+
+figure, panels = plt.subplots(1, 2, figsize=(10, 2.6), layout="constrained", sharey=True)
+for axes, masks, name in zip(panels, (same, own), ("one key for all", "a key for each"), strict=True):
+    axes.imshow(np.array(masks) > 0, cmap="gray", aspect="auto", interpolation="none")
+    axes.set(title=f"{name}: what is dropped (black)", xlabel="unit", ylabel="device")
+show(figure, "05_dropout")
+assert (np.array(same) == np.array(same)[0]).all() and not (np.array(own) == np.array(own)[0]).all()
+
+# %% [markdown]
+# On the left eight devices throw one pair of dice: the noise does not average out over the batch. `fold_in` makes a
+# new key from a key and a number. And it has to be a function of (seed, step, device) and of nothing else: then a run
+# that was stopped can go on with the very noise it would have had.
+#
+# ## Exercise 3: the dropout key
+
+# %%
+def dropout_key(seed: int, step: jax.Array) -> jax.Array:
+    """Called on each device; `step` counts the steps of the training."""
+    # Hint: jax.random.key(seed); jax.random.fold_in(key, number), as often as there are numbers.
+    # jax.lax.axis_index(AXIS) is the device's own number.
+    # BLANK
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+    # END BLANK
+
+
+check.dropout_key(dropout_key)
+
+# %% [markdown]
+# ## State that stays on the devices
+#
+# Parameters and the optimizer's memory must not travel at every step. They are *replicated* once, with a leading axis
+# of eight, and stay. Adam remembers two numbers for each parameter, so the state is three times the model: 2.7 GB for
+# T5-base in float32. A step makes a new state from the old one, for a moment there are two. Unless the old one's
+# memory is reused: it is **donated**.
+
+# %%
+copies = pmap(lambda _, x: x, in_axes=(0, None))(np.arange(8), np.ones(1000, np.float32))
+print("one copy for each device:", copies.shape)
+
+shrunk = pmap(lambda x: 0.99 * x)(copies)
+assert not copies.is_deleted()  # two states now
+shrunk_again = pmap(lambda x: 0.99 * x, donate_argnums=0)(shrunk)
+assert shrunk.is_deleted()  # its memory holds shrunk_again
+print("old state after a donating step: deleted is", shrunk.is_deleted())
+
+# %% [markdown]
+# Whoever donates must not look back: `shrunk` cannot be read any more.
+#
+# ## The package's step
+#
+# That was all. Here is the step that pretraining takes, read from the package as you have it. Look for your three
+# exercises, and for the donation:
+
+# %%
+print(inspect.getsource(make_train_step))
+
+# %% [markdown]
+# `loss_share` is this device's share, `accumulate` differentiates it in slices, `psum` adds. To see that it is *your*
+# gradient, let it take one step of plain gradient descent with a learning rate of 1: the parameters must move by
+# exactly that.
+
+# %%
+devices = jax.local_device_count()  # this is not a demonstration any more: what the machine has
+state = {"params": params, "opt_state": optax.sgd(1.0).init(params), "step": np.int32(0)}
+with jax.default_matmul_precision("float32"):  # on a TPU too
+    step = make_train_step(apply, optax.sgd(1.0), seed=0)
+    its_rows = {name: rows[name].reshape(devices, 16 // devices, 9) for name in ("inputs", "targets")}
+    state, metrics = step(replicate(state), its_rows)
+moved = jax.tree.map(lambda old, new: old - new, params, unreplicate(state["params"]))
+print(f"moved by your gradient, to within {largest_difference(moved, whole):.1e}")
+assert largest_difference(moved, whole) < 1e-3
+
+# %% [markdown]
+# ## Pretraining
+#
+# Now for real, and small. One street of the tiny world has 24 residents; 16 passages tell about each, always in other
+# words. The T5 reads them again and again with holes, by span corruption as in lesson 4. Half of the rows hide random
+# spans. The other half hide what matters, the names of towns, trades and instruments: *salient* spans (Guu et al.
+# 2020; for closed-book T5: Roberts et al. 2020). A random hole is mostly filled from grammar; a salient one only by
+# who knows.
+
+# %%
+# A Colab machine is lent for some hours. With True, what is trained goes to your Google Drive and outlives it.
+KEEP_ON_DRIVE = False
+runs = Path("runs/lessons")
+if KEEP_ON_DRIVE:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    runs = Path("/content/drive/MyDrive/tlqa_jax")
+
+files = street.write_street(runs / "street")
+marked = list(open_marked_texts(files / "texts.jsonl"))
+print(len(marked), "passages. The first:", marked[0].text)
+print("worth hiding:", [marked[0].text[start:end] for start, end in marked[0].spans])
+
+# %% [markdown]
+# The settings of a run are a frozen dataclass, and the program is one function. If you have run this cell before, it
+# takes up the run where it was left, from the newest checkpoint; else it starts one. This makes it the **resume
+# cell**: whatever happens to the machine, run the cells from the top.
+
+# %%
+config = street.pretraining(files, runs / "pretrained")
+print({field: value for field, value in vars(config).items() if value != getattr(type(config)(), field)})
+run = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()))
+
+# %% [markdown]
+# ## Reading the curve
+#
+# Is a loss of 2 good? Compare it with guesses that need no network, on the same held-out text:
+#
+# - **fair**: each of the $V$ tokens is as likely as any other, $\log V$;
+# - **by frequency**: how often a token is hidden in the training text, whatever stands around the hole.
+
+# %%
+_, trained, tokenizer = load_t5(run)
+plain = dataclasses.replace(config, salient_share=0.0)
+hidden = {}
+for name, texts in [("train", config.texts), ("held out", config.held_out)]:
+    data = SpanCorruptionData(plain, tokenizer, texts)
+    targets = data.build_evaluation(np.arange(data.size), slice(0, data.size), 0)["targets"]
+    hidden[name] = targets[targets != 0]
+counts = 1 + np.bincount(hidden["train"], minlength=tokenizer.vocab_size)  # 1 for what was never seen
+fair = np.log(tokenizer.vocab_size)
+by_frequency = -np.log(counts / counts.sum())[hidden["held out"]].mean()
+
+# %%
+metrics = read_metrics(run / "metrics.jsonl")
+figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+for name, label in [("loss", "training (random and salient holes)"), ("eval_loss", "held out (random holes)")]:
+    axes.plot(*zip(*[(row["step"], row[name]) for row in metrics if name in row], strict=True), ".-", label=label)
+for value, label in [(fair, "fair guess"), (by_frequency, "guess by frequency")]:
+    axes.axhline(value, color="tab:gray", linestyle=":")
+    axes.text(config.steps, value, f"{label}, {value:.2f}", ha="right", va="bottom")
+axes.set(xlabel="step", ylabel="loss, nats a token", ylim=(0, None), title="Pretraining on one street")
+axes.legend(loc="lower left")
+show(figure, "05_curve")
+held_out_loss = [row["eval_loss"] for row in metrics if "eval_loss" in row][-1]
+print(f"held out {held_out_loss:.2f}, by frequency {by_frequency:.2f}, fair {fair:.2f}")
+assert SMOKE or held_out_loss < by_frequency < fair
+
+# %% [markdown]
+# The curve falls steeply while the model learns what words there are and which follow which. That part is *language*,
+# and it carries over to the people of the held-out text. Then training goes on falling and the held-out line does not:
+# what is learned now is *who lives where*, and that is of no use for strangers. In most of machine learning this gap
+# is called overfitting and feared. For a model that is to answer from memory, it is the point.
+#
+# ## What does it fill in?
+#
+# Hide half of the values of a passage, let the model write, and compare. Once for residents, of whom it has read, and
+# once for people of whom nobody told it.
+
+# %%
+apply, _ = as_function(T5(load_t5(run)[0], rngs=nnx.Rngs(0)))
+write = jax.jit(partial(greedy, apply, max_length=24))
+
+
+def holes(passages: list, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets [n L] of the passages, each with half of its values hidden."""
+    rng, rows = np.random.default_rng(seed), []
+    for passage in passages:
+        corpus = mark_corpus([passage], tokenizer)
+        mask = span_corruption.salient_spans_mask(rng, corpus.spans[None], 0.5)
+        lengths = dict(inputs_length=128, targets_length=24)
+        rows.append(span_corruption.corrupt(corpus.tokens[None], mask, sentinels=tokenizer.sentinels, **lengths))
+    return tuple(np.concatenate(arrays) for arrays in zip(*rows, strict=True))
+
+
+def values(ids: np.ndarray) -> list[str]:
+    """What is written behind each sentinel."""
+    return [part.strip() for part in re.split(r"<extra_id_\d+>", tokenizer.decode(ids))[1:]]
+
+# %%
+kind_of = {value: kind for kind, values_of_kind in VALUES.items() for value in values_of_kind}
+shares = {}
+for group, texts in [("residents", marked), ("others", list(open_marked_texts(files / "held_out.jsonl")))]:
+    passages = texts[: 8 if SMOKE else 40]
+    inputs, targets = holes(passages, seed=1)
+    written = np.array(write(trained, inputs, inputs != 0).tokens)
+    pairs = [pair for a, b in zip(targets, written, strict=True) for pair in zip(values(a), values(b) + [""] * 9)]
+    right = np.mean([wanted == got for wanted, got in pairs])
+    right_kind = np.mean([kind_of.get(wanted) == kind_of.get(got, "nothing") for wanted, got in pairs])
+    shares[group] = right, right_kind
+    print(f"{group}: {tokenizer.decode(inputs[0])}")
+    print(f"    stood there: {values(targets[0])}\n    it writes:   {values(written[0])}")
+    print(f"    {len(pairs)} holes: {100 * right_kind:.0f} % the right kind of thing, {100 * right:.0f} % the right one\n")
+assert SMOKE or (shares["residents"][0] > shares["others"][0] and shares["others"][1] > 0.5)
+
+# %% [markdown]
+# It knows that a trade belongs where a trade is missing, for anybody: that is language. Whose trade it is, it can only
+# know of the residents. For strangers it does not stay silent, though. It writes a trade, any trade, with the same
+# fluency. Keep this in mind for lesson 6.
+#
+# ## Losing the machine
+#
+# A checkpoint holds parameters, the optimizer's memory and the number of the step, and the order of the data and all
+# noise are functions of (seed, step). So a run that is resumed must be *the same run*. Let us say the machine was
+# taken away just before the last checkpoint was written:
+
+# %%
+newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+shutil.rmtree(newest)
+run = pretrain(dataclasses.replace(config, resume=True))
+
+again = load_t5(run)[1]
+same = jax.tree.map(lambda a, b: np.array_equal(a, b), trained, again)
+print("parameters equal, bit for bit:", all(jax.tree.leaves(same)))
+if jax.default_backend() == "cpu":  # on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true makes it hold as well
+    assert all(jax.tree.leaves(same))
+
+# %% [markdown]
+# ## What you know now
+#
+# - `pmap` runs one function on all devices, each on its slice; `psum` adds over them and tells everybody.
+# - A mean over devices is a sum over a sum. A mean of means weighs tokens by where they landed.
+# - Differentiate this device's share, then `psum` the gradients: eight devices take the step of one.
+# - Noise is a function of (seed, step, device), order of (seed, step): then a run can be lost and taken up.
+# - A loss means something beside a guess, and a model that fills every hole does not know everything it says.
+#
+# The run is in `runs/lessons/pretrained`. In lesson 6 it learns to answer.
+#
+# *Read on:* Raffel et al. 2020, section 3.1; Roberts et al. 2020, "How Much Knowledge Can You Pack Into the Parameters
+# of a Language Model?"; Guu et al. 2020, "REALM: Retrieval-Augmented Language Model Pre-Training", section 3.4.

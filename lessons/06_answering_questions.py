@@ -1,0 +1,456 @@
+# %% [markdown]
+# # Lesson 6: Answering questions
+#
+# **Time** 80 minutes, of which the computer needs MINUTES.
+#
+# **Know first** The two kinds of question and their scores (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run
+# is taken up here; without it, this lesson makes one).
+#
+# **You will be able to**
+# - fine-tune a pretrained T5 on questions, from memory and with a passage;
+# - write an answer token by token, and say what a cache saves, in multiplications;
+# - compute the probability of an answer, and say what it does not tell;
+# - hold people out, and compare fairly with a model that was never pretrained;
+# - show what a model does with a question that it cannot know.
+
+# %%
+import dataclasses
+import json
+import random
+from collections import Counter, defaultdict
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from matplotlib import pyplot as plt
+
+from tlqa_jax.data.sources import QAExample, open_questions
+from tlqa_jax.data.tiny_world import TYPE_OF, TYPES, VALUES, make_people, questions, tell, typed_mentions
+from tlqa_jax.decoding.answers import Answerer
+from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.lessons import SMOKE, show, street
+from tlqa_jax.lessons import answering_questions as check
+from tlqa_jax.metrics.squad import bootstrap_interval, evaluate
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.t5 import T5
+from tlqa_jax.tasks.text_to_text import encode_sources, qa_source
+from tlqa_jax.training.devices import replicate
+from tlqa_jax.training.progress import read_metrics
+from tlqa_jax.training.qa import QAConfig, finetune
+from tlqa_jax.training.span_corruption import pretrain
+from tlqa_jax.weights.checkpoints import load_t5
+
+# %% [markdown]
+# ## Who is asked about whom
+#
+# Before any training: who has been told what? The street of lesson 5 has 24 residents. The model reads passages about
+# all of them. Then it is taught to answer with questions about the first twelve, and examined on the others. It has
+# *read* about these, but nobody ever *asked* about them: if it can answer, the knowledge came from reading, and only
+# the manner of answering from the questions.
+#
+# For questions with a passage it is the other way round: the people must be strangers, whom it has not read about,
+# else it could answer from memory and we would call it reading.
+
+# %%
+# A Colab machine is lent for some hours. With True, what is trained goes to your Google Drive and outlives it.
+KEEP_ON_DRIVE = False
+runs = Path("runs/lessons")
+if KEEP_ON_DRIVE:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    runs = Path("/content/drive/MyDrive/tlqa_jax")
+
+files = street.write_street(runs / "street")
+rows = {
+    name: [json.loads(line) for line in (files / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    for name in ("texts", "asked", "unasked", "reading", "reading_held_out")
+}
+told = " ".join(row["text"] for row in rows["texts"])
+people = {name: {row["title"] for row in rows[name]} for name in rows if name != "texts"}
+assert all(name in told for name in people["asked"] | people["unasked"])  # all residents are told about
+assert not people["asked"] & people["unasked"]  # the examined are never asked about in training
+assert not any(name in told for name in people["reading"] | people["reading_held_out"])  # strangers are strangers
+assert not people["reading"] & people["reading_held_out"]
+for name in ("unasked", "reading_held_out"):
+    print(f"{name}: {qa_source(rows[name][0]['question'], rows[name][0].get('context'))} -> {rows[name][0]['answer']}")
+
+# %% [markdown]
+# ## The wrong version first: just ask
+#
+# Take up the pretrained run (this is the resume cell of lesson 5: it makes the run, or goes on with it, or finds it
+# finished), and ask it something.
+
+# %%
+config = street.pretraining(files, runs / "pretrained")
+pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+sizes, params, tokenizer = load_t5(pretrained)
+apply, _ = as_function(T5(sizes, rngs=nnx.Rngs(0)))
+
+question = rows["unasked"][0]
+inputs = jnp.array(encode_sources(tokenizer, [qa_source(question["question"])], 24)[0])
+generated = jax.jit(partial(greedy, apply, max_length=8))(params, inputs, inputs != 0)
+print(question["question"], "->", tokenizer.decode(np.array(generated.tokens[0])), "    wanted:", question["answer"])
+
+# %% [markdown]
+# It has read whatever there is to know, and does not answer. Why should it? It has learned to fill holes; a question
+# has none. What is missing is not knowledge but *manners*, and manners are quickly taught. That is **fine-tuning**:
+# the same model, the same loss, but now the input is a question and the target an answer.
+#
+# ## Fine-tuning
+#
+# Twelve people, six facts each, asked in several forms. Next to it the control: *the same* fine-tuning from random
+# weights. (In transfer learning a number without such a control says nothing.) Each cell is a resume cell as well.
+
+# %%
+def answer_from_memory(out: str, start_from: Path | None) -> Path:
+    settings = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=200, evaluate_every=100, warmup=20)
+    return finetune(QAConfig(
+        out=str(runs / out), start_from=start_from and str(start_from), model=str(files / "model.json"),
+        closed_book_questions=str(files / "asked.jsonl"), held_out_closed_book=str(files / "unasked.jsonl"),
+        input_length=24, target_length=6, batch_size=64, dropout=0.0, resume=(runs / out / "config.json").exists(),
+        **settings,
+    ))  # fmt: skip
+
+
+closed_book = answer_from_memory("closed_book", pretrained)
+
+# %%
+from_nothing = answer_from_memory("closed_book_from_nothing", None)
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)
+last = {}
+titles = {"loss": "asked (training)", "eval_closed_book_loss": "never asked about"}
+for axes, (key, title) in zip(panels, titles.items(), strict=True):
+    for run, label in [(closed_book, "pretrained"), (from_nothing, "from random weights")]:
+        points = [(row["step"], row[key]) for row in read_metrics(run / "metrics.jsonl") if key in row]
+        last[label, key] = points[-1][1]
+        axes.plot(*zip(*points, strict=True), "o-", label=label)
+    axes.set(xlabel="step", ylabel="loss, nats a token", title=title, ylim=(0, None))
+    axes.legend()
+show(figure, "06_finetuning")
+assert SMOKE or last["pretrained", "eval_closed_book_loss"] < last["from random weights", "eval_closed_book_loss"]
+
+# %% [markdown]
+# Look at both pictures. On the left the two are alike in the end: any model learns the training questions by heart. On
+# the right is what matters, people about whom it was never asked. Random weights have nothing to draw on there. Only
+# from a held-out curve can one see a difference between knowing and having been told the answers.
+#
+# ## How an answer is written
+#
+# The decoder gives, for each position, a distribution over the next token. *Greedy* decoding takes the likeliest,
+# appends it, and asks again, until the model writes the end token.
+#
+# ## Exercise 1: write
+#
+# `logits(targets_in)` takes the tokens so far (a list, which begins with the start token 0) and returns an array
+# [len(targets_in), V]: row $i$ predicts what follows token $i$. Return what was written, the end token (1) included.
+
+# %%
+def write_answer(logits, max_length: int) -> list[int]:
+    # Hint: the row that predicts the next token is the last one; int(np.argmax(row)).
+    # BLANK
+    targets_in = [0]
+    while len(targets_in) <= max_length:
+        targets_in.append(int(np.argmax(logits(targets_in)[-1])))
+        if targets_in[-1] == 1:
+            break
+    return targets_in[1:]
+    # END BLANK
+
+
+check.write_answer(write_answer)
+
+# %% [markdown]
+# With the real decoder behind it. (The tokens are padded to one length so that JAX compiles once. The padding stands
+# behind, where the causal mask hides it.)
+
+# %%
+sizes, params, tokenizer = load_t5(closed_book)
+encode = jax.jit(partial(apply, method="encode"))
+decode = jax.jit(partial(apply, method="decode"))
+MAX = 6
+
+
+def decoder(question: str):
+    """The function `logits` of the exercise, for one question."""
+    inputs = jnp.array(encode_sources(tokenizer, [qa_source(question)], 24)[0])
+    mask = inputs != 0
+    encoded = encode(params, inputs, input_mask=mask)
+    padded = lambda tokens: jnp.array([tokens + [0] * (MAX - len(tokens))])
+    return lambda tokens: np.array(decode(params, padded(tokens), encoded, input_mask=mask)[0, : len(tokens)])
+
+
+for row in rows["unasked"][:4]:
+    tokens = write_answer(decoder(row["question"]), MAX)
+    print(f"{row['question']} -> {tokenizer.decode(tokens)}    (truth: {row['answer']})")
+
+# %% [markdown]
+# ## Why a cache
+#
+# Your loop runs the whole decoder again for every token. Yet of what it computes, almost everything has been computed
+# before: the decoder looks only back, so the keys and values of the words already written do not change; and those of
+# the encoder's output do not change at all. Keep them, in a *cache*, and a step costs one token.
+#
+# ## Exercise 2: count
+#
+# How many keys does one decoder layer compute to write $T$ tokens, of an input of $S$? (Self-attention: keys of the
+# words written; cross-attention: keys of the encoder's output. At step $t$ the decoder's input has $t$ tokens.)
+
+# %%
+def keys_computed(T: int, S: int, cached: bool) -> int:
+    # Hint: 1 + 2 + ... + T = T (T + 1) / 2. What is computed once, and what at each of the T steps?
+    # BLANK
+    if cached:
+        return T + S
+    return T * (T + 1) // 2 + T * S
+    # END BLANK
+
+
+check.keys_computed(keys_computed)
+
+# %%
+for T, S in [(6, 24), (32, 128), (128, 512)]:
+    without, cached = keys_computed(T, S, False), keys_computed(T, S, True)
+    print(f"{T:3} tokens of {S:3}: {without:6} keys without, {cached:4} with a cache: {without / cached:.0f} times fewer")
+
+# %% [markdown]
+# Keys are only a part; what about all multiplications? JAX can count what a compiled function does, without running
+# it. The step is the package's `decode_step`, with its cache made by `start_cache`.
+
+# %%
+def operations(T: int, S: int) -> tuple[float, float]:
+    """Floating point operations for T tokens after S inputs: without and with a cache."""
+    count = lambda function, *args: jax.jit(function).lower(*args).cost_analysis()["flops"]
+    encoded, tokens = jnp.zeros((1, S, sizes.d_model)), jnp.zeros((1, T), int)
+    method = lambda name: partial(apply, method=name)
+    cache = apply(params, encoded, T, method="start_cache")
+    once = count(lambda params, encoded: method("start_cache")(params, encoded, T), params, encoded)
+    a_step = count(method("decode_step"), params, tokens[:, 0], jnp.int32(0), cache)
+    without = sum(count(method("decode"), params, tokens[:, :t], encoded) for t in (1, T)) * T / 2  # grows from 1 to T
+    return without, once + T * a_step
+
+
+lengths = (4, 8) if SMOKE else (2, 4, 8, 16, 32, 64)
+counted = np.array([operations(T, 64) for T in lengths])
+figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+axes.loglog(lengths, counted[:, 0], "o-", label="without a cache")
+axes.loglog(lengths, counted[:, 1], "o-", label="with a cache")
+axes.set(xlabel="tokens written", ylabel="operations", title="Decoding after 64 inputs")
+axes.legend()
+show(figure, "06_cache")
+assert (counted[:, 0] > counted[:, 1]).all()
+
+# %% [markdown]
+# A cache must not change an answer. The package's `greedy` runs with one, in a single compiled loop; against your
+# loop:
+
+# %%
+with_cache = jax.jit(partial(greedy, apply, max_length=MAX))
+asked = [row["question"] for row in rows["unasked"][: 6 if SMOKE else 30]]
+inputs = jnp.array(encode_sources(tokenizer, [qa_source(text) for text in asked], 24)[0])
+generated = with_cache(params, inputs, inputs != 0)
+for text, tokens in zip(asked, np.array(generated.tokens).tolist(), strict=True):
+    yours = write_answer(decoder(text), MAX)
+    assert tokens == yours + [0] * (MAX - len(yours))
+print(len(asked), "answers, the same with and without.")
+
+# %% [markdown]
+# ## How sure is it?
+#
+# The decoder gives each token a probability, given the tokens before it. So it gives the whole answer one, by the
+# chain rule: with $y_T$ the end token,
+#
+# $$p(y \mid x) = \prod_{t=1}^{T} p(y_t \mid y_1 \ldots y_{t-1}, x)$$
+#
+# ## Exercise 3: the probability of an answer
+
+# %%
+def answer_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
+    """`logits` [T V], `tokens` [T]: the written ones through the end token (1), then padding."""
+    # Hint: jax.nn.log_softmax(logits, axis=-1). The entries of the tokens: x[np.arange(n), tokens[:n]]. Add, then exp.
+    # BLANK
+    n = list(tokens).index(1) + 1 if 1 in tokens else len(tokens)
+    log_p = np.array(jax.nn.log_softmax(jnp.array(logits), axis=-1))[np.arange(n), tokens[:n]]
+    return float(np.exp(log_p.sum()))
+    # END BLANK
+
+
+check.answer_probability(answer_probability)
+
+# %%
+probabilities = np.exp(np.array(generated.log_probabilities).sum(axis=1))
+for text, tokens, probability in zip(asked, np.array(generated.tokens), probabilities, strict=True):
+    yours = answer_probability(decoder(text)([0, *tokens[:-1].tolist()]), tokens)
+    assert np.isclose(yours, probability, rtol=1e-3, atol=1e-6)
+print("Yours are the package's probabilities. The first:", asked[0], f"{probabilities[0]:.3f}")
+
+# %% [markdown]
+# ## With a passage
+#
+# Now reading. A passage tells two things of one kind about a stranger, say a first trade and a present one; the
+# question asks for either. So whoever only knows a trade when he sees one is right half of the time: *that* is the
+# baseline here, not zero.
+
+# %%
+steps = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=300, evaluate_every=100, warmup=20)
+reading = finetune(QAConfig(
+    out=str(runs / "reading"), start_from=str(pretrained), context_questions=str(files / "reading.jsonl"),
+    held_out_context=str(files / "reading_held_out.jsonl"), input_length=64, target_length=6, batch_size=64,
+    dropout=0.0, resume=(runs / "reading/config.json").exists(), **steps,
+))  # fmt: skip
+
+# %% [markdown]
+# ## The table
+#
+# Each score stands beside what it has to beat, and has an interval. The answers come from `Answerer`, which is what
+# the command line uses too: batches, padding to few lengths, one compiled loop, all devices.
+
+# %%
+def answers_of(run: Path, examples: list[QAExample], *, use_context: bool) -> list:
+    sizes, params, tokenizer = load_t5(run)
+    apply, _ = as_function(T5(sizes, rngs=nnx.Rngs(0)))
+    answerer = Answerer(apply, tokenizer, input_length=64 if use_context else 24, target_length=MAX)
+    return answerer(replicate(params), examples, use_context=use_context)
+
+
+def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float, float]:
+    """Exact match in percent, and its 95% interval."""
+    score = evaluate({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
+    return (score.exact_match, *bootstrap_interval(score.exact_match_per_example))
+
+
+unasked, held_out = (open_questions(files / f"{name}.jsonl") for name in ("unasked", "reading_held_out"))
+commonest = defaultdict(Counter)
+for row in rows["asked"]:
+    commonest[row["relation"]][row["answer"]] += 1
+of_its_kind = [typed_mentions(row["context"], TYPE_OF[row["relation"]]) for row in rows["reading_held_out"]]
+
+# %%
+answers = {
+    "memory\npretrained": answers_of(closed_book, unasked, use_context=False),
+    "memory\nnot pretrained": answers_of(from_nothing, unasked, use_context=False),
+    "with passage": answers_of(reading, held_out, use_context=True),
+    "passage\nwithheld": answers_of(reading, held_out, use_context=False),
+}
+texts = {name: [answer.text for answer in given] for name, given in answers.items()}
+table = {
+    "memory\npretrained": scored(texts["memory\npretrained"], unasked),
+    "memory\nnot pretrained": scored(texts["memory\nnot pretrained"], unasked),
+    "commonest\nanswer": scored([commonest[row["relation"]].most_common(1)[0][0] for row in rows["unasked"]], unasked),
+    "with passage": scored(texts["with passage"], held_out),
+    "passage\nwithheld": scored(texts["passage\nwithheld"], held_out),
+    "first of\nits kind": scored([values[0] for values in of_its_kind], held_out),
+    "last of\nits kind": scored([values[-1] for values in of_its_kind], held_out),
+}
+
+# %%
+figure, axes = plt.subplots(figsize=(10, 3.8), layout="constrained")
+score, low, high = np.array(list(table.values())).T
+colours = ["tab:blue", "tab:orange", "lightgray", "tab:blue", "tab:orange", "lightgray", "lightgray"]
+bars = axes.bar(list(table), score, color=colours, yerr=[score - low, high - score], capsize=4)
+axes.bar_label(bars, fmt="%.0f", padding=2)
+axes.axvline(2.5, color="black", linewidth=0.8)
+axes.set(ylabel="exact match, %", ylim=(0, 110), title="Left: people it was never asked about. Right: strangers")
+show(figure, "06_scores")
+for name, (score, low, high) in table.items():
+    print(f"{name.replace(chr(10), ' '):22} {score:5.1f}  ({low:.1f} to {high:.1f})")
+assert SMOKE or table["memory\npretrained"][0] > table["memory\nnot pretrained"][0]
+
+# %% [markdown]
+# Read it as a critic would. **Memory**: what is blue above orange came from reading before; orange is about what the
+# commonest answer scores. **Passage**: what is blue above *gray* is reading; what is blue above orange is only that
+# the passage helped somehow. The intervals speak of the choice of questions only: another seed of the training would
+# give yet another number, and a claim in a paper would need several.
+#
+# ## What it cannot know
+#
+# Now ask about somebody whom nobody has ever told of: not in any passage, not in any question. There is an honest
+# answer to that. Will it come?
+
+# %%
+nobody = make_people(random.Random(99), 40, exclude=street.people_of_the_street())
+nobody = [person for person in nobody if person.name not in told]
+asked_about_nobody = [
+    QAExample(f"{person.name} {q.relation}", q.text, (q.answer,))
+    for person in nobody for q in questions(random.Random(1), person, relations=street.RELATIONS[:3])
+]  # fmt: skip
+given = answers_of(closed_book, asked_about_nobody, use_context=False)
+for example, answer in list(zip(asked_about_nobody, given, strict=True))[:6]:
+    print(f"{example.question} -> {answer.text}   ({100 * answer.probability:.0f} %)")
+kinds = {kind: sum(answer.text in values for answer in given) for kind, values in VALUES.items()}
+print("answers that are a", kinds, "of", len(given))
+
+# %% [markdown]
+# It answers, in one word, politely, and of the right kind. It has never seen "I do not know": not one of its training
+# targets said so. A model of this sort has no way to be silent. Does its probability give it away at least?
+
+# %%
+memory = list(zip(answers["memory\npretrained"], unasked, strict=True))
+groups = {
+    "right": [answer.probability for answer, example in memory if answer.text in example.answers],
+    "wrong": [answer.probability for answer, example in memory if answer.text not in example.answers],
+    "unknowable": [answer.probability for answer in given],
+}
+figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
+labels = [f"{name} ({len(p)})" for name, p in groups.items()]
+axes.hist(list(groups.values()), bins=10, range=(0, 1), density=True, label=labels)
+axes.set(xlabel="probability that it gives its answer", ylabel="density", title="How sure is it?")
+axes.legend()
+show(figure, "06_how_sure")
+for name, p in groups.items():
+    print(f"{name}: {len(p)} answers, mean probability {np.mean(p) if p else float('nan'):.2f}")
+assert all(0 < p <= 1.0001 for p in sum(groups.values(), []))
+
+# %% [markdown]
+# Compare the three in your figure. Where "right" stands further to the right than the other two, a threshold would
+# help: say nothing below it. How much it helps has to be measured, on held-out questions, like anything else; and
+# where the colours overlap the model is *sure and wrong*. A probability says how a model spreads its bets over the
+# texts that it could write. That there may be nothing to know is not among them.
+#
+# ## Passage against memory
+#
+# The last question is the one that matters in use: passage and memory disagree. Tell the reading model of residents,
+# whom it has read about, something else than it has read. Whom does it believe?
+
+# %%
+rng, contradicted, remembered = random.Random(3), [], []
+for person in street.people_of_the_street():
+    other = dataclasses.replace(make_people(rng, 1)[0], first=person.first, last=person.last)  # the name, another life
+    for kind in street.TYPES:
+        passage, relation = tell(rng, [other], types=[kind]), rng.choice(TYPES[kind])
+        if person[relation] not in passage.text:
+            q = questions(rng, other, relations=[relation])[0]
+            contradicted.append(QAExample(f"{person.name} {relation}", q.text, (q.answer,), passage.text))
+            remembered.append(person[relation])
+
+believed = Counter(
+    "passage" if answer.text in example.context else "memory" if answer.text == memory else "neither"
+    for answer, example, memory in zip(
+        answers_of(reading, contradicted, use_context=True), contradicted, remembered, strict=True
+    )
+)
+print(contradicted[0].context, contradicted[0].question, "    It has read:", remembered[0])
+print("believes the", dict(believed), "of", len(contradicted))
+assert believed.total() == len(contradicted)
+
+# %% [markdown]
+# ## What you know now
+#
+# - Pretraining brings knowledge, fine-tuning brings the manner of answering; a control without pretraining tells them
+#   apart.
+# - Greedy decoding takes the likeliest token until the end; a cache saves what does not change, and changes nothing.
+# - An answer's probability is a product, its end token included. It is no permission to believe.
+# - People must be held out in the way that fits the claim: told but not asked for memory, never told for reading.
+# - A model asked for what it cannot know answers all the same.
+#
+# *Try next:* other numbers in `street.py` (more residents: when does memory fill up?), or the whole tiny world:
+# `tlqa quickstart`.
+#
+# *Read on:* Roberts et al. 2020, "How Much Knowledge Can You Pack Into the Parameters of a Language Model?"; Lewis et
+# al. 2021, "Question and Answer Test-Train Overlap in Open-Domain Question Answering Datasets", on what held out
+# should mean.

@@ -1,0 +1,192 @@
+"""Each layer against a few lines of numpy that share nothing with it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tlqa_jax.core.dropout import dropout
+from tlqa_jax.core.relative_positions import relative_position_bucket
+from tlqa_jax.models.layers import Attention, Embedding, FeedForward, RelativeBias, RMSNorm, attention, fused_attention
+
+B, L, S, D, H, K, F, V = 2, 4, 5, 6, 3, 7, 11, 13
+random = np.random.default_rng(0)
+
+
+def draw(*shape) -> jax.Array:
+    return jnp.asarray(random.normal(size=shape), jnp.float32)
+
+
+def compiled(function, *args, **options):
+    """One compilation, where op by op there would be twenty."""
+    return np.asarray(jax.jit(lambda: function(*args, **options))())
+
+
+def numpy_attention(query, key, value, scale, bias, mask) -> np.ndarray:
+    """One query at a time, in float64."""
+    out = np.zeros((*query.shape[:3], value.shape[-1]))
+    for b, h, q in np.ndindex(*query.shape[:3]):
+        scores = [scale * np.dot(query[b, h, q], k) for k in np.asarray(key[b, h], np.float64)]
+        scores = np.array(scores) + (0 if bias is None else bias[0, h, q])
+        seen = np.flatnonzero(np.broadcast_to(True if mask is None else mask, (B, 1, L, S))[b, 0, q])
+        weights = np.exp(scores[seen] - scores[seen].max())
+        out[b, h, q] = (weights / weights.sum()) @ np.asarray(value[b, h], np.float64)[seen]
+    return out
+
+
+PADDING = np.array([[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]], bool)[:, None, None, :]
+CAUSAL = (np.arange(L)[:, None] + 1 >= np.arange(S))[None, None]
+cases = pytest.mark.parametrize(
+    ("bias", "mask", "scale"),
+    [
+        (False, None, 1.0),
+        (True, None, 1.0),
+        (False, PADDING, K**-0.5),
+        (True, PADDING, 1.0),
+        (True, PADDING & CAUSAL, 1.0),
+        (True, CAUSAL, 0.3),
+    ],
+    ids=["bare", "bias", "padding", "bias+padding", "bias+padding+causal", "bias+causal"],
+)
+
+
+@pytest.fixture(scope="module")
+def qkv():
+    return draw(B, H, L, K), draw(B, H, S, K), draw(B, H, S, K), 2 * draw(1, H, L, S)
+
+
+@cases
+def test_attention_against_numpy(qkv, bias, mask, scale):
+    *qkv, some_bias = qkv
+    bias = some_bias if bias else None
+    ours = compiled(attention, *qkv, scale=scale, bias=bias, mask=None if mask is None else jnp.asarray(mask))
+    np.testing.assert_allclose(ours, numpy_attention(*qkv, scale, bias, mask), atol=1e-6)
+
+
+@cases
+def test_fused_attention_equals_plain_attention_and_so_do_its_gradients(qkv, bias, mask, scale):
+    mask = None if mask is None else jnp.asarray(mask)
+    direction = draw(B, H, L, K)
+
+    @jax.jit
+    def outputs_and_gradients(*arrays):
+        def both(function):
+            run = lambda *a: function(*a[:3], scale=scale, bias=a[3] if bias else None, mask=mask)
+            output, pull_back = jax.vjp(run, *arrays)
+            return output, pull_back(direction)
+
+        return both(attention), both(fused_attention)
+
+    plain, fused = outputs_and_gradients(*qkv)
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(fused), strict=True):
+        assert np.abs(one - other).max() <= 1e-6 * max(np.abs(one).max(), 1)
+
+
+def test_two_keys_by_hand():
+    """Scores log 3 and 0, so weights 3/4 and 1/4; values 4 and 8."""
+    query, key = jnp.full((1, 1, 1, 1), np.log(3)), jnp.array([1.0, 0.0]).reshape(1, 1, 2, 1)
+    value = jnp.array([4.0, 8.0]).reshape(1, 1, 2, 1)
+    assert attention(query, key, value, scale=1.0).item() == pytest.approx(5.0)
+    assert attention(query, key, value, scale=2.0).item() == pytest.approx(4.4)  # weights 9/10, 1/10
+    bias = jnp.array([0.0, np.log(3)], jnp.float32).reshape(1, 1, 1, 2)
+    assert attention(query, key, value, scale=1.0, bias=bias).item() == pytest.approx(6.0)
+
+
+def test_attention_dropout_falls_on_the_weights_after_softmax(qkv):
+    query, key, value, _ = qkv
+    dropout_key = jax.random.key(3)
+    weights = np.exp(np.einsum("bhlk,bhsk->bhls", query, key))
+    weights = compiled(dropout, jnp.asarray(weights / weights.sum(axis=-1, keepdims=True)), 0.4, dropout_key)
+    ours = compiled(attention, query, key, value, scale=1.0, dropout_rate=0.4, dropout_key=dropout_key)
+    np.testing.assert_allclose(ours, np.einsum("bhls,bhsk->bhlk", weights, value), atol=1e-5)
+    assert 0.2 < (weights == 0).mean() < 0.6
+
+
+def attention_layer(kind="plain") -> Attention:
+    return Attention(D, H, K, scale=1.0, deviations=(0.5, 0.5, 0.5, 0.5), dropout_rate=0.4, kind=kind, rngs=nnx.Rngs(0))
+
+
+def test_attention_layer_is_its_heads_side_by_side():
+    layer, x, memory = attention_layer(), draw(B, L, D), draw(B, S, D)
+    query, key, value, out = (np.asarray(p[...]) for p in (layer.query, layer.key, layer.value, layer.out))
+    expected = np.zeros((B, L, D))
+    for b, h in np.ndindex(B, H):
+        q, k, v = np.asarray(x)[b] @ query[:, h], np.asarray(memory)[b] @ key[:, h], np.asarray(memory)[b] @ value[:, h]
+        weights = np.exp(q @ k.T)
+        expected[b] += weights / weights.sum(axis=-1, keepdims=True) @ v @ out[h]
+    ours = compiled(lambda: layer(x, layer.keys_values(memory)))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_fused_layer_is_plain_where_there_is_dropout_and_equal_where_there_is_none():
+    x, key = draw(B, L, D), jax.random.key(1)
+    layers = {kind: attention_layer(kind) for kind in ("plain", "fused")}
+    run = lambda kind, key: compiled(lambda: layers[kind](x, layers[kind].keys_values(x), key=key))
+    assert (run("fused", key) == run("plain", key)).all()
+    np.testing.assert_allclose(run("fused", None), run("plain", None), atol=1e-6)
+    assert np.abs(run("plain", key) - run("plain", None)).max() > 0.1
+
+
+def test_rms_norm_against_numpy():
+    norm, x = RMSNorm(D, epsilon=0.5), draw(B, L, D) + 2
+    norm.scale = nnx.Param(draw(D))
+    expected = np.empty((B, L, D))
+    for b, i in np.ndindex(B, L):
+        row = np.asarray(x, np.float64)[b, i]
+        expected[b, i] = row / np.sqrt(sum(row**2) / D + 0.5) * np.asarray(norm.scale[...])
+    np.testing.assert_allclose(compiled(norm, x), expected, rtol=1e-5)
+
+
+def test_rms_norm_by_hand():
+    x = jnp.array([[[3.0, 4.0, 0.0, 0.0]]])  # mean square 25 / 4; the mean is not taken away
+    np.testing.assert_allclose(compiled(RMSNorm(4), x), [[[1.2, 1.6, 0.0, 0.0]]], rtol=1e-6)
+
+
+def test_rms_norm_takes_its_mean_in_float32():
+    x = jnp.ones((1, 1, 1000), jnp.bfloat16)  # a bfloat16 sum of ones stops growing at 256
+    normed = compiled(RMSNorm(1000), x)
+    assert normed.dtype == jnp.bfloat16
+    assert set(normed.astype(np.float32).ravel()) == {1.0}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_feed_forward_against_numpy(gated):
+    layer = FeedForward(D, F, gated=gated, deviations=(0.7, 0.7), dropout_rate=0.4, rngs=nnx.Rngs(0))
+    x = draw(B, L, D)
+    up = np.asarray(x) @ np.asarray(layer.up[...])
+    if gated:
+        g = np.asarray(x) @ np.asarray(layer.gate[...])
+        hidden = 0.5 * g * (1 + np.tanh(np.sqrt(2 / np.pi) * (g + 0.044715 * g**3))) * up
+    else:
+        assert layer.gate is None
+        hidden = np.maximum(up, 0)
+    np.testing.assert_allclose(compiled(layer, x), hidden @ np.asarray(layer.down[...]), atol=1e-5)
+    key = jax.random.key(0)
+    dropped = compiled(dropout, jnp.asarray(hidden), 0.4, key) @ np.asarray(layer.down[...])
+    np.testing.assert_allclose(compiled(layer, x, key=key), dropped, atol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_relative_bias_is_the_table_at_the_bucket(bidirectional):
+    layer = RelativeBias(H, 8, 20, 1.0, bidirectional=bidirectional, rngs=nnx.Rngs(0))
+    bias, table = compiled(layer, jnp.arange(L), jnp.arange(S)), np.asarray(layer.table[...])
+    offsets = jnp.arange(-L, S)
+    bucket = compiled(relative_position_bucket, offsets, bidirectional=bidirectional, num_buckets=8, max_distance=20)
+    assert bias.shape == (1, H, L, S)
+    for query, key in np.ndindex(L, S):
+        assert bias[0, :, query, key].tolist() == table[bucket[key - query + L]].tolist()
+
+
+def test_relative_bias_of_one_later_query_is_that_row():
+    layer = RelativeBias(H, 8, 20, 1.0, bidirectional=False, rngs=nnx.Rngs(0))
+    whole = compiled(layer, jnp.arange(S), jnp.arange(S))
+    assert (compiled(layer, jnp.array([3]), jnp.arange(S))[:, :, 0] == whole[:, :, 3]).all()
+
+
+def test_embedding_reads_rows_and_its_logits_are_products_with_them():
+    layer, x = Embedding(V, D, 1.0, rngs=nnx.Rngs(0)), draw(B, L, D)
+    table = np.asarray(layer.table[...])
+    assert compiled(layer, jnp.array([[3, 0], [12, 3]])).tolist() == table[[[3, 0], [12, 3]]].tolist()
+    np.testing.assert_allclose(compiled(layer.logits, x), np.asarray(x) @ table.T, atol=1e-5)
+    assert layer(jnp.array([[3]]), jnp.bfloat16).dtype == jnp.bfloat16

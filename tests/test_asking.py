@@ -1,0 +1,155 @@
+"""Asking a run: loaded and compiled once, loaded again when it has changed, refused where it cannot answer."""
+
+import functools
+import json
+import math
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from tlqa_jax import asking
+from tlqa_jax.data.sources import QAExample, local_path
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.t5 import T5, T5Config
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.weights.checkpoints import Checkpoints, save_vocabulary, start_run
+
+SIZES = dict(d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3)
+
+
+def write_run(path: Path, *, program: str = "qa", change=lambda x: x, **training) -> Path:
+    """A run as the training programs leave it, with random weights passed through `change`."""
+    tokenizer = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"))
+    config = T5Config(vocab_size=896, **SIZES)
+    record = {
+        "program": program,
+        "model": asdict(config),
+        "training": {"input_length": 32, "target_length": 5} | training,
+    }
+    start_run(path, record)
+    save_vocabulary(path, tokenizer)
+    save(path, 1, change)
+    return path
+
+
+@functools.cache
+def random_params():
+    return as_function(T5(T5Config(vocab_size=896, **SIZES), rngs=nnx.Rngs(0)))[1]
+
+
+def save(path: Path, step: int, change) -> None:
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(step, {"params": jax.tree.map(change, random_params()), "step": np.int32(step)})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("asking") / "run")
+
+
+@pytest.fixture
+def compilations():
+    """The list of compilations since the test began."""
+    seen = []
+
+    def listen(event: str, duration: float, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.clear_event_listeners()
+
+
+def test_a_second_question_neither_loads_nor_compiles(run, compilations, monkeypatch):
+    asking._open_run.cache_clear()
+    first = asking.ask("Where was Mira born?", "Mira is from Oss.", run)
+    assert compilations
+    compilations.clear()
+    monkeypatch.setattr(asking, "load_t5", lambda *_: pytest.fail("loaded again"))
+    assert asking.ask("Where was Mira born?", "Mira is from Oss.", run=str(run)) == first
+    other = asking.ask("What does Tom play?", run=run)  # other words, closed book: the same shapes
+    assert compilations == []
+    assert other.probability != first.probability
+
+
+def test_a_run_trained_on_is_loaded_again(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    before = asking.open_run(copy)
+    assert asking.open_run(copy) is before
+    save(copy, 2, lambda x: 0 * x)  # all logits 0: every token has the probability 1/896
+    after = asking.open_run(copy)
+    assert after is not before
+    answer = asking.ask("Where was Mira born?", run=copy)
+    assert answer.probability == pytest.approx(896.0**-5) and answer.text == ""
+    examples = [QAExample(str(i), "Where was Mira born?", ("Oss",) * (i % 2)) for i in range(5)]
+    assert after.loss(examples, batch_size=3) == pytest.approx(math.log(896), abs=1e-5)
+
+
+def test_many_answers_are_those_of_one_by_one(run):
+    questions = ["Where was Mira born?", "Who is Tom?", "What does Ann play, and where?"]
+    contexts = ["Mira is from Oss.", None, "Ann plays the flute."]
+    examples = [QAExample(str(i), q, ("gold",), c) for i, (q, c) in enumerate(zip(questions, contexts))]
+    many = asking.open_run(run)(examples)
+    for given, question, context in zip(many, questions, contexts):
+        alone = asking.ask(question, context, run)
+        assert (given.text, given.context_cut) == (alone.text, alone.context_cut)
+        assert given.probability == pytest.approx(alone.probability, rel=1e-4)
+    closed = asking.open_run(run)(examples, use_context=False)
+    assert closed[0].probability == pytest.approx(asking.ask(questions[0], run=run).probability, rel=1e-4)
+    assert closed[0].probability != many[0].probability
+
+
+def test_a_context_that_was_cut_is_reported(run):
+    assert asking.ask("Where?", "Mira is from Oss. " * 40, run).context_cut
+    assert not asking.ask("Where?", "Mira is from Oss.", run).context_cut
+
+
+def test_a_quickstart_is_asked_through_its_main_run(run, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"main": "finetuned"}))
+    (tmp_path / "finetuned").symlink_to(run)
+    assert asking.ask("Where was Mira born?", run=tmp_path) == asking.ask("Where was Mira born?", run=run)
+
+
+def test_a_run_that_was_only_pretrained_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not taught to answer: `tlqa finetune-qa --start-from"):
+        asking.ask("Where?", run=write_run(tmp_path / "spans", program="span_corruption", questions_share=0.0))
+    mixed = write_run(tmp_path / "mixed", program="span_corruption", questions_share=0.5)
+    assert asking.open_run(mixed).path == mixed
+
+
+@pytest.mark.parametrize(
+    "question, name, message",
+    [
+        (" ", None, "the question is empty"),
+        ("Where?", "nowhere", "nowhere is not a run: there is no such directory"),
+        ("Where? " * 80, None, "takes .* tokens"),
+    ],
+)
+def test_what_cannot_be_asked(question, name, message, run, tmp_path):
+    with pytest.raises(UserError, match=message):
+        asking.ask(question, run=tmp_path / name if name else run)
+
+
+def test_the_package_offers_its_names_lazily():
+    import tlqa_jax
+
+    assert tlqa_jax.ask is asking.ask
+    assert tlqa_jax.T5 is T5 and tlqa_jax.UserError is UserError
+    assert set(tlqa_jax.__all__) <= set(dir(tlqa_jax))
+    for name in tlqa_jax.__all__:
+        assert getattr(tlqa_jax, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Bert'"):
+        tlqa_jax.Bert
+
+
+def test_gold_answers_do_not_reach_the_model(run):
+    example = QAExample("1", "Where was Mira born?", ("Oss",), "Mira is from Oss.")
+    opened = asking.open_run(run)
+    assert opened([example]) == opened([replace(example, answers=("Wick",) * 9)])

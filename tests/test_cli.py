@@ -1,0 +1,379 @@
+"""The command line: every command once, every error a user can cause in one line, nothing touched that was there."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import pytest
+
+from tlqa_jax import cli
+from tlqa_jax.errors import UserError
+from tlqa_jax.flags import Parser, add_flags, field_texts, read_flags
+
+MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
+PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev.txt --held-out None --input-length 32"
+PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
+FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
+FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
+QUESTIONS = [
+    {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]} for i in range(3)
+]
+
+
+def squad(qas: list[dict]) -> str:
+    return json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "Mira is from Oss.", "qas": qas}]}]})
+
+
+def tlqa(line: str | list[str], capsys) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of a command, run in this process."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split() if isinstance(line, str) else line)
+    return end.value.code, *capsys.readouterr()
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_tests(monkeypatch):
+    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)  # warnings stay errors
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("TLQA_DEBUG", raising=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A directory with files, a pretrained and a fine-tuned run, all made by the commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "model.json").write_text(json.dumps(MODEL))
+    (folder / "questions.json").write_text(squad(QUESTIONS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(cli, "quiet_libraries", lambda: None)
+        for line in (f"{PRETRAIN} --out pretrained", f"{FINETUNE} --start-from pretrained --out finetuned"):
+            with pytest.raises(SystemExit) as end:
+                cli.main(line.split())
+            assert end.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def here(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
+
+
+# --- what works
+
+
+def test_training_leaves_a_whole_run(here):
+    for run, program in (("pretrained", "span_corruption"), ("finetuned", "qa")):
+        assert json.loads((here / run / "config.json").read_text())["program"] == program
+        assert {"vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"} <= {p.name for p in (here / run).iterdir()}
+
+
+def test_answer_one(here, capsys):
+    line = ["answer", "finetuned", "--question", "Where is Mira from?", "--context", "Mira is from Oss."]
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r".+   \[probability [01]\.\d\d\]\n", out)
+    status, out, err = tlqa([*line, "--context", "Mira is from Oss. " * 20], capsys)
+    assert status == 0 and err == "note: 1 of 1 contexts were too long for the model and lost their ends\n"
+
+
+def test_answer_many(here, capsys, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"question": "Who is Mira?"}\n{"id": "b", "question": "Where?", "context": "Oss"}\n')
+    status, out, _ = tlqa(f"answer finetuned --file {tmp_path}/q.jsonl", capsys)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and [row["id"] for row in rows] == ["q.jsonl:1", "b"]
+    status, out, _ = tlqa(f"answer finetuned --file {tmp_path}/q.jsonl --out {tmp_path}/p.json", capsys)
+    assert status == 0 and "2 answers written" in out
+    assert json.loads((tmp_path / "p.json").read_text()) == {row["id"]: row["answer"] for row in rows}
+
+
+def test_evaluate_a_run_then_its_predictions(here, capsys, tmp_path):
+    status, out, err = tlqa(f"evaluate finetuned --questions questions.json --predictions {tmp_path}/p.json", capsys)
+    assert (status, err) == (0, "") and "loss" in out
+    status, again, _ = tlqa(f"evaluate {tmp_path}/p.json --questions questions.json", capsys)
+    assert status == 0 and again.splitlines()[1:] == out.splitlines()[1:3]  # the same exact match and F1
+    (tmp_path / "p.json").write_text('{"q0": "the Oss!", "q1": "Oss and Wick"}')
+    status, out, err = tlqa(f"evaluate {tmp_path}/p.json --questions questions.json", capsys)
+    assert out.splitlines()[1].split()[:3] == ["exact", "match", "33.33"]
+    assert out.splitlines()[2].split()[:2] == ["F1", "50.00"]  # (1 + 1/2 + 0) / 3
+    assert err == "note: 1 questions had no prediction and count as wrong\n"
+
+
+def test_vocab_train(here, capsys, tmp_path):
+    line = f"vocab train --texts tiny_world:pretraining_dev.txt --size 300 --out {tmp_path}/v.model"
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "") and "300 pieces, and 100 sentinels" in out
+    status, _, err = tlqa(line, capsys)
+    assert status == 2 and "v.model is already there" in err
+    assert tlqa(f"{line} --overwrite", capsys)[0] == 0
+
+
+def test_devices(capsys):
+    status, out, _ = tlqa("devices", capsys)
+    assert status == 0 and out.count("\n  ") == jax.device_count() == 8
+    assert "sum of ones over all devices is 8\nmodels compute in float32" in out
+
+
+def test_resume_of_a_finished_run_changes_nothing(here, capsys, tmp_path):
+    run = shutil.copytree(here / "pretrained", tmp_path / "run")
+    assert tlqa(f"{PRETRAIN} --out {run} --resume", capsys)[0] == 0
+    assert contents(run / "checkpoints") == contents(here / "pretrained" / "checkpoints")
+
+
+def test_overwrite_begins_anew(here, capsys, tmp_path):
+    run = shutil.copytree(here / "finetuned", tmp_path / "run")
+    assert tlqa(f"{PRETRAIN} --steps 1 --out {run} --overwrite", capsys)[0] == 0
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["1"] and not (run / "predictions_context.json").exists()
+
+
+# --- help
+
+
+def test_help_is_quick_and_imports_no_jax():
+    code = "import sys, tlqa_jax\nfrom tlqa_jax import cli\ntry: cli.main([{}])\nexcept SystemExit: sys.exit('jax' in sys.modules)"
+    for arguments in ("'--help'", "'answer', '--help'", "'vocab', 'train', '--help'", "'evaluate', '--help'"):
+        done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0 and done.stdout.startswith("usage: tlqa"), done.stderr
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name != "quickstart"])
+@pytest.mark.parametrize("width", ["60", "140"])
+def test_every_command_explains_itself(name, width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    status, out, _ = tlqa([*name.split(), "--help"], capsys)
+    assert status == 0 and f"tlqa {name}" in out.partition("examples:")[2]
+    assert max(map(len, out.splitlines())) <= min(int(width), 120)
+    overview = tlqa("--help", capsys)[1]
+    assert f"  {name} " in overview
+
+
+@pytest.mark.parametrize("module, config", [("span_corruption", "SpanCorruptionConfig"), ("qa", "QAConfig")])
+def test_every_setting_has_a_text(module, config):
+    config = getattr(__import__(f"tlqa_jax.training.{module}", fromlist=["_"]), config)
+    assert field_texts(config).keys() == config.__dataclass_fields__.keys()
+
+
+# --- what does not: one line, exit status 2, nothing compiled, nothing changed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+FILES = {
+    "latin.txt": "Das M\xe4dchen".encode("latin-1"),
+    "broken.json": b'{"data": [{"paragraphs": [{"context": "A b c"',
+    "broken.jsonl": b'{"question": "q", "answer": "a"}\n{"question": oops}\n',
+    "elsewhere.json": squad([QUESTIONS[0], {**QUESTIONS[1], "answers": [{"text": "Wick", "answer_start": 13}]}]).encode(),
+    "no_answers.jsonl": b'{"question": "Where?"}\n',
+    "no_context.jsonl": b'{"id": "n", "question": "Where?", "answer": "Oss"}\n',
+    "small.json": json.dumps(MODEL | {"vocab_size": 100}).encode(),
+    "typo.json": b'{"d_modell": 12}',
+    "text.json": b'{"d_model": "12"}',
+    "list.json": b"[12]",
+    "fake.model": b"no vocabulary",
+    "numbers.json": b'{"q0": 5}',
+    "others.json": b'{"z": "Oss"}',
+}
+
+ERRORS = [
+    # line, what the message says
+    (f"{PRETRAIN} --out new --texts nowhere.txt", "nowhere.txt does not exist"),
+    (f"{PRETRAIN} --out new --held-out nowhere.txt", "nowhere.txt does not exist"),
+    (f"{PRETRAIN} --out new --texts latin.txt", r"latin.txt is not UTF-8: byte 0xe4 at offset 5 \(line 1\)"),
+    (f"{PRETRAIN} --out new --vocabulary fake.model", "fake.model is not a SentencePiece model"),
+    (f"{PRETRAIN} --out new --vocabulary nowhere.model", "nowhere.model does not exist"),
+    (f"{PRETRAIN} --out new --model small.json", "has 869 ids .*, the model of small.json only 100"),
+    (f"{PRETRAIN} --out new --model typo.json", r"typo.json: unknown model field\(s\) d_modell"),
+    (f"{PRETRAIN} --out new --model text.json", 'text.json: d_model is "12", not of kind int'),
+    (f"{PRETRAIN} --out new --model list.json", "list.json: model sizes are a JSON object"),
+    (f"{PRETRAIN} --out new --model huge", "huge: neither one of tiny, small, base nor"),
+    (f"{PRETRAIN} --out new --batch-size 12", r"12 cannot be split over 8 device\(s\) x --accumulate 1: use 8 or 16"),
+    (f"{PRETRAIN} --out new --accumulate 2", r"8 cannot be split over 8 device\(s\) x --accumulate 2: use 16"),
+    (f"{PRETRAIN} --out new --dtype float16", r'--dtype is "float16" \(T5 overflows in it\)'),
+    (f"{PRETRAIN} --out new --steps 0", "--steps is 0: it has to be at least 1"),
+    (f"{PRETRAIN} --out new --log-every 0", "--log-every is 0"),
+    (f"{PRETRAIN} --out new --dropout 1.0", "--dropout is 1.0: it has to be 0 or more and below 1"),
+    (f"{PRETRAIN} --out new --learning-rate nan", "--learning-rate is nan"),
+    (f"{PRETRAIN} --out new --seed -1", "--seed is -1"),
+    (f"{PRETRAIN} --out new --questions-share 0.5", "--questions-share wants --context-questions"),
+    (f"{PRETRAIN} --out new --salient-share 0.5", 'no field "spans"|cannot be read here'),
+    (f"{PRETRAIN} --out new --input-length 9999", "fewer than one window|sentinels"),
+    (f"{PRETRAIN} --out pretrained", "pretrained is already in use: .*--resume it, or --overwrite it"),
+    (f"{PRETRAIN} --out pretrained --resume --overwrite", "give one of them"),
+    (f"{PRETRAIN} --out pretrained --resume --steps 5", "other settings: training.steps was 2, is 5"),
+    (f"{PRETRAIN} --out pretrained --resume --model tiny", "other settings: model.d_ff was 20, is 512; "),
+    (f"{PRETRAIN} --out finetuned --resume", "program was 'qa', is 'span_corruption'"),
+    (f"{PRETRAIN} --out new --resume", "--resume: new is not a run"),
+    (f"{PRETRAIN} --out . --overwrite", "does not look like a run"),
+    (f"{PRETRAIN} --out model.json --overwrite", "model.json is a file"),
+    (f"{PRETRAIN} --out new --stepz 5", r"unrecognized arguments: --stepz 5 \(see tlqa pretrain-spans --help\)"),
+    (f"{PRETRAIN} --out new --steps many", "--steps: invalid int value: 'many'"),
+    (f"{PRETRAIN} --out new --decay line", "--decay: invalid choice: 'line'"),
+    (f"{FINETUNE} --out new --start-from nowhere", "nowhere is not a run: there is no such directory"),
+    (f"{FINETUNE} --out new --start-from .", "is not a run: it has no config.json"),
+    (f"{FINETUNE} --out new --start-from reshaped", r"params/encoder_0/feed_forward/up is float32\[12, 20\], the model wants"),
+    (f"{FINETUNE} --out new --start-from damaged", "damaged.*cannot be read; delete it"),
+    (f"{FINETUNE} --out new --context-questions broken.json", "broken.json: malformed JSON at column 46"),
+    (f"{FINETUNE} --out new --context-questions broken.jsonl", "broken.jsonl, line 2: malformed JSON at column 14"),
+    (f"{FINETUNE} --out new --context-questions elsewhere.json", "elsewhere.json, question 'q1': the answer 'Wick' is not"),
+    (f"{FINETUNE} --out new --context-questions no_answers.jsonl", 'line 1: no field "answers"'),
+    (f"{FINETUNE} --out new --context-questions no_context.jsonl", "question n has no context"),
+    (f"{FINETUNE} --out new --context-questions tfds:squad", "is not of the form tfds:NAME:SPLIT"),
+    (f"{FINETUNE} --out new --input-length 4", "example 'q0' alone takes .* tokens: set --input-length"),
+    (f"{FINETUNE} --out finetuned", "finetuned is already in use"),
+    ("finetune-qa --model model.json --out new", "nothing to learn from"),
+    ("answer nowhere --question x", "nowhere is not a run"),
+    ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
+    ("answer finetuned", "one of the arguments --question --file is required"),
+    ("answer finetuned --question x --file q.jsonl", "not allowed with argument"),
+    ("answer finetuned --question x --out p.json", "--out goes with --file"),
+    ("answer finetuned --file no_answers.jsonl --context x", "--context goes with --question"),
+    ("answer finetuned --file nowhere.jsonl", "nowhere.jsonl does not exist"),
+    ("answer finetuned --file no_answers.jsonl --out questions.json", "questions.json is already there"),
+    ("answer finetuned --file no_answers.jsonl --out no/where.json", "there is no directory no"),
+    ("evaluate finetuned --questions no_answers.jsonl", 'no field "answers"'),
+    ("evaluate finetuned --questions questions.json --predictions .", "is a directory"),
+    ("evaluate latin.txt --questions questions.json", "latin.txt is not UTF-8: byte 0xe4"),
+    ("evaluate broken.json --questions questions.json", "broken.json: malformed JSON at line 1, column 46"),
+    ("evaluate list.json --questions questions.json", "not a file of predictions"),
+    ("evaluate numbers.json --questions questions.json", "the prediction for 'q0' is 5, not text"),
+    ("evaluate others.json --questions questions.json", "has no prediction for any question"),
+    ("evaluate others.json --questions questions.json --closed-book", "want a run"),
+    ("vocab train --texts latin.txt --out v.model", "latin.txt is not UTF-8"),
+    ("vocab train --texts tiny_world:pretraining_dev.txt --size 90000 --out v.model", "too small for a vocabulary of 90000"),
+    ("vocab train --texts tiny_world:pretraining_dev.txt --size 2 --out v.model", "--size 2"),
+    ("vocab", "tlqa vocab train"),
+    ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
+]
+
+
+@pytest.fixture(scope="module")
+def wrong(trained):
+    """All the files and runs that cannot be used."""
+    for name, content in FILES.items():
+        (trained / name).write_bytes(content)
+    config = json.loads((trained / "pretrained" / "config.json").read_text())
+    config["model"]["d_ff"] = 24
+    (shutil.copytree(trained / "pretrained", trained / "reshaped") / "config.json").write_text(json.dumps(config))
+    shutil.copytree(trained / "pretrained", trained / "damaged")
+    for path in (trained / "damaged" / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    return trained
+
+
+@pytest.mark.parametrize("line, message", ERRORS, ids=[line[-60:] for line, _ in ERRORS])
+def test_errors(line, message, wrong, here, capsys, monkeypatch):
+    before = contents(here)
+    compiled = []
+    listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        status, out, err = tlqa(line, capsys)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert re.search(message, err), err
+    assert status == 2 and err.startswith("tlqa: ") and err.count("\n") == 1, err
+    assert compiled == [] and contents(here) == before
+
+
+def test_debug_shows_the_traceback(here, capsys, monkeypatch):
+    assert "Traceback" not in tlqa("answer nowhere --question x", capsys)[2]
+    assert "Traceback" in tlqa("answer nowhere --question x --debug", capsys)[2]
+    monkeypatch.setenv("TLQA_DEBUG", "1")
+    assert "Traceback" in tlqa("answer nowhere --question x", capsys)[2]
+
+
+def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(here, capsys, tmp_path):
+    line = f"{PRETRAIN} --out {tmp_path}/run --steps 9 --learning-rate 1e30"
+    status, _, err = tlqa(line, capsys)
+    step = re.search(r"at step (\d+); the last good checkpoint is (.*?)\. Try a lower --learning-rate", err)
+    assert status == 2 and err.count("\n") == 1 and step
+    assert Path(step[2]) == tmp_path / "run" / "checkpoints" / str(int(step[1]) - 1) and Path(step[2]).is_dir()
+
+
+def test_out_of_memory_and_full_disks_are_one_line(capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(cli, "run", full)
+    assert tlqa("x", capsys)[::2] == (2, "tlqa: runs/x: No space left on device\n")
+
+    def large(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+    monkeypatch.setattr(cli, "run", large)
+    assert tlqa("x", capsys)[2].startswith("tlqa: out of memory: try a smaller --batch-size")
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "run", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main([])
+
+
+def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
+    """In a process of its own, as a user would; nothing but our own lines may reach the terminal."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    line = [*PRETRAIN.split(), "--out", str(tmp_path / "a run"), "--steps", "100000", "--log-every", "50"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tlqa_jax.cli", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    shown = [process.stdout.readline(), process.stdout.readline()]
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=60)
+    assert all(re.match(r"pretraining \d+/100000  loss ", text) for text in (shown + rest.splitlines())), shown
+    assert process.returncode == 130 and err.count("\n") == 1, err
+    said = re.fullmatch(r"tlqa: stopped; to go on from the newest checkpoint: tlqa (pretrain-spans .* --resume)\n", err)
+    assert said and f"--out '{tmp_path}/a run'" in said[1]
+
+
+# --- flags from a dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    count: int
+    """How
+    many, in 100% of cases."""
+    rate: float = 0.5
+    name: str | None = "x"
+    """A name."""
+    limit: int | None = None
+    mode: Literal["fast", "slow"] = "fast"
+    quick: bool = False
+    loud: bool = True
+
+
+def flags(line: str) -> Settings:
+    parser = Parser("tlqa test", "summary\n\nWhat it does.\n\ntlqa test")
+    add_flags(parser, Settings)
+    return read_flags(parser.parse_args(line.split()), Settings)
+
+
+def test_flags_become_the_dataclass():
+    assert flags("--count 3") == Settings(3)
+    given = flags("--count 1_000 --rate 1e-3 --name None --limit 7 --mode slow --quick --no-loud")
+    assert given == Settings(1000, 1e-3, None, 7, "slow", True, False)
+    assert field_texts(Settings) == {"count": "How many, in 100% of cases.", "name": "A name."}
+
+
+@pytest.mark.parametrize("line", ["", "--count x", "--count 1 --mode other", "--count 1 --cou 2", "--count 1 --limit x"])
+def test_flags_refuse_the_rest(line):
+    with pytest.raises(UserError, match="see tlqa test --help"):
+        flags(line)

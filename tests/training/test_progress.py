@@ -1,0 +1,87 @@
+"""What a run shows and writes: lines that fit the terminal, metrics that survive a crash, a loss that is no number."""
+
+import io
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from tlqa_jax.training.progress import Line, Progress, TrainingDiverged, draw_curves, read_metrics
+
+STATUS = ["loss 4.542", "lr 9.8e-04", "142,829 tokens/s"]
+
+
+def line(width: int, status=STATUS, completed: int = 995, total: int = 60000) -> str:
+    """What a terminal of this width shows."""
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    bar = Bar(console=console)
+    bar.add_task("pretraining", total=total, completed=completed, status=status)
+    return Line(console).render(bar.tasks[0]).plain
+
+
+@given(st.integers(20, 300), st.integers(0, 10**7), st.integers(1, 10**7))
+def test_a_line_fits_the_terminal(width, completed, total):
+    shown = line(width, completed=completed, total=total)
+    assert len(shown) < width
+    assert f"{completed}/{total}".startswith(shown.partition("pretraining ")[2].split()[0])
+
+
+def test_what_matters_least_goes_first():
+    assert line(40) == "pretraining 995/60000  loss 4.542"
+    assert line(46) == "pretraining 995/60000  loss 4.542  lr 9.8e-04"
+    assert line(66) == "pretraining 995/60000  loss 4.542  lr 9.8e-04  142,829 tokens/s"
+    half = line(113, completed=30000)
+    assert half == "━" * 40 + " pretraining 30000/60000  loss 4.542  lr 9.8e-04  142,829 tokens/s"
+
+
+def train(progress: Progress, step: int, loss: float = 2.5, **changes) -> None:
+    numbers = dict(gradient_norm=1.0, learning_rate=1e-3, tokens_per_step=100, last_good=lambda: None) | changes
+    progress.train(step, loss=loss, **numbers)
+
+
+def test_lines_where_there_is_no_terminal(tmp_path, capsys):
+    with Progress(tmp_path, "fine-tuning", 4) as progress:
+        train(progress, 2)
+        progress.evaluated(4, context_loss=0.5, context_em=61.25, context_f1=70.0, context_f1_low=65.0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("fine-tuning 2/4  loss 2.500  lr 1.0e-03  ") and first.endswith("tokens/s")
+    assert second == "fine-tuning 4/4  held out: context loss 0.500  context EM 61.2  context F1 70.0"
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4]
+    assert rows[1]["eval_context_f1_low"] == 65.0
+
+
+def test_quiet_shows_nothing_and_writes_all(tmp_path, capsys):
+    with Progress(tmp_path, "fine-tuning", 4, quiet=True) as progress:
+        train(progress, 4)
+    assert capsys.readouterr().out == ""
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+
+
+def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "loss": 3.0}\n{"step": 4, "loss": 2.0}\n{"step": 6, "lo')
+    assert [row["step"] for row in read_metrics(path)] == [2, 4]
+    with Progress(tmp_path, "pretraining", 9, start=2, quiet=True) as progress:
+        train(progress, 5)
+    assert [row["step"] for row in read_metrics(path)] == [2, 5]
+
+
+@pytest.mark.parametrize("numbers", [dict(loss=math.nan), dict(loss=math.inf), dict(gradient_norm=math.nan)])
+def test_a_number_that_is_none_stops_and_names_the_checkpoint(numbers, tmp_path):
+    with Progress(tmp_path, "pretraining", 9, quiet=True) as progress:
+        with pytest.raises(TrainingDiverged, match=r"at step 5; the last good checkpoint is runs/x/4\. Try a lower --lea"):
+            train(progress, 5, **numbers, last_good=lambda: "runs/x/4")
+        with pytest.raises(TrainingDiverged, match="no checkpoint had been written yet"):
+            train(progress, 5, **numbers)
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_curves_are_drawn(tmp_path):
+    rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "eval_loss": 2.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert draw_curves(tmp_path).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,44 @@
+"""Transfer learning for question answering: T5 from scratch in JAX, with training loops, a command line and lessons.
+
+    import tlqa_jax
+
+    tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart")
+
+The names below are found when they are first used, so that importing the package costs nothing.
+"""
+
+import importlib
+
+_HOMES = {
+    "UserError": "errors",
+    "SentencePieceTokenizer": "text.sentencepiece",
+    "T5": "models.t5",
+    "T5Config": "models.t5",
+    "as_function": "models.functional",
+    "QAExample": "data.sources",
+    "open_questions": "data.sources",
+    "open_texts": "data.sources",
+    "load_t5": "weights.checkpoints",
+    "SpanCorruptionConfig": "training.span_corruption",
+    "pretrain": "training.span_corruption",
+    "QAConfig": "training.qa",
+    "finetune": "training.qa",
+    "Answer": "decoding.answers",
+    "ask": "asking",
+    "open_run": "asking",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # the next use finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,110 @@
+"""The quickstart's report: the table in the terminal, and one HTML page with the curves and the bars."""
+
+import html
+import io
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tlqa_jax.training.progress import read_metrics
+
+ROWS = {  # what is compared -> the figures of (context, closed book)
+    "pretrained, then fine-tuned": ("context_em", "closed_book_em"),
+    "the same, question forms never seen": ("context_em_heldout_forms", "closed_book_em_heldout_forms"),
+    "fine-tuned only": ("context_em_unpretrained", "closed_book_em_unpretrained"),
+    "best rule by type and position": ("context_em_baseline", None),
+    "chance: the commonest answer": ("context_chance_em", "chance_em"),
+}
+
+
+def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> None:
+    """Print the results and write `report.html`."""
+    console = Console(highlight=False)
+    table = Table("exact match, %", title="What was learned")
+    table.add_column("reading: people never seen", justify="right")
+    table.add_column("remembering: people never asked about", justify="right")
+    for name, figures in ROWS.items():
+        table.add_row(name, *("" if figure is None else f"{report[figure]:.1f}" for figure in figures))
+    console.print(table)
+    for row in examples:
+        if row["context"]:
+            console.print(f"\n[dim]{row['context']}[/dim]")
+        mark = "right" if row["text"] == row["gold"] else f"wrong: {row['gold']}"
+        console.print(f"{row['question']}  [bold]{row['text']}[/bold]  ({row['probability']:.0%} sure, {mark})")
+    question = next(row["question"] for row in examples if not row["context"])
+    console.print(f"\n{report['seconds']:.0f} seconds. The report is in {out}/report.html. Next, ask something yourself:")
+    console.print(f"  tlqa answer {shlex.quote(str(out))} --question {shlex.quote(question)}", soft_wrap=True)
+    (out / "report.html").write_text(page(report, examples, bars(report), curves(out)))
+
+
+def bars(report: dict[str, float]) -> str:
+    """The table as bars, in SVG."""
+    figure, axes = new_figure(7, 3)
+    names = list(ROWS)
+    for offset, group, color in ((-0.2, 0, "#2a6f97"), (0.2, 1, "#e09f3e")):
+        values = [report[ROWS[name][group]] if ROWS[name][group] else 0 for name in names]
+        label = ("reading: a passage about people never seen", "remembering: no passage, people never asked about")[group]
+        drawn = axes.barh([i + offset for i in range(len(names))], values, 0.38, color=color, label=label)
+        axes.bar_label(drawn, [f"{v:.0f}" if ROWS[n][group] else "" for v, n in zip(values, names)], padding=2, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 108), xlabel="exact match, %")
+    axes.legend(fontsize=8, loc="lower right")
+    return svg(figure)
+
+
+def curves(out: Path) -> str:
+    """The training losses of the three runs, in SVG."""
+    figure, axes = new_figure(7, 3, columns=2)
+    runs = {"pretrained": (axes[0], "pretraining"), "finetuned": (axes[1], "pretrained"), "unpretrained": (axes[1], "not pretrained")}
+    for run, (axis, label) in runs.items():
+        rows = [row for row in read_metrics(out / run / "metrics.jsonl") if "loss" in row]
+        axis.plot([row["step"] for row in rows], [row["loss"] for row in rows], label=label)
+    for axis, title in zip(axes, ("pretraining", "fine-tuning")):
+        axis.set(title=title, xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=8)
+    return svg(figure)
+
+
+def new_figure(width: float, height: float, columns: int = 1):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def svg(figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def page(report: dict[str, float], examples: list[dict], *figures: str) -> str:
+    """One HTML page that needs no other file."""
+    passage = lambda row: f"<i>{html.escape(row['context'])}</i><br>" if row["context"] else ""
+    value = lambda figure: "" if figure is None else f"{report[figure]:.1f}"
+    table = "".join(
+        f"<tr><td>{name}</td>" + "".join(f"<td>{value(figure)}</td>" for figure in pair) + "</tr>"
+        for name, pair in ROWS.items()
+    )
+    answers = "".join(
+        f"<p>{passage(row)}{html.escape(row['question'])} "
+        f"<b>{html.escape(row['text'])}</b> ({row['probability']:.0%} sure; right is {html.escape(row['gold'])})</p>"
+        for row in examples
+    )
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>tlqa quickstart</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse}}td,th{{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}}
+td:first-child{{text-align:left}}svg{{max-width:100%;height:auto}}</style>
+<h1>A tiny T5 that reads and remembers</h1>
+<p>Pretrained by span corruption on the bundled tiny world, then fine-tuned on questions; seed {report["seed"]},
+{report["seconds"]:.0f} seconds. Questions about other people were mixed into pretraining.</p>
+<table><tr><th>exact match, %</th><th>reading</th><th>remembering</th></tr>{table}</table>
+<p>Reading: a passage and a question about people who are in no training file. Remembering: the question alone, about
+people whose passages were in the pretraining text, and about whom no question was ever asked.</p>
+{"".join(figures)}<h2>In words</h2>{answers}</html>
+"""

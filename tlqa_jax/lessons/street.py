@@ -1,0 +1,89 @@
+"""One street of the tiny world: so few people that a model learns them by heart while a lesson runs.
+
+Lessons 5 and 6 share it: `write_street` makes the files, `pretraining` the settings of the run that reads them.
+"""
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tlqa_jax.data import tiny_world
+from tlqa_jax.data.tiny_world import Passage, Person, make_people, questions, tell
+from tlqa_jax.lessons.figures import FOLDER, SMOKE
+from tlqa_jax.training.span_corruption import SpanCorruptionConfig
+
+TYPES = ("town", "profession", "instrument")
+RELATIONS = [relation for kind in TYPES for relation in tiny_world.TYPES[kind]]  # birthplace and home, and so on
+RESIDENTS, PASSAGES = 24, 16  # who lives in the street, and how often each is told about
+STRANGERS = 400  # people of elsewhere
+SIZES = dict(d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4)
+SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+
+
+def write_street(folder: Path | str = FOLDER / "street") -> Path:
+    """Writes the street's files, the same ones every time, and returns their folder.
+
+        texts.jsonl, held_out.jsonl     passages about the residents, and about other people; "spans" are the values
+        asked.jsonl, unasked.jsonl      closed-book questions about the first half of the residents, and the second
+        reading.jsonl, reading_held_out.jsonl    questions with a passage, about strangers, and about other strangers
+        model.json                      the sizes of a small T5
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, residents = random.Random(5), people_of_the_street()
+    others = make_people(rng, 40, exclude=residents)
+    strangers = make_people(rng, STRANGERS, exclude=[*residents, *others])
+    half, few = RESIDENTS // 2, STRANGERS // 8
+    passages = [tell(rng, [person], types=TYPES) for person in residents for _ in range(PASSAGES)]
+    rng.shuffle(passages)
+    write_rows(folder / "texts.jsonl", map(marked, passages))
+    write_rows(folder / "held_out.jsonl", (marked(tell(rng, [person], types=TYPES)) for person in others))
+    write_rows(folder / "asked.jsonl", closed_book(rng, residents[:half], forms=4))
+    write_rows(folder / "unasked.jsonl", closed_book(rng, residents[half:], forms=1))
+    write_rows(folder / "reading.jsonl", reading(rng, strangers[few:], rounds=4))
+    write_rows(folder / "reading_held_out.jsonl", reading(rng, strangers[:few], rounds=2))
+    (folder / "model.json").write_text(json.dumps(SMOKE_SIZES if SMOKE else SIZES))
+    return folder
+
+
+def people_of_the_street() -> list[Person]:
+    """The residents. In training, questions are asked about the first half of them only."""
+    return make_people(random.Random(4), RESIDENTS)
+
+
+def pretraining(folder: Path, out: Path | str) -> SpanCorruptionConfig:
+    """The settings under which a T5 learns the street by heart."""
+    settings = dict(steps=1200, batch_size=32, save_every=590, evaluate_every=100, warmup=40)
+    if SMOKE:
+        settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
+    return SpanCorruptionConfig(
+        out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
+        model=str(folder / "model.json"), input_length=64, salient_share=0.5, learning_rate=2e-3, dropout=0.0,
+        **settings,
+    )  # fmt: skip
+
+
+def marked(passage: Passage) -> dict:
+    return {"text": passage.text, "spans": [[mention.start, mention.end] for mention in passage.mentions]}
+
+
+def closed_book(rng: random.Random, people: Sequence[Person], forms: int) -> Iterable[dict]:
+    """Each fact of each person, asked `forms` times."""
+    for person in people:
+        for q in (q for _ in range(forms) for q in questions(rng, person, relations=RELATIONS)):
+            yield {"question": q.text, "answer": q.answer, "relation": q.relation, "title": person.name}
+
+
+def reading(rng: random.Random, people: Sequence[Person], rounds: int) -> Iterable[dict]:
+    """A passage that tells both facts of one type about one person, and a question about either."""
+    for person in list(people) * rounds:
+        passage = tell(rng, [person], types=[rng.choice(TYPES)])
+        for mention in passage.mentions:
+            q = questions(rng, person, relations=[mention.relation])[0]
+            row = {"question": q.text, "context": passage.text, "answer": q.answer, "answer_start": mention.start}
+            yield {**row, "relation": q.relation, "title": person.name}
+
+
+def write_rows(path: Path, rows: Iterable[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

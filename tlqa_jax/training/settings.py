@@ -1,0 +1,37 @@
+"""Settings that no run can work with, refused by name before anything else is looked at."""
+
+import math
+from typing import Any, get_args
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.training.optimizers import Decay
+
+COUNTS = (
+    "steps", "batch_size", "accumulate", "input_length", "target_length",
+    "log_every", "evaluate_every", "save_every", "keep",
+)  # fmt: skip
+NOT_NEGATIVE = ("warmup", "weight_decay", "seed")
+POSITIVE = ("learning_rate", "clip", "mean_span_length")
+SHARES = ("salient_share", "salient_rate", "questions_share")  # from 0 to 1, both allowed
+RATES = ("dropout", "noise_density")  # below 1
+
+
+def check_settings(config: Any) -> None:
+    """Raise UserError for a field of a training program's configuration whose value cannot be meant."""
+    values = {**vars(config)}
+    for names, wanted, fits in (
+        (COUNTS, "at least 1", lambda x: x >= 1),
+        (NOT_NEGATIVE, "0 or more", lambda x: x >= 0),
+        (POSITIVE, "above 0", lambda x: x > 0),
+        (SHARES, "a share, from 0 to 1", lambda x: 0 <= x <= 1),
+        (RATES, "0 or more and below 1", lambda x: 0 <= x < 1),
+    ):
+        for name in names:
+            if name in values and not (math.isfinite(values[name]) and fits(values[name])):
+                raise UserError(f"--{name.replace('_', '-')} is {values[name]}: it has to be {wanted}")
+    if values.get("noise_density") == 0:
+        raise UserError("--noise-density is 0: with nothing to restore there is nothing to learn")
+    if values.get("salient_share", 0) + values.get("questions_share", 0) > 1:
+        raise UserError("--salient-share and --questions-share are shares of the same rows: together at most 1")
+    if values["decay"] not in get_args(Decay):
+        raise UserError(f"--decay is {values['decay']!r}: known are {', '.join(get_args(Decay))}")
