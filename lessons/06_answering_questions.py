@@ -27,9 +27,11 @@ import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
 
+from tlqa_jax.asking import open_run
 from tlqa_jax.data.sources import QAExample, open_questions
-from tlqa_jax.data.tiny_world import TYPE_OF, TYPES, VALUES, make_people, questions, tell, typed_mentions
-from tlqa_jax.decoding.answers import Answerer
+from tlqa_jax.data.tiny_world import (
+    TYPE_OF, VALUES, make_people, new_facts, questions, tell_among_others, typed_mentions
+)
 from tlqa_jax.decoding.generate import greedy
 from tlqa_jax.lessons import SMOKE, show, street
 from tlqa_jax.lessons import answering_questions as check
@@ -37,7 +39,6 @@ from tlqa_jax.metrics.squad import bootstrap_interval, evaluate
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.text_to_text import encode_sources, qa_source
-from tlqa_jax.training.devices import replicate
 from tlqa_jax.training.progress import read_metrics
 from tlqa_jax.training.qa import QAConfig, finetune
 from tlqa_jax.training.span_corruption import pretrain
@@ -46,8 +47,8 @@ from tlqa_jax.weights.checkpoints import load_t5
 # %% [markdown]
 # ## Who is asked about whom
 #
-# Before any training: who has been told what? The street of lesson 5 has 24 residents. The model reads passages about
-# all of them. Then it is taught to answer with questions about the first twelve, and examined on the others. It has
+# Before any training: who has been told what? The street of lesson 5 has 20 residents. The model reads passages about
+# all of them. Then it is taught to answer with questions about the first ten, and examined on the others. It has
 # *read* about these, but nobody ever *asked* about them: if it can answer, the knowledge came from reading, and only
 # the manner of answering from the questions.
 #
@@ -55,9 +56,9 @@ from tlqa_jax.weights.checkpoints import load_t5
 # else it could answer from memory and we would call it reading.
 
 # %%
-# A Colab machine is lent for some hours. With True, what is trained goes to your Google Drive and outlives it.
+# With True, runs are kept on your Google Drive, as in lesson 5.
 KEEP_ON_DRIVE = False
-runs = Path("runs/lessons")
+runs = Path("runs/lessons/smoke" if SMOKE else "runs/lessons")
 if KEEP_ON_DRIVE:
     from google.colab import drive
 
@@ -88,7 +89,7 @@ for name in ("unasked", "reading_held_out"):
 config = street.pretraining(files, runs / "pretrained")
 pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
 sizes, params, tokenizer = load_t5(pretrained)
-apply, _ = as_function(T5(sizes, rngs=nnx.Rngs(0)))
+apply, _ = as_function(nnx.eval_shape(lambda: T5(sizes, rngs=nnx.Rngs(0))))  # its shapes; the parameters are trained
 
 question = rows["unasked"][0]
 inputs = jnp.array(encode_sources(tokenizer, [qa_source(question["question"])], 24)[0])
@@ -102,7 +103,7 @@ print(question["question"], "->", tokenizer.decode(np.array(generated.tokens[0])
 #
 # ## Fine-tuning
 #
-# Twelve people, six facts each, asked in several forms. Next to it the control: *the same* fine-tuning from random
+# Ten people, six facts each, asked in several forms. Next to it the control: *the same* fine-tuning from random
 # weights. (In transfer learning a number without such a control says nothing.) Each cell is a resume cell as well.
 
 # %%
@@ -111,7 +112,8 @@ def answer_from_memory(out: str, start_from: Path | None) -> Path:
     return finetune(QAConfig(
         out=str(runs / out), start_from=start_from and str(start_from), model=str(files / "model.json"),
         closed_book_questions=str(files / "asked.jsonl"), held_out_closed_book=str(files / "unasked.jsonl"),
-        input_length=24, target_length=6, batch_size=64, dropout=0.0, resume=(runs / out / "config.json").exists(),
+        input_length=24, target_length=6, batch_size=64, dropout=0.0, weight_decay=0.0,
+        relative_bias_rate=30.0, resume=(runs / out / "config.json").exists(),
         **settings,
     ))  # fmt: skip
 
@@ -216,7 +218,7 @@ check.keys_computed(keys_computed)
 # %%
 for T, S in [(6, 24), (32, 128), (128, 512)]:
     without, cached = keys_computed(T, S, False), keys_computed(T, S, True)
-    print(f"{T:3} tokens of {S:3}: {without:6} keys without, {cached:4} with a cache: {without / cached:.0f} times fewer")
+    print(f"{T:3} tokens of {S:3}: {without:6} keys without a cache, {cached} with: {without / cached:.0f} times fewer")
 
 # %% [markdown]
 # Keys are only a part; what about all multiplications? JAX can count what a compiled function does, without running
@@ -292,32 +294,25 @@ print("Yours are the package's probabilities. The first:", asked[0], f"{probabil
 # %% [markdown]
 # ## With a passage
 #
-# Now reading. A passage tells two things of one kind about a stranger, say a first trade and a present one; the
-# question asks for either. So whoever only knows a trade when he sees one is right half of the time: *that* is the
-# baseline here, not zero.
+# Now reading. A passage tells one thing about a stranger, and things of the same kind about two others: where she was
+# born, and where her aunt and her landlord were. So whoever only knows a town when he sees one is right in one of
+# three cases: *that* is the baseline here, not zero.
 
 # %%
 steps = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=300, evaluate_every=100, warmup=20)
 reading = finetune(QAConfig(
     out=str(runs / "reading"), start_from=str(pretrained), context_questions=str(files / "reading.jsonl"),
     held_out_context=str(files / "reading_held_out.jsonl"), input_length=64, target_length=6, batch_size=64,
-    dropout=0.0, resume=(runs / "reading/config.json").exists(), **steps,
+    dropout=0.0, weight_decay=0.0, relative_bias_rate=30.0, resume=(runs / "reading/config.json").exists(), **steps,
 ))  # fmt: skip
 
 # %% [markdown]
 # ## The table
 #
-# Each score stands beside what it has to beat, and has an interval. The answers come from `Answerer`, which is what
+# Each score stands beside what it has to beat, and has an interval. The answers come from `open_run`, which is what
 # the command line uses too: batches, padding to few lengths, one compiled loop, all devices.
 
 # %%
-def answers_of(run: Path, examples: list[QAExample], *, use_context: bool) -> list:
-    sizes, params, tokenizer = load_t5(run)
-    apply, _ = as_function(T5(sizes, rngs=nnx.Rngs(0)))
-    answerer = Answerer(apply, tokenizer, input_length=64 if use_context else 24, target_length=MAX)
-    return answerer(replicate(params), examples, use_context=use_context)
-
-
 def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float, float]:
     """Exact match in percent, and its 95% interval."""
     score = evaluate({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
@@ -332,10 +327,10 @@ of_its_kind = [typed_mentions(row["context"], TYPE_OF[row["relation"]]) for row 
 
 # %%
 answers = {
-    "memory\npretrained": answers_of(closed_book, unasked, use_context=False),
-    "memory\nnot pretrained": answers_of(from_nothing, unasked, use_context=False),
-    "with passage": answers_of(reading, held_out, use_context=True),
-    "passage\nwithheld": answers_of(reading, held_out, use_context=False),
+    "memory\npretrained": open_run(closed_book)(unasked, use_context=False),
+    "memory\nnot pretrained": open_run(from_nothing)(unasked, use_context=False),
+    "with passage": open_run(reading)(held_out),
+    "passage\nwithheld": open_run(reading)(held_out, use_context=False),
 }
 texts = {name: [answer.text for answer in given] for name, given in answers.items()}
 table = {
@@ -379,7 +374,7 @@ asked_about_nobody = [
     QAExample(f"{person.name} {q.relation}", q.text, (q.answer,))
     for person in nobody for q in questions(random.Random(1), person, relations=street.RELATIONS[:3])
 ]  # fmt: skip
-given = answers_of(closed_book, asked_about_nobody, use_context=False)
+given = open_run(closed_book)(asked_about_nobody, use_context=False)
 for example, answer in list(zip(asked_about_nobody, given, strict=True))[:6]:
     print(f"{example.question} -> {answer.text}   ({100 * answer.probability:.0f} %)")
 kinds = {kind: sum(answer.text in values for answer in given) for kind, values in VALUES.items()}
@@ -419,21 +414,19 @@ assert all(0 < p <= 1.0001 for p in sum(groups.values(), []))
 
 # %%
 rng, contradicted, remembered = random.Random(3), [], []
-for person in street.people_of_the_street():
-    other = dataclasses.replace(make_people(rng, 1)[0], first=person.first, last=person.last)  # the name, another life
-    for kind in street.TYPES:
-        passage, relation = tell(rng, [other], types=[kind]), rng.choice(TYPES[kind])
-        if person[relation] not in passage.text:
-            q = questions(rng, other, relations=[relation])[0]
-            contradicted.append(QAExample(f"{person.name} {relation}", q.text, (q.answer,), passage.text))
-            remembered.append(person[relation])
+for person in street.people_of_the_street() * 3:
+    other = new_facts(rng, person)  # the same name, another life
+    passage = tell_among_others(rng, other, types=1)
+    relation = next(mention.relation for mention in passage.mentions if mention.person is other)
+    if relation in street.RELATIONS and person[relation] not in passage.text:
+        q = questions(rng, other, relations=[relation])[0]
+        contradicted.append(QAExample(str(len(contradicted)), q.text, (q.answer,), passage.text))
+        remembered.append(person[relation])
 
-believed = Counter(
-    "passage" if answer.text in example.context else "memory" if answer.text == memory else "neither"
-    for answer, example, memory in zip(
-        answers_of(reading, contradicted, use_context=True), contradicted, remembered, strict=True
-    )
-)
+believed = Counter()
+for answer, example, memory in zip(open_run(reading)(contradicted), contradicted, remembered, strict=True):
+    about_others = "passage, of somebody else" if answer.text and answer.text in example.context else "neither"
+    believed[{example.answers[0]: "passage", memory: "memory"}.get(answer.text, about_others)] += 1
 print(contradicted[0].context, contradicted[0].question, "    It has read:", remembered[0])
 print("believes the", dict(believed), "of", len(contradicted))
 assert believed.total() == len(contradicted)

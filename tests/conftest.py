@@ -5,12 +5,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine with a GPU or TPU; set it to run the tests there
 
 # from here on every annotation of the package, array shapes included, is checked at each call
 install_import_hook("tlqa_jax", "beartype.beartype")
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is not an error
+settings.load_profile("no deadline")
 
 WITHOUT_JAX = {"text", "tasks", "metrics"}  # their tests start in no time: jax is not imported for them
 STRICT = {"core", "models", "decoding"}  # not training: strict promotion breaks inside optax

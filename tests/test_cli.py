@@ -25,7 +25,8 @@ PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 -
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
 FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
 QUESTIONS = [
-    {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]} for i in range(3)
+    {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]}
+    for i in range(3)
 ]
 
 
@@ -76,7 +77,9 @@ def here(trained, monkeypatch):
 def test_training_leaves_a_whole_run(here):
     for run, program in (("pretrained", "span_corruption"), ("finetuned", "qa")):
         assert json.loads((here / run / "config.json").read_text())["program"] == program
-        assert {"vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"} <= {p.name for p in (here / run).iterdir()}
+        assert {"vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"} <= {
+            p.name for p in (here / run).iterdir()
+        }
 
 
 def test_answer_one(here, capsys):
@@ -89,7 +92,9 @@ def test_answer_one(here, capsys):
 
 
 def test_answer_many(here, capsys, tmp_path):
-    (tmp_path / "q.jsonl").write_text('{"question": "Who is Mira?"}\n{"id": "b", "question": "Where?", "context": "Oss"}\n')
+    (tmp_path / "q.jsonl").write_text(
+        '{"question": "Who is Mira?"}\n{"id": "b", "question": "Where?", "context": "Oss"}\n'
+    )
     status, out, _ = tlqa(f"answer finetuned --file {tmp_path}/q.jsonl", capsys)
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0 and [row["id"] for row in rows] == ["q.jsonl:1", "b"]
@@ -134,7 +139,9 @@ def test_resume_of_a_finished_run_changes_nothing(here, capsys, tmp_path):
 def test_overwrite_begins_anew(here, capsys, tmp_path):
     run = shutil.copytree(here / "finetuned", tmp_path / "run")
     assert tlqa(f"{PRETRAIN} --steps 1 --out {run} --overwrite", capsys)[0] == 0
-    assert [p.name for p in (run / "checkpoints").iterdir()] == ["1"] and not (run / "predictions_context.json").exists()
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["1"] and not (
+        run / "predictions_context.json"
+    ).exists()
 
 
 # --- help
@@ -178,7 +185,9 @@ FILES = {
     "latin.txt": "Das M\xe4dchen".encode("latin-1"),
     "broken.json": b'{"data": [{"paragraphs": [{"context": "A b c"',
     "broken.jsonl": b'{"question": "q", "answer": "a"}\n{"question": oops}\n',
-    "elsewhere.json": squad([QUESTIONS[0], {**QUESTIONS[1], "answers": [{"text": "Wick", "answer_start": 13}]}]).encode(),
+    "elsewhere.json": squad(
+        [QUESTIONS[0], {**QUESTIONS[1], "answers": [{"text": "Wick", "answer_start": 13}]}]
+    ).encode(),
     "no_answers.jsonl": b'{"question": "Where?"}\n',
     "no_context.jsonl": b'{"id": "n", "question": "Where?", "answer": "Oss"}\n',
     "small.json": json.dumps(MODEL | {"vocab_size": 100}).encode(),
@@ -226,11 +235,17 @@ ERRORS = [
     (f"{PRETRAIN} --out new --decay line", "--decay: invalid choice: 'line'"),
     (f"{FINETUNE} --out new --start-from nowhere", "nowhere is not a run: there is no such directory"),
     (f"{FINETUNE} --out new --start-from .", "is not a run: it has no config.json"),
-    (f"{FINETUNE} --out new --start-from reshaped", r"params/encoder_0/feed_forward/up is float32\[12, 20\], the model wants"),
+    (
+        f"{FINETUNE} --out new --start-from reshaped",
+        r"params/encoder_0/feed_forward/up is float32\[12, 20\], the model wants",
+    ),
     (f"{FINETUNE} --out new --start-from damaged", "damaged.*cannot be read; delete it"),
     (f"{FINETUNE} --out new --context-questions broken.json", "broken.json: malformed JSON at column 46"),
     (f"{FINETUNE} --out new --context-questions broken.jsonl", "broken.jsonl, line 2: malformed JSON at column 14"),
-    (f"{FINETUNE} --out new --context-questions elsewhere.json", "elsewhere.json, question 'q1': the answer 'Wick' is not"),
+    (
+        f"{FINETUNE} --out new --context-questions elsewhere.json",
+        "elsewhere.json, question 'q1': the answer 'Wick' is not",
+    ),
     (f"{FINETUNE} --out new --context-questions no_answers.jsonl", 'line 1: no field "answers"'),
     (f"{FINETUNE} --out new --context-questions no_context.jsonl", "question n has no context"),
     (f"{FINETUNE} --out new --context-questions tfds:squad", "is not of the form tfds:NAME:SPLIT"),
@@ -255,7 +270,10 @@ ERRORS = [
     ("evaluate others.json --questions questions.json", "has no prediction for any question"),
     ("evaluate others.json --questions questions.json --closed-book", "want a run"),
     ("vocab train --texts latin.txt --out v.model", "latin.txt is not UTF-8"),
-    ("vocab train --texts tiny_world:pretraining_dev.txt --size 90000 --out v.model", "too small for a vocabulary of 90000"),
+    (
+        "vocab train --texts tiny_world:pretraining_dev.txt --size 90000 --out v.model",
+        "too small for a vocabulary of 90000",
+    ),
     ("vocab train --texts tiny_world:pretraining_dev.txt --size 2 --out v.model", "--size 2"),
     ("vocab", "tlqa vocab train"),
     ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
@@ -332,7 +350,11 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     line = [*PRETRAIN.split(), "--out", str(tmp_path / "a run"), "--steps", "100000", "--log-every", "50"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tlqa_jax.cli", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "tlqa_jax.cli", *line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     shown = [process.stdout.readline(), process.stdout.readline()]
     process.send_signal(signal.SIGINT)
@@ -373,7 +395,9 @@ def test_flags_become_the_dataclass():
     assert field_texts(Settings) == {"count": "How many, in 100% of cases.", "name": "A name."}
 
 
-@pytest.mark.parametrize("line", ["", "--count x", "--count 1 --mode other", "--count 1 --cou 2", "--count 1 --limit x"])
+@pytest.mark.parametrize(
+    "line", ["", "--count x", "--count 1 --mode other", "--count 1 --cou 2", "--count 1 --limit x"]
+)
 def test_flags_refuse_the_rest(line):
     with pytest.raises(UserError, match="see tlqa test --help"):
         flags(line)

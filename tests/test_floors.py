@@ -14,7 +14,8 @@ ROOMS = (
     ("models", "tasks", "data", "metrics"),
     ("weights", "decoding"),
     ("training",),
-    ("asking", "experiments", "lessons"),
+    ("asking",),
+    ("experiments", "lessons"),
     ("cli",),
 )
 FLOOR = {room: number for number, floor in enumerate(ROOMS) for room in floor}

@@ -25,6 +25,11 @@ def test_apply_mask_gives_forbidden_keys_no_weight_at_all():
     assert apply_mask(scores, None) is scores
 
 
+def test_a_forbidden_key_loses_against_the_worst_allowed_one():
+    scores = apply_mask(jnp.array([[[[-1e30, 0.0]]]]), jnp.array([[[[True, False]]]]))
+    assert jax.nn.softmax(scores).ravel().tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_row_without_a_single_key_stays_finite_in_value_and_gradient(dtype):
     scores = jnp.array([[[[1.0, -2.0], [3.0, 4.0]]]], dtype)

@@ -48,7 +48,7 @@ def test_bundled_files_are_what_the_generator_makes(files):
 
 
 def test_same_seed_same_files_and_another_seed_another_world(files):
-    sizes = WorldSizes(residents=4, strangers_train=4, strangers_dev=4, retold_passages=4, other_passages=4)
+    sizes = WorldSizes(residents=4, strangers_train=4, rounds_train=1, strangers_dev=4, retold_passages=4, other_passages=4)
     small = all_files(World(3, sizes))
     assert small == all_files(World(3, sizes))  # the vocabulary too
     other = all_files(World(4, sizes))
@@ -56,7 +56,7 @@ def test_same_seed_same_files_and_another_seed_another_world(files):
 
 
 def test_write_files(tmp_path):
-    sizes = WorldSizes(residents=2, strangers_train=2, strangers_dev=2, retold_passages=2, other_passages=2)
+    sizes = WorldSizes(residents=2, strangers_train=2, rounds_train=1, strangers_dev=2, retold_passages=2, other_passages=2)
     written = tiny_world.write_files(tmp_path / "new", World(0, sizes))
     assert {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()} == written
 
@@ -70,7 +70,7 @@ def test_groups_are_disjoint(world):
     groups = (world.asked, world.unasked, world.strangers_train, world.strangers_dev, world.passers_by, world.others)
     names = [person.name for group in groups for person in group]
     assert len(names) == len(set(names)) > 1000
-    assert (len(world.asked), len(world.unasked), len(world.passers_by), len(world.others)) == (60, 60, 600, 75)
+    assert (len(world.asked), len(world.unasked), len(world.passers_by), len(world.others)) == (30, 30, 180, 75)
 
 
 def test_passers_by_and_others_are_all_told_about(world, files):
@@ -128,21 +128,35 @@ def test_answers_are_the_facts(world, files):
             assert example.answer == person[example.relation]
 
 
-def test_salient_spans_are_the_values(files):
+def test_marked_spans_are_the_values(files):
     passages = files["pretraining.txt"].decode().strip().split("\n\n")
-    spans = [json.loads(line)["spans"] for line in files["salient.jsonl"].decode().splitlines()]
-    assert len(passages) == len(spans) == 960 + 400
+    rows = [json.loads(line) for line in files["pretraining_spans.jsonl"].decode().splitlines()]
+    assert [row["text"] for row in rows] == passages and len(rows) == 480 + 120
     values = {value for kind in VALUES.values() for value in kind}
-    for passage, found in zip(passages, spans, strict=True):
-        assert "\n" not in passage
-        assert found == sorted(found)
-        assert {passage[start:end] for start, end in found} <= values
+    for row in rows:
+        assert "\n" not in row["text"]
+        assert row["spans"] == sorted(row["spans"])
+        assert {row["text"][start:end] for start, end in row["spans"]} <= values
 
 
-def test_passages_with_questions_hold_four_values_of_each_of_two_types(files):
+def test_passages_with_questions_hold_three_values_of_one_type(files):
     for paragraph in paragraphs(files, "context_train.json"):
         counts = {kind: len(tiny_world.typed_mentions(paragraph["context"], kind)) for kind in TYPES}
-        assert sorted(counts.values()) == [0, 0, 0, 4, 4]
+        assert sorted(counts.values()) == [0, 0, 0, 0, 3]
+
+
+@given(seed=st.integers(0, 2**32), types=st.integers(1, 5), others=st.integers(1, 2))
+def test_a_passage_among_others_tells_one_fact_of_the_person_in_each_type(seed, types, others):
+    rng = random.Random(seed)
+    (person,) = make_people(rng, 1)
+    passage = tiny_world.tell_among_others(rng, person, types=types, others=others)
+    told = [mention.relation for mention in passage.mentions if mention.person is person]
+    assert len({TYPE_OF[relation] for relation in told}) == len(told) == types
+    assert len(passage.mentions) == types * (1 + others)
+    values = [passage.text[mention.start : mention.end] for mention in passage.mentions]
+    assert len(set(values)) == len(values)  # so the right answer is right in one place only
+    assert values == [mention.person[mention.relation] for mention in passage.mentions]
+    assert "{" not in passage.text and all(s[0].isupper() or s[0].isdigit() for s in passage.text.split(". "))
 
 
 def test_held_out_forms_are_not_in_training(files):
@@ -180,7 +194,7 @@ def test_every_relation_has_enough_frames():
 def test_verbs_agree_with_the_pronoun():
     rng = random.Random(0)
     people = make_people(rng, 300)
-    texts = {p: " ".join(tell(rng, [x], pronouns=1).text for x in people if x.pronoun == p) for p in AGREEMENT}
+    texts = {p: " ".join(tell(rng, [x], pronouns=1.0).text for x in people if x.pronoun == p) for p in AGREEMENT}
     for text, right, wrong in (
         (texts["they"], ("They live in", "They were born", "They are a", "They have a"), ("They was", "They lives")),
         (texts["she"], ("She lives in", "She was born", "She is a", "Her home"), ("She were", "She live ", "They ")),

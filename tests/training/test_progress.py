@@ -74,7 +74,9 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
 @pytest.mark.parametrize("numbers", [dict(loss=math.nan), dict(loss=math.inf), dict(gradient_norm=math.nan)])
 def test_a_number_that_is_none_stops_and_names_the_checkpoint(numbers, tmp_path):
     with Progress(tmp_path, "pretraining", 9, quiet=True) as progress:
-        with pytest.raises(TrainingDiverged, match=r"at step 5; the last good checkpoint is runs/x/4\. Try a lower --lea"):
+        with pytest.raises(
+            TrainingDiverged, match=r"at step 5; the last good checkpoint is runs/x/4\. Try a lower --lea"
+        ):
             train(progress, 5, **numbers, last_good=lambda: "runs/x/4")
         with pytest.raises(TrainingDiverged, match="no checkpoint had been written yet"):
             train(progress, 5, **numbers)

@@ -26,7 +26,9 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks import span_corruption, text_to_text
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.training.devices import AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate
+from tlqa_jax.training.devices import (
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, keep_freed_memory, replicate, unreplicate,
+)
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.model_sizes import t5_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
@@ -62,12 +64,10 @@ class SpanCorruptionConfig:
     """Share of the rows that mask marked spans (names, dates: "spans" in a .jsonl) instead of random ones."""
     salient_rate: float = 0.5
     """Share of the marked spans that are masked in such a row."""
-    context_questions: str | None = None
-    """Questions to mix into pretraining as text to text, asked with their context."""
-    closed_book_questions: str | None = None
-    """The same, asked without context."""
+    questions: str | None = None
+    """Questions to mix into pretraining as text to text; a row without "context" is asked closed-book."""
     questions_share: float = 0.0
-    """Share of the rows that are such questions, by turns from the two sources."""
+    """Share of the rows that are such questions."""
     steps: int = 10_000
     """Number of optimizer steps."""
     batch_size: int = 64
@@ -127,6 +127,7 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     save_vocabulary(run, tokenizer)
 
     # --- model and optimizer
+    keep_freed_memory()
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
     optimizer = adamw(
@@ -205,13 +206,9 @@ class SpanCorruptionData:
         spans = span_corruption.noise_counts(self.tokens_length, config.noise_density, config.mean_span_length)[1]
         if spans > len(self.sentinels):
             raise UserError(f"--input-length {config.input_length} needs {spans} sentinels, the vocabulary has {len(self.sentinels)}")
-        sources = [(config.context_questions, True), (config.closed_book_questions, False)]
-        asked = [
-            (open_questions(source, data_dir=config.data_dir), use_context)
-            for source, use_context in sources if source and config.questions_share
-        ]
-        if config.questions_share and not asked:
-            raise UserError("--questions-share wants --context-questions, --closed-book-questions or both")
+        if config.questions_share and not config.questions:
+            raise UserError("--questions-share wants --questions")
+        examples = open_questions(config.questions, data_dir=config.data_dir) if config.questions_share else []
         corpus = read_corpus(texts, tokenizer, spans=config.salient_share > 0, data_dir=config.data_dir)
         self.size = len(corpus.tokens) // self.tokens_length
         if self.size == 0:
@@ -227,13 +224,9 @@ class SpanCorruptionData:
             self.input_length = max(self.input_length, self.tokens_length + 1)
             longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate)
             self.target_length = max(self.target_length, longest)
-        self.questions = [
-            text_to_text.encode_examples(
-                tokenizer, examples,
-                input_length=self.input_length, target_length=self.target_length, use_context=use_context,
-            )
-            for examples, use_context in asked
-        ]
+        self.questions = text_to_text.encode_examples(
+            tokenizer, examples, input_length=self.input_length, target_length=self.target_length
+        )
 
     def build(self, indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:
         """Rows `rows` of the batch of `step`; `indices` are their windows.
@@ -252,10 +245,9 @@ class SpanCorruptionData:
         batch = self._corrupted(indices, mask)
         for row, rng in row_rngs.items():
             if row < asked:
-                arrays = self.questions[row % len(self.questions)]
-                chosen = rng.integers(len(arrays.inputs))
-                batch["inputs"][row - rows.start] = arrays.inputs[chosen]
-                batch["targets"][row - rows.start] = arrays.targets[chosen]
+                chosen = rng.integers(len(self.questions.inputs))
+                batch["inputs"][row - rows.start] = self.questions.inputs[chosen]
+                batch["targets"][row - rows.start] = self.questions.targets[chosen]
         return batch
 
     def build_evaluation(self, indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:

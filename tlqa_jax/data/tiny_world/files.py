@@ -14,6 +14,7 @@ import sentencepiece
 from tlqa_jax.data.tiny_world.passages import (
     Passage, Person, Question, make_people, new_facts, questions, retell, tell, tell_among_others,
 )
+from tlqa_jax.data.tiny_world.phrases import RELATIONS
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.data.tiny_world.reviews import Review, reviews
 from tlqa_jax.errors import UserError
@@ -28,8 +29,8 @@ class WorldSizes:
     passages_per_resident: int = 8
     forms_per_fact: int = 3  # closed-book training questions about each fact of an asked resident
     strangers_train: int = 900
-    rounds_train: int = 3  # passages with a training stranger's name, each time with other facts: memorising does not pay
-    strangers_dev: int = 200
+    rounds_train: int = 4  # passages with a training stranger's name, each time with other facts: memorising does not pay
+    strangers_dev: int = 300
     retold_passages: int = 120  # about passers-by, who appear nowhere else
     other_passages: int = 60  # of pretraining_dev.txt; even
     reviews_train: int = 1500
@@ -116,18 +117,19 @@ def pretraining_dev_passages(world: World) -> list[Passage]:
 
 
 def context_questions(
-    rng: random.Random, people: Sequence[Person], *, rounds: int = 1, types: Sequence[int] = (2,), held_out: bool = False
+    rng: random.Random, people: Sequence[Person], *, rounds: int = 1, types: int = 1, held_out: bool = False,
+    relations: Sequence[str] = RELATIONS,
 ) -> list[ContextQuestions]:
     """A passage about each person in each of the `rounds`, and a question about each of the facts told of them.
 
-    A passage tells facts of as many types as a draw from `types` says, each among two facts of the same type about others. From the second round on
-    the same names come with newly drawn facts.
+    A passage tells one fact of each of `types` types, each among two facts of the same type about others. From the
+    second round on the same names come with newly drawn facts.
     """
     examples = []
     for round_number in range(rounds):
         for person in rng.sample(list(people), len(people)):
             subject = new_facts(rng, person) if round_number else person
-            passage = tell_among_others(rng, subject, types=rng.choice(types))
+            passage = tell_among_others(rng, subject, types=types, relations=relations)
             # a generator of its own: the same passages and facts are asked about with and without held_out
             forms = random.Random(rng.random())
             own = [mention.relation for mention in passage.mentions if mention.person is subject]
@@ -225,7 +227,7 @@ def all_files(world: World | None = None) -> dict[str, bytes]:
     def context(group: str, held_out: bool = False) -> list[ContextQuestions]:
         people, rng = getattr(world, f"strangers_{group}"), world.rng(f"context {group}")
         if group == "train":
-            return context_questions(rng, people, rounds=sizes.rounds_train, types=(1, 2))
+            return context_questions(rng, people, rounds=sizes.rounds_train)
         return context_questions(rng, people, held_out=held_out)
 
     files = {

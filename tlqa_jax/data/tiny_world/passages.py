@@ -138,6 +138,7 @@ def tell(
     pronouns: float = 0.2,
     joined: float = 0.35,
     again: float = 0.0,
+    relations: Sequence[str] | None = None,
 ) -> Passage:
     """A passage about one or more people; each chosen fact is stated exactly once.
 
@@ -148,10 +149,11 @@ def tell(
       pronouns: how often a sentence that follows one on the same person uses the pronoun or the first name.
       joined: how often a sentence states two facts where a frame for the two exists.
       again: share of the facts that are stated a second time, in other words (see `retell`).
+      relations: tell these, whatever `types` and `relations_per_type` say.
     """
     if isinstance(types, int):
         types = rng.sample(list(TYPES), types)
-    relations = [r for kind in types or TYPES for r in rng.sample(TYPES[kind], relations_per_type)]
+    relations = relations or [r for kind in types or TYPES for r in rng.sample(TYPES[kind], relations_per_type)]
     sentences = []  # (person, relations told)
     for person in people:
         told_again = [relation for relation in relations if rng.random() < again]
@@ -187,7 +189,9 @@ def questions(
     return [Question(rng.choice(forms[r]).format(name=person.name), r, person[r]) for r in relations or RELATIONS]
 
 
-def tell_among_others(rng: random.Random, person: Person, *, types: int, others: int = 2) -> Passage:
+def tell_among_others(
+    rng: random.Random, person: Person, *, types: int, others: int = 2, relations: Sequence[str] = RELATIONS
+) -> Passage:
     """A passage about one person with distractors: of each of `types` types one fact of theirs, and one of each of `others` people.
 
     The sentences stand in random order. All values of a type in the passage are different.
@@ -195,10 +199,10 @@ def tell_among_others(rng: random.Random, person: Person, *, types: int, others:
     sentences: list[tuple[Person | Other, frozenset[str]]] = []
     descriptions = rng.sample([(text, pronoun) for pronoun, texts in OTHERS.items() for text in texts], types * others)
     for kind in rng.sample(list(TYPES), types):
-        pair = TYPES[kind]
+        pair = [relation for relation in TYPES[kind] if relation in relations]
         asked = rng.choice(pair)
         sentences.append((person, frozenset((asked,))))
-        values = rng.sample([value for value in VALUES[kind] if value not in [person[r] for r in pair]], others)
+        values = rng.sample([value for value in VALUES[kind] if value not in [person[r] for r in TYPES[kind]]], others)
         for value in values:
             description, pronoun = descriptions.pop()
             relation = rng.choice(pair)

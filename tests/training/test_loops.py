@@ -1,0 +1,113 @@
+"""The two programs as a whole: they learn, stop, go on, and leave behind what they promise."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.training.qa import QAConfig, finetune
+from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData, pretrain
+from tlqa_jax.weights.checkpoints import Checkpoints, flatten, load_t5
+
+SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loops")
+    (folder / "model.json").write_text(json.dumps(SIZES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretraining(folder):
+    """A short run with everything in it: salient spans, questions, accumulation, dropout, a checkpoint on the way."""
+    config = SpanCorruptionConfig(
+        out=str(folder / "pretrained"), texts="tiny_world:pretraining_spans.jsonl", model=str(folder / "model.json"),
+        questions="tiny_world:context_dev.json", questions_share=0.25, salient_share=0.25, input_length=56, batch_size=16, accumulate=2, steps=6, warmup=2,
+        learning_rate=0.01, log_every=1, evaluate_every=6, save_every=3,
+    )
+    pretrain(config, quiet=True)
+    return config
+
+
+def final_state(run):
+    with Checkpoints(run) as checkpoints:
+        stored = checkpoints._manager.restore(int(checkpoints.latest().name))
+    return flatten(stored)
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_pretraining_learns_and_leaves_a_whole_run_behind(folder, pretraining):
+    run = folder / "pretrained"
+    losses = [row["loss"] for row in rows(run) if "loss" in row]
+    assert len(losses) == 6 and losses[-1] < losses[0] - 0.1
+    assert {"eval_loss", "eval_accuracy"} <= rows(run)[-1].keys()
+    assert {path.name for path in run.iterdir()} == {"config.json", "vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"}
+    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit()) == ["3", "6"]
+    config, params, tokenizer = load_t5(run)
+    assert config.d_model == 16 and params["embedding"]["table"].shape == (config.vocab_size, 16)
+    assert tokenizer.vocab_size <= config.vocab_size
+
+
+def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, pretraining):
+    stopped = replace(pretraining, out=str(folder / "stopped"))
+    pretrain(stopped, quiet=True)
+    import shutil
+
+    shutil.rmtree(folder / "stopped" / "checkpoints" / "6")  # as if killed between the two checkpoints
+    with (folder / "stopped" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')  # in the middle of a line
+    pretrain(replace(stopped, resume=True), quiet=True)
+    whole, resumed = final_state(folder / "pretrained"), final_state(folder / "stopped")
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert [row["step"] for row in rows(folder / "stopped")] == [row["step"] for row in rows(folder / "pretrained")]
+
+
+def test_resuming_with_other_settings_is_refused(folder, pretraining):
+    with pytest.raises(UserError, match="learning_rate was 0.01, is 0.02"):
+        pretrain(replace(pretraining, resume=True, learning_rate=0.02), quiet=True)
+
+
+def test_finetuning_learns_scores_and_writes_predictions(folder, pretraining):
+    config = QAConfig(
+        out=str(folder / "finetuned"), start_from=pretraining.out, context_questions="tiny_world:context_train.json",
+        held_out_context="tiny_world:context_dev.json", held_out_closed_book="tiny_world:closed_book_dev.json",
+        input_length=56, target_length=6, steps=4, batch_size=64, warmup=1, learning_rate=0.01, log_every=1,
+        evaluate_every=4, save_every=2,
+    )  # fmt: skip
+    run = finetune(config, quiet=True)
+    losses = [row["loss"] for row in rows(run) if "loss" in row]
+    assert losses[-1] < losses[0]
+    last = rows(run)[-1]
+    assert {"eval_context_loss", "eval_context_em", "eval_context_f1", "eval_closed_book_em"} <= last.keys()
+    predictions = json.loads((run / "predictions_context.json").read_text())
+    assert len(predictions) == 300 and all(isinstance(text, str) for text in predictions.values())
+
+    import shutil
+
+    before = final_state(run)
+    shutil.rmtree(run / "checkpoints" / "4")
+    finetune(replace(config, resume=True), quiet=True)
+    after = final_state(run)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_rows_of_pretraining_depend_on_seed_and_step_alone(folder, pretraining):
+    from tlqa_jax.data.sources import local_path
+    from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+
+    data = SpanCorruptionData(pretraining, SentencePieceTokenizer(local_path(pretraining.vocabulary)), pretraining.texts)
+    indices = np.arange(16)
+    whole = data.build(indices, slice(0, 16), 5)
+    halves = [data.build(indices[rows], rows, 5) for rows in (slice(0, 8), slice(8, 16))]
+    for name in whole:
+        assert np.array_equal(whole[name], np.concatenate([half[name] for half in halves]))
+    assert not np.array_equal(whole["inputs"], data.build(indices, slice(0, 16), 6)["inputs"])
+    assert ((whole["inputs"] == 1).sum(1) == 1).all() and ((whole["targets"] == 1).sum(1) == 1).all()  # one end each
