@@ -261,7 +261,7 @@ show(figure, "02_cuts")
 passages_text = " ".join(passages)
 assert rivals[0] == tokenizer.pieces("Quarrowmoor") == likeliest_cut("▁Quarrowmoor", log_probability)
 assert value == sorted(value, reverse=True)
-assert tokenizer.pieces("Quarrow") == ["▁Quarrow"] and passages_text.count("Quarrow") > 50  # often named: one piece
+assert tokenizer.pieces("Quarrow") == ["▁Quarrow"] and passages_text.count("Quarrow") > 20  # often named: one piece
 assert len(rivals[0]) > 1 and "Quarrowmoor" not in passages_text  # never named: several
 
 # %% [markdown]

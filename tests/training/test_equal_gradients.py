@@ -108,11 +108,3 @@ def test_dropout_differs_between_devices_and_steps_but_not_between_runs():
     assert first.tolist() == again.tolist()
     assert len(set(first.tolist() + second.tolist())) == 16
 
-
-def test_freed_memory_is_kept_where_the_c_library_can():
-    import platform
-    import sys
-
-    from tlqa_jax.training.devices import keep_freed_memory
-
-    assert keep_freed_memory() == (sys.platform == "linux" and platform.libc_ver()[0] == "glibc")

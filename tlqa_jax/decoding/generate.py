@@ -45,9 +45,9 @@ def greedy(
     def write_one(carry):
         step, token, ended, cache, out = carry
         logits, cache = apply(params, token, step, cache, input_mask=input_mask, method="decode_step")
-        log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+        logits = logits.astype(jnp.float32)
         token = jnp.where(ended, pad_id, jnp.argmax(logits, axis=-1).astype(jnp.int32))
-        chosen = jnp.where(ended, 0.0, jnp.take_along_axis(log_probabilities, token[:, None], axis=-1)[:, 0])
+        chosen = jnp.where(ended, 0.0, jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1))
         out = Generated(out.tokens.at[:, step].set(token), out.log_probabilities.at[:, step].set(chosen))
         return step + 1, token, ended | (token == eos_id), cache, out
 

@@ -6,8 +6,10 @@
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -162,7 +164,8 @@ class DecoderLayer(nnx.Module):
         normed = self.self_attention_norm(x)
         keys_values = self.self_attention.keys_values(normed)
         if past is not None:
-            keys_values = tuple(old.at[:, :, step].set(new[:, :, 0]) for old, new in zip(past, keys_values))
+            write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=step, axis=2)
+            keys_values = tuple(write(old, new) for old, new in zip(past, keys_values))
         attended = self.self_attention(normed, keys_values, bias=bias, mask=self_mask, key=keys[0])
         x = x + dropout(attended, self.dropout_rate, keys[1])
         attended = self.cross_attention(self.cross_attention_norm(x), cross_keys_values, mask=cross_mask, key=keys[2])

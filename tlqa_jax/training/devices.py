@@ -1,8 +1,6 @@
 """What the pmap-ed loops share: the axis, state on every device, numbers back from them, and gradients of a global mean."""
 
-import ctypes
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -53,22 +51,6 @@ def accumulate(value_and_grad: Callable, params: Any, batch: dict[str, Array], k
     shapes = jax.eval_shape(value_and_grad, params, jax.tree.map(lambda x: x[0], micro_batches), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.scan(add, zeros, (micro_batches, jax.random.split(key, steps)))[0]
-
-
-def keep_freed_memory() -> bool:
-    """On a CPU, let the C library keep the memory that a step frees for the next step. True if it could be asked.
-
-    glibc otherwise hands each large array back to the kernel and takes it again zeroed, page by page: a third of the
-    time of a small model's step was seen to go there. The process stays as large as its largest step.
-    """
-    if jax.default_backend() != "cpu" or not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # not glibc
-        return False
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # the numbers of malloc.h
-    return all([mallopt(m_mmap_max, 0), mallopt(m_trim_threshold, 2**31 - 1), mallopt(m_top_pad, 2**26)])
 
 
 def check_batch(batch_size: int, accumulation: int) -> None:

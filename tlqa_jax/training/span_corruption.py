@@ -27,9 +27,10 @@ from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks import span_corruption, text_to_text
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.devices import (
-    AXIS, accumulate, check_batch, compute_dtype, dropout_key, keep_freed_memory, replicate, unreplicate,
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import t5_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
@@ -112,6 +113,7 @@ HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  
 def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
+    keep_freed_memory()
     check_settings(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
@@ -127,7 +129,6 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     save_vocabulary(run, tokenizer)
 
     # --- model and optimizer
-    keep_freed_memory()
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
     optimizer = adamw(
