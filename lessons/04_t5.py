@@ -263,12 +263,13 @@ assert abs(loss / count - fair) < 1.0
 # %%
 inputs = jnp.array([[17, 250, 31, 999, 64, 1]])
 targets = jnp.array([[999, 12, 13, 998, 15, 1]])
+compiled = jax.jit(apply)
 print("targets      ", targets[0], "\nshifted right", shift_right(targets)[0])
 
 changed = targets.at[0, 2].set(500)  # another word at position 2: whose prediction changes?
 moved = {}
 for name, decoder_input in {"as they are": lambda y: y, "shifted right": shift_right}.items():
-    before, after = (apply(params, inputs, decoder_input(y)) for y in (targets, changed))
+    before, after = (np.array(compiled(params, inputs, decoder_input(y))) for y in (targets, changed))
     moved[name] = [i for i in range(6) if (before[0, i] != after[0, i]).any()]
     print(f"{name}: target 2 is seen by the predictions of targets {moved[name]}")
 assert moved == {"as they are": [2, 3, 4, 5], "shifted right": [3, 4, 5]}
@@ -452,8 +453,8 @@ variants = {
 for name, its_config in variants.items():
     apply, params = as_function(T5(its_config, rngs=nnx.Rngs(3)))
     params, count = stirred(params), its_config.num_layers
-    yours = decode(params, shift_right(targets)[0], encode(params, inputs[0], count), count)
-    package = apply(params, inputs, shift_right(targets))[0]
+    whole = lambda params: decode(params, shift_right(targets)[0], encode(params, inputs[0], count), count)
+    yours, package = jax.jit(whole)(params), jax.jit(apply)(params, inputs, shift_right(targets))[0]
     difference = float(jnp.abs(yours - package).max() / jnp.abs(package).max())
     print(f"T5 {name}: largest difference {difference:.1e} of the largest logit")
     assert difference < 1e-4
@@ -468,7 +469,7 @@ for name, its_config in variants.items():
 # %%
 apply, params = as_function(T5(config, rngs=nnx.Rngs(0)))
 example = jnp.array([example_inputs]), jnp.array([example_targets])
-logits = apply(params, example[0], shift_right(example[1]))
+logits = jax.jit(apply)(params, example[0], shift_right(example[1]))
 loss, weight = cross_entropy(logits, example[1], jnp.ones(example[1].shape))
 print(f"loss {loss / weight:.2f} a token; log 1000 = {np.log(1000):.2f}")
 assert abs(loss / weight - np.log(1000)) < 2

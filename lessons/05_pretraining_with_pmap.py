@@ -230,7 +230,8 @@ def mean_of_means_gradients(loss_sum, params, rows):
 
 
 with jax.default_device(cpus[0]):
-    whole = jax.grad(lambda params: loss_sum(params, rows) / rows["weights"].sum())(params)
+    whole = jax.jit(jax.grad(lambda params: loss_sum(params, rows) / rows["weights"].sum()))(params)
+whole = jax.tree.map(np.asarray, whole)
 differences = {}
 for function in (mean_of_means_gradients, gradients):
     result = pmap(partial(function, loss_sum), in_axes=(None, 0))(params, shared)

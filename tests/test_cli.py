@@ -1,5 +1,6 @@
 """The command line: every command once, every error a user can cause in one line, nothing touched that was there."""
 
+import importlib
 import json
 import os
 import re
@@ -8,16 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import jax
 import pytest
 
 from tlqa_jax import cli
-from tlqa_jax.errors import UserError
-from tlqa_jax.flags import Parser, add_flags, field_texts, read_flags
+from tlqa_jax.flags import field_texts
 
 MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
 PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev.txt --held-out None --input-length 32"
@@ -148,7 +146,8 @@ def test_overwrite_begins_anew(here, capsys, tmp_path):
 
 
 def test_help_is_quick_and_imports_no_jax():
-    code = "import sys, tlqa_jax\nfrom tlqa_jax import cli\ntry: cli.main([{}])\nexcept SystemExit: sys.exit('jax' in sys.modules)"
+    code = "import sys, tlqa_jax\nfrom tlqa_jax import cli\n"
+    code += "try: cli.main([{}])\nexcept SystemExit: sys.exit('jax' in sys.modules)"
     for arguments in ("'--help'", "'answer', '--help'", "'vocab', 'train', '--help'", "'evaluate', '--help'"):
         done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0 and done.stdout.startswith("usage: tlqa"), done.stderr
@@ -157,7 +156,7 @@ def test_help_is_quick_and_imports_no_jax():
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name != "quickstart"])
+@pytest.mark.parametrize("name", cli.COMMANDS)
 @pytest.mark.parametrize("width", ["60", "140"])
 def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", width)
@@ -168,9 +167,16 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     assert f"  {name} " in overview
 
 
-@pytest.mark.parametrize("module, config", [("span_corruption", "SpanCorruptionConfig"), ("qa", "QAConfig")])
+@pytest.mark.parametrize(
+    "module, config",
+    [
+        ("training.span_corruption", "SpanCorruptionConfig"),
+        ("training.qa", "QAConfig"),
+        ("experiments.quickstart", "QuickstartConfig"),
+    ],
+)
 def test_every_setting_has_a_text(module, config):
-    config = getattr(__import__(f"tlqa_jax.training.{module}", fromlist=["_"]), config)
+    config = getattr(importlib.import_module(f"tlqa_jax.{module}"), config)
     assert field_texts(config).keys() == config.__dataclass_fields__.keys()
 
 
@@ -365,39 +371,16 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
     assert said and f"--out '{tmp_path}/a run'" in said[1]
 
 
-# --- flags from a dataclass
-
-
-@dataclass(frozen=True)
-class Settings:
-    count: int
-    """How
-    many, in 100% of cases."""
-    rate: float = 0.5
-    name: str | None = "x"
-    """A name."""
-    limit: int | None = None
-    mode: Literal["fast", "slow"] = "fast"
-    quick: bool = False
-    loud: bool = True
-
-
-def flags(line: str) -> Settings:
-    parser = Parser("tlqa test", "summary\n\nWhat it does.\n\ntlqa test")
-    add_flags(parser, Settings)
-    return read_flags(parser.parse_args(line.split()), Settings)
-
-
-def test_flags_become_the_dataclass():
-    assert flags("--count 3") == Settings(3)
-    given = flags("--count 1_000 --rate 1e-3 --name None --limit 7 --mode slow --quick --no-loud")
-    assert given == Settings(1000, 1e-3, None, 7, "slow", True, False)
-    assert field_texts(Settings) == {"count": "How many, in 100% of cases.", "name": "A name."}
-
-
-@pytest.mark.parametrize(
-    "line", ["", "--count x", "--count 1 --mode other", "--count 1 --cou 2", "--count 1 --limit x"]
-)
-def test_flags_refuse_the_rest(line):
-    with pytest.raises(UserError, match="see tlqa test --help"):
-        flags(line)
+def test_what_ctrl_c_says(tmp_path):
+    """Only of a run that this command has begun, or resumed, is it said how to go on."""
+    run = tmp_path / "run"
+    line = ["pretrain-spans", "--overwrite", "--out", str(run)]
+    assert cli.interrupted(line, time.time()) == "stopped"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    assert cli.interrupted(line, time.time() + 9) == "stopped"
+    assert cli.interrupted([*line[:1], *line[2:], "--resume"], time.time() + 9).endswith(f" --out {run} --resume")
+    assert cli.interrupted(line, time.time() - 9).endswith(f"checkpoint: tlqa pretrain-spans --out {run} --resume")
+    again = cli.interrupted(["quickstart", "--out", str(run)], time.time() - 9)
+    assert again == f"stopped; to begin again: tlqa quickstart --out {run} --overwrite"
+    assert cli.interrupted(["devices"], time.time()) == cli.interrupted(["nonsense"], 0.0) == "stopped"

@@ -380,10 +380,13 @@ def interrupted(argv: Sequence[str], started: float) -> str:
         return "stopped"
     record = Path(arguments.get("out") or "") / "config.json"
     begun = record.is_file() and (record.stat().st_mtime >= started or arguments.get("resume"))
-    if "resume" not in arguments or not begun:
+    if not begun or "overwrite" not in arguments:
         return "stopped"
+    how, flag = (
+        ("go on from the newest checkpoint", "--resume") if "resume" in arguments else ("begin again", "--overwrite")
+    )
     rest = [argument for argument in rest if argument not in ("--overwrite", "--resume")]
-    return f"stopped; to go on from the newest checkpoint: tlqa {name} {shlex.join([*rest, '--resume'])}"
+    return f"stopped; to {how}: tlqa {name} {shlex.join([*rest, flag])}"
 
 
 if __name__ == "__main__":

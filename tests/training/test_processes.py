@@ -43,7 +43,7 @@ def train(out, model, processes):
         for index in range(processes)
     ]  # fmt: skip
     for worker in workers:
-        output = worker.communicate(timeout=300)[0].decode()
+        output = worker.communicate(timeout=1200)[0].decode()
         assert worker.returncode == 0, output[-3000:]
     with Checkpoints(out) as checkpoints:
         state = flatten(checkpoints._manager.restore(5))
