@@ -8,17 +8,17 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tlqa_jax.data import tiny_world
-from tlqa_jax.data.tiny_world import Passage, Person, make_people, questions, tell, tell_among_others
+from tlqa_jax.data.tiny_world import Passage, Person, make_people, new_facts, questions, tell, tell_among_others
 from tlqa_jax.lessons.figures import FOLDER, SMOKE
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig
 
-TYPES = ("town", "profession", "instrument")
-RELATIONS = [relation for kind in TYPES for relation in tiny_world.TYPES[kind]]  # birthplace and home, and so on
-RESIDENTS, PASSAGES = 20, 16  # who lives in the street, and how often each is told about
-STRANGERS = 400  # people of elsewhere
+RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
+RESIDENTS, PASSAGES = 24, 40  # who lives in the street, and how often each is told about
+STRANGERS, ROUNDS = 1000, 6  # people of elsewhere, and in how many passages each name occurs, with other facts each time
+OTHERS = 2  # in such a passage
 SIZES = dict(d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4)
-SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+SMOKE_OTHERS = 2  # in such a passage
+SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
 
 
 def write_street(folder: Path | str = FOLDER / "street") -> Path:
@@ -35,14 +35,14 @@ def write_street(folder: Path | str = FOLDER / "street") -> Path:
     others = make_people(rng, 40, exclude=residents)
     strangers = make_people(rng, STRANGERS, exclude=[*residents, *others])
     half, few = RESIDENTS // 2, STRANGERS // 8
-    passages = [tell(rng, [person], types=TYPES) for person in residents for _ in range(PASSAGES)]
+    passages = [tell(rng, [person], relations=RELATIONS) for person in residents for _ in range(PASSAGES)]
     rng.shuffle(passages)
     write_rows(folder / "texts.jsonl", map(marked, passages))
-    write_rows(folder / "held_out.jsonl", (marked(tell(rng, [person], types=TYPES)) for person in others))
+    write_rows(folder / "held_out.jsonl", (marked(tell(rng, [person], relations=RELATIONS)) for person in others))
     write_rows(folder / "asked.jsonl", closed_book(rng, residents[:half], forms=4))
     write_rows(folder / "unasked.jsonl", closed_book(rng, residents[half:], forms=1))
-    write_rows(folder / "reading.jsonl", reading(rng, strangers[few:], rounds=4))
-    write_rows(folder / "reading_held_out.jsonl", reading(rng, strangers[:few], rounds=2))
+    write_rows(folder / "reading.jsonl", reading(rng, strangers[few:], ROUNDS))
+    write_rows(folder / "reading_held_out.jsonl", reading(rng, strangers[:few], rounds=1))
     (folder / "model.json").write_text(json.dumps(SMOKE_SIZES if SMOKE else SIZES))
     return folder
 
@@ -76,9 +76,9 @@ def closed_book(rng: random.Random, people: Sequence[Person], forms: int) -> Ite
 
 
 def reading(rng: random.Random, people: Sequence[Person], rounds: int) -> Iterable[dict]:
-    """A passage that tells one fact about a person, and facts of the same type about two others; and who is asked for."""
-    for person in list(people) * rounds:
-        passage = tell_among_others(rng, person, types=1)
+    """A passage that tells one fact about a person, and one of the same type about others; a question about the person."""
+    for person in (new_facts(rng, person) for person in list(people) * rounds):
+        passage = tell_among_others(rng, person, types=1, others=OTHERS, relations=RELATIONS)
         mention = next(mention for mention in passage.mentions if mention.person is person)
         q = questions(rng, person, relations=[mention.relation])[0]
         row = {"question": q.text, "context": passage.text, "answer": q.answer, "answer_start": mention.start}
