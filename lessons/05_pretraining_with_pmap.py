@@ -330,11 +330,11 @@ assert largest_difference(moved, whole) < 1e-3
 # %% [markdown]
 # ## Pretraining
 #
-# Now for real, and small. One street of the tiny world has 20 residents; 16 passages tell about each, always in other
+# Now for real, and small. One street of the tiny world has 24 residents; 40 passages tell about each, always in other
 # words. The T5 reads them again and again with holes, by span corruption as in lesson 4. Four in ten rows hide random
-# spans. The others hide what matters, nearly all names of towns, trades and instruments: *salient* spans (Guu et al.
-# 2020; for closed-book T5: Roberts et al. 2020). A random hole is mostly filled from grammar; a salient one only by
-# who knows.
+# spans. The others hide what matters, nearly all towns, years, trades, firms and instruments: *salient* spans (Guu et
+# al. 2020; for closed-book T5: Roberts et al. 2020). A random hole is mostly filled from grammar; a salient one only
+# by who knows.
 #
 # Before you start it, a word on Colab: its machine is lent for some hours, and what was trained on it goes with it.
 

@@ -47,8 +47,8 @@ from tlqa_jax.weights.checkpoints import load_t5
 # %% [markdown]
 # ## Who is asked about whom
 #
-# Before any training: who has been told what? The street of lesson 5 has 20 residents. The model reads passages about
-# all of them. Then it is taught to answer with questions about the first ten, and examined on the others. It has
+# Before any training: who has been told what? The street of lesson 5 has 24 residents. The model reads passages about
+# all of them. Then it is taught to answer with questions about the first twelve, and examined on the others. It has
 # *read* about these, but nobody ever *asked* about them: if it can answer, the knowledge came from reading, and only
 # the manner of answering from the questions.
 #
@@ -103,7 +103,7 @@ print(question["question"], "->", tokenizer.decode(np.array(generated.tokens[0])
 #
 # ## Fine-tuning
 #
-# Ten people, six facts each, asked in several forms. Next to it the control: *the same* fine-tuning from random
+# Twelve people, five facts each, asked in several forms. Next to it the control: *the same* fine-tuning from random
 # weights. (In transfer learning a number without such a control says nothing.) Each cell is a resume cell as well.
 
 # %%
@@ -230,7 +230,8 @@ def operations(T: int, S: int) -> tuple[float, float]:
     count = lambda function, *arguments: jax.jit(function).lower(*arguments).cost_analysis()["flops"]
     encoded, token = jnp.zeros((1, S, sizes.d_model)), jnp.zeros(1, int)
     start = lambda params, encoded: apply(params, encoded, T, method="start_cache")
-    a_step = count(partial(apply, method="decode_step"), params, token, jnp.int32(0), jax.eval_shape(start, params, encoded))
+    step, cache = partial(apply, method="decode_step"), jax.eval_shape(start, params, encoded)
+    a_step = count(step, params, token, jnp.int32(0), cache)
     first, last = (count(decode, params, jnp.zeros((1, t), int), encoded) for t in (1, T))
     return (first + last) / 2 * T, count(start, params, encoded) + T * a_step  # without: a row of T growing terms
 
@@ -358,8 +359,8 @@ assert SMOKE or table["memory\npretrained"][0] > table["memory\nnot pretrained"]
 # Read it as a critic would. **Memory**: what is blue above orange came from reading before. Is orange above the gray
 # beside it, the answer given most often in training? Then fine-tuning alone has taught it something, too. **Passage**:
 # what is blue above *gray* is reading; what is blue above orange shows only that the passage helped somehow. The
-# intervals speak of the choice of questions: another seed of the training would give yet another number, and a claim in
-# a paper would need several seeds.
+# intervals speak of the choice of questions: another seed of the training would give yet another number, and a claim
+# in a paper would need several seeds.
 #
 # ## What it cannot know
 #
@@ -385,11 +386,12 @@ print("answers that are a", kinds, "of", len(given))
 
 # %%
 memory = list(zip(answers["memory\npretrained"], unasked, strict=True))
-groups = {
+sure = {
     "right": [answer.probability for answer, example in memory if answer.text in example.answers],
     "wrong": [answer.probability for answer, example in memory if answer.text not in example.answers],
     "unknowable": [answer.probability for answer in given],
 }
+groups = {name: p for name, p in sure.items() if p}
 figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
 labels = [f"{name} ({len(p)})" for name, p in groups.items()]
 axes.hist(list(groups.values()), bins=10, range=(0, 1), density=True, label=labels)
@@ -397,7 +399,7 @@ axes.set(xlabel="probability that it gives its answer", ylabel="density", title=
 axes.legend()
 show(figure, "06_how_sure")
 for name, p in groups.items():
-    print(f"{name}: {len(p)} answers, mean probability {np.mean(p) if p else float('nan'):.2f}")
+    print(f"{name}: {len(p)} answers, mean probability {np.mean(p):.2f}")
 assert all(0 < p <= 1.0001 for p in sum(groups.values(), []))
 
 # %% [markdown]
@@ -415,9 +417,9 @@ assert all(0 < p <= 1.0001 for p in sum(groups.values(), []))
 rng, contradicted, remembered = random.Random(3), [], []
 for person in street.people_of_the_street() * 3:
     other = new_facts(rng, person)  # the same name, another life
-    passage = tell_among_others(rng, other, types=1)
+    passage = tell_among_others(rng, other, types=1, others=street.OTHERS, relations=street.RELATIONS)
     relation = next(mention.relation for mention in passage.mentions if mention.person is other)
-    if relation in street.RELATIONS and person[relation] not in passage.text:
+    if person[relation] not in passage.text:
         q = questions(rng, other, relations=[relation])[0]
         contradicted.append(QAExample(str(len(contradicted)), q.text, (q.answer,), passage.text))
         remembered.append(person[relation])

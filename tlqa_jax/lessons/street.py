@@ -17,8 +17,7 @@ RESIDENTS, PASSAGES = 24, 40  # who lives in the street, and how often each is t
 STRANGERS, ROUNDS = 1000, 6  # people of elsewhere, and in how many passages each name occurs, with other facts each time
 OTHERS = 2  # in such a passage
 SIZES = dict(d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4)
-SMOKE_OTHERS = 2  # in such a passage
-SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
 
 
 def write_street(folder: Path | str = FOLDER / "street") -> Path:
