@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.masks import apply_mask
+from tlqa_jax.core.precision import at_least_float32
 from tlqa_jax.core.relative_positions import relative_position_bucket, relative_positions
 
 AttentionKind = Literal["plain", "fused"]
@@ -44,7 +45,9 @@ class Embedding(nnx.Module):
         return jnp.take(self.table[...].astype(dtype), tokens, axis=0)
 
     def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
-        return project(x, self.table[...].T)
+        tokens = x.reshape(x.shape[0] * x.shape[1], -1)  # one axis, as in `project`
+        logits = jnp.einsum("nd,vd->nv", tokens, self.table[...].astype(x.dtype))
+        return logits.reshape(*x.shape[:2], -1)
 
 
 class RMSNorm(nnx.Module):
@@ -55,7 +58,7 @@ class RMSNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        x32 = x.astype(jnp.float32)  # the mean of squares needs float32 also where the model computes in bfloat16
+        x32 = at_least_float32(x)  # the mean of squares needs float32 also where the model computes in bfloat16
         inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
         return (x32 * inverse).astype(x.dtype) * self.scale[...].astype(x.dtype)[None, None]
 
@@ -100,7 +103,7 @@ def attention(
 ) -> Float[Array, "B H L K"]:
     """softmax(scale * Q K^T + bias) V, with the forbidden pairs left out (Vaswani et al. 2017, section 3.2.1).
 
-    Dropout falls on the weights, after the softmax. Softmax is taken in float32.
+    Dropout falls on the weights, after the softmax. Softmax is taken in float32 at least.
     """
     scores = jnp.einsum("bhlk,bhsk->bhls", query, key)
     if scale != 1.0:
@@ -109,7 +112,7 @@ def attention(
         # this product with ones is scores + bias; the sum over B in its gradient becomes a matrix product as well, where that of
         # a broadcast would be a reduction over the leading axis, 30 times slower in XLA's CPU library
         scores = scores + jnp.einsum("b,hls->bhls", jnp.ones(query.shape[0], bias.dtype), bias[0])
-    weights = jax.nn.softmax(apply_mask(scores.astype(jnp.float32), mask), axis=-1).astype(value.dtype)
+    weights = jax.nn.softmax(apply_mask(at_least_float32(scores), mask), axis=-1).astype(value.dtype)
     weights = dropout(weights, dropout_rate, dropout_key)
     return jnp.einsum("bhls,bhsk->bhlk", weights, value)
 
