@@ -42,6 +42,13 @@ def every(windows):
     return np.arange(len(windows.example))
 
 
+def pointed_at(windows, context, window=0):
+    """The text between the targets of a window."""
+    batch = windows.batch(np.array([window]))
+    starts, ends = windows.characters(np.array([window]))
+    return context[starts[0, batch["start"][0]] : ends[0, batch["end"][0]]]
+
+
 def test_one_window_by_hand():
     windows = windows_of(Question("x y", "a b c", ("b c",), (2,)))
     batch = windows.batch(every(windows))
@@ -50,7 +57,9 @@ def test_one_window_by_hand():
     assert (batch["start"].tolist(), batch["end"].tolist()) == ([5], [6])
     assert windows.context_tokens(every(windows)).tolist() == [[-1, -1, -1, -1, 0, 1, 2, -1, -1]]
     assert windows.lengths.tolist() == [8]
-    assert windows.characters(0, 1, 2) == (2, 5)
+    starts, ends = windows.characters(every(windows))
+    assert starts.tolist() == [[-1, -1, -1, -1, 0, 2, 4, -1, -1]]
+    assert ends.tolist() == [[-1, -1, -1, -1, 1, 3, 5, -1, -1]]
     assert all(array.dtype == np.int32 for array in batch.values())
 
 
@@ -102,10 +111,9 @@ def test_an_empty_context_has_a_window_too():
 )
 def test_an_answer_is_the_fewest_tokens_that_cover_it(answer, start, tokens, text):
     context = "mira was !"
-    windows = windows_of(Question("x", context, (answer, "was"), (start, 5)))
+    windows = windows_of(Question("x", context, (answer, "was"), (start, 5)), input_length=12)
     assert tuple(windows.answers[0].tolist()) == tokens
-    begin, end = windows.characters(0, *tokens)
-    assert context[begin:end] == text
+    assert pointed_at(windows, context) == text
 
 
 def test_an_answer_without_a_start_is_looked_for_and_one_that_is_nowhere_is_not_learned():
@@ -158,7 +166,8 @@ def test_every_context_token_is_in_a_window_and_in_one_with_most_context(example
         assert np.sort(tokens[own][best[own]]).tolist() == list(range(len(ids)))  # each exactly once
         for row, places in zip(rows[own], tokens[own]):
             assert row[places != NOWHERE].tolist() == [ids[place] for place in places if place != NOWHERE]
-        assert [windows.characters(i, t, t) for t in range(len(ids))] == offsets
+        for token, *span in zip(tokens[own].ravel(), *(side[own].ravel() for side in windows.characters(every(windows)))):
+            assert span == [NOWHERE, NOWHERE] if token == NOWHERE else tuple(span) == offsets[token]
         held = [set(row[row != NOWHERE].tolist()) for row in tokens[own]]
         assert all(len(a & b) == lengths["stride"] for a, b in zip(held, held[1:]))  # neighbours share the stride
         assert all(b - a for a, b in zip(held, held[1:]))  # and each has something new
@@ -189,7 +198,7 @@ def answered(draw):
 def test_answers_go_to_tokens_and_back(example, lengths):
     windows = windows_of(example, **lengths)
     first, last = windows.answers[0].tolist()
-    begin, end = windows.characters(0, first, last)
+    begin, end = int(windows.starts[first]), int(windows.ends[last])
     answer, start = example.answers[0], example.answer_starts[0]
     assert answer.strip() in example.context[begin:end]  # covered
     _, offsets = Pieces().encode_with_offsets(example.context)
@@ -199,10 +208,11 @@ def test_answers_go_to_tokens_and_back(example, lengths):
         assert (begin, end) == (left, right)  # exactly, where characters and tokens agree
 
     batch, tokens = windows.batch(every(windows)), windows.context_tokens(every(windows))
-    found = 0
-    for row, start, end in zip(tokens, batch["start"], batch["end"]):
+    covering, found = example.context[begin:end], 0
+    for window, (row, start, end) in enumerate(zip(tokens, batch["start"], batch["end"])):
         if {first, last} <= set(row.tolist()):
             assert (row[start], row[end]) == (first, last)
+            assert pointed_at(windows, example.context, window) == covering
             found += 1
         else:
             assert (start, end) == (0, 0)

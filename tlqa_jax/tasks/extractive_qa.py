@@ -160,10 +160,16 @@ class Windows:
             best &= here >= smaller_side(first[:, None] + k * step)  # past the last window, this is never more than in it
         return best
 
-    def characters(self, example: int, first: int, last: int) -> tuple[int, int]:
-        """The characters [start, end) of its context that an example's context tokens `first` to `last` stand for."""
-        begin = self.context_begins[example]
-        return int(self.starts[begin + first]), int(self.ends[begin + last])
+    def characters(
+        self, windows: Int[np.ndarray, "B"], length: int | None = None
+    ) -> tuple[Int32[np.ndarray, "B L"], Int32[np.ndarray, "B L"]]:
+        """The characters [start, end) of its context that the token at each position stands for; NOWHERE where none does."""
+        tokens = self.context_tokens(windows, length)
+        here = tokens != NOWHERE
+        place = (self.context_begins[self.example[windows]][:, None] + tokens)[here]
+        starts, ends = np.full_like(tokens, NOWHERE), np.full_like(tokens, NOWHERE)
+        starts[here], ends[here] = self.starts[place], self.ends[place]
+        return starts, ends
 
     def report(self) -> str:
         """One line for the user: how much there is, what was cut, what cannot be learned."""
