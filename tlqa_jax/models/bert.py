@@ -1,0 +1,225 @@
+"""BERT: an encoder in which every token sees every other, before it and after it (Devlin et al. 2019).
+
+    encoded = Bert(config, rngs=nnx.Rngs(0))(tokens, token_types=token_types, mask=mask)
+    encoded.last, encoded.pooled, encoded.hidden_states     # [B L D], [B D], the embeddings and every layer's output
+
+What is pretrained and fine-tuned are the heads of `bert_heads`, each around one such encoder.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import one_hot
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.core.masks import causal_mask
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.layers import (
+    ACTIVATIONS, Attention, AttentionKind, Embedding, FeedForward, LayerNorm, Linear, project, truncated_normal,
+)
+
+BertAttention = Literal["plain", "fused", "causal"]
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of a BERT, under the names of Hugging Face's `config.json`. The defaults are bert-base-uncased's."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    classifier_dropout: float | None = None  # None: as hidden_dropout_prob
+    id2label: tuple[str, ...] = ("LABEL_0", "LABEL_1")  # what a classifier tells apart, by number
+
+    def __post_init__(self):
+        object.__setattr__(self, "id2label", tuple(self.id2label))  # JSON has lists
+        sizes = (
+            "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+            "max_position_embeddings", "type_vocab_size",
+        )
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            if not 0 <= (getattr(self, name) or 0.0) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(f"hidden_size is {self.hidden_size}; num_attention_heads {self.num_attention_heads} must divide it")
+        if self.hidden_act not in ACTIVATIONS:
+            raise UserError(f'hidden_act is "{self.hidden_act}"; known are {", ".join(ACTIVATIONS)}')
+        if not self.id2label:
+            raise UserError("id2label is empty; a classifier needs labels")
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.id2label)
+
+    @classmethod
+    def tiny(cls, **changes) -> "BertConfig":
+        """2 layers of width 128. This and the next two are sizes of Turc et al. 2019."""
+        return cls._sized(128, 2, **changes)
+
+    @classmethod
+    def mini(cls, **changes) -> "BertConfig":
+        """4 layers of width 256."""
+        return cls._sized(256, 4, **changes)
+
+    @classmethod
+    def small(cls, **changes) -> "BertConfig":
+        """4 layers of width 512."""
+        return cls._sized(512, 4, **changes)
+
+    @classmethod
+    def base(cls, **changes) -> "BertConfig":
+        """bert-base-uncased: 109 million parameters."""
+        return cls._sized(768, 12, **changes)
+
+    @classmethod
+    def large(cls, **changes) -> "BertConfig":
+        """bert-large-uncased: 335 million parameters."""
+        return cls._sized(1024, 24, **changes)
+
+    @classmethod
+    def _sized(cls, width: int, layers: int, **changes) -> "BertConfig":
+        sizes = dict(
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
+        )
+        return cls(**{**sizes, **changes})
+
+
+class EncoderOutput(NamedTuple):
+    """In Transformers' order. `hidden_states` are the embeddings and then the output of every layer, the last one too."""
+
+    last: Float[Array, "B L D"]
+    pooled: Float[Array, "B D"] | None  # None from an encoder without a pooler
+    hidden_states: tuple[Float[Array, "B L D"], ...]
+
+
+class BertEmbeddings(nnx.Module):
+    """What a token is, plus where it stands, plus which of the two segments it is in; normalised."""
+
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        table = lambda rows: Embedding(rows, config.hidden_size, config.initializer_range, draw=truncated_normal, rngs=rngs)
+        self.word = table(config.vocab_size)
+        self.position = table(config.max_position_embeddings)
+        self.token_type = table(config.type_vocab_size)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout_rate = config.hidden_dropout_prob
+
+    def __call__(
+        self, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"], dtype, key: PRNGKeyArray | None
+    ) -> Float[Array, "B L D"]:
+        rows, length = tokens.shape
+        positions, types = self.position.table[...].astype(dtype), self.token_type.table[...].astype(dtype)
+        if length > positions.shape[0]:
+            raise UserError(f"{length} tokens in a row; this BERT has positions for max_position_embeddings = {positions.shape[0]}")
+        # both as products, for the sake of their gradients (see `attention` and `RelativeBias` in layers)
+        where = jnp.einsum("b,ld->bld", jnp.ones(rows, dtype), positions[:length])
+        segment = project(one_hot(token_types, types.shape[0], dtype=dtype), types)
+        return dropout(self.norm(self.word(tokens, dtype) + where + segment), self.dropout_rate, key)
+
+
+class BertLayer(nnx.Module):
+    """norm(x + attention(x)), then norm(x + feed_forward(x)): the norm stands after each sum, not before each part as in T5."""
+
+    def __init__(self, config: BertConfig, kind: AttentionKind, *, rngs: nnx.Rngs):
+        width, heads, deviation = config.hidden_size, config.num_attention_heads, config.initializer_range
+        self.attention = Attention(
+            width, heads, width // heads, scale=(width // heads) ** -0.5, deviations=(deviation,) * 4,
+            dropout_rate=config.attention_probs_dropout_prob, kind=kind, biases=True, draw=truncated_normal, rngs=rngs,
+        )
+        self.attention_norm = LayerNorm(width, config.layer_norm_eps)
+        self.feed_forward = FeedForward(
+            width, config.intermediate_size, gated=False, deviations=(deviation,) * 2, dropout_rate=0.0,
+            activation=config.hidden_act, biases=True, draw=truncated_normal, rngs=rngs,
+        )
+        self.feed_forward_norm = LayerNorm(width, config.layer_norm_eps)
+        self.dropout_rate = config.hidden_dropout_prob
+
+    def __call__(self, x: Float[Array, "B L D"], *, mask, key: PRNGKeyArray | None) -> Float[Array, "B L D"]:
+        keys = split(key, 3)
+        attended = self.attention(x, self.attention.keys_values(x), mask=mask, key=keys[0])
+        x = self.attention_norm(x + dropout(attended, self.dropout_rate, keys[1]))
+        return self.feed_forward_norm(x + dropout(self.feed_forward(x), self.dropout_rate, keys[2]))
+
+
+class Bert(nnx.Module):
+    """The encoder. It holds parameters and nothing else; the dropout key is an argument.
+
+    Args:
+        config: the sizes.
+        pooler: whether it has the matrix that makes `pooled` of the first token; classifiers and next-sentence prediction read that.
+        rngs: seeds the initial parameters: truncated normal of deviation `initializer_range`, norm scales 1, biases 0.
+        dtype: of the computation, float32 or bfloat16; parameters are float32. float16 is refused.
+        attention: who may see whom, and how that is computed. "plain" and "fused" (`jax.nn.dot_product_attention` wherever there is no
+            attention dropout): everyone sees everyone but padding. "causal": plain, and nobody sees what comes later.
+    """
+
+    pooler = None  # of the class: an attribute that was once None takes no module later
+
+    def __init__(
+        self, config: BertConfig, *, pooler: bool = True, rngs: nnx.Rngs, dtype=jnp.float32, attention: BertAttention = "plain"
+    ):
+        if jnp.dtype(dtype) == jnp.float16:
+            raise UserError("small gradients vanish in float16 (nothing below 6e-8): use bfloat16 or float32")
+        self.config, self.dtype, self.causal = config, dtype, attention == "causal"
+        self.embeddings = BertEmbeddings(config, rngs=rngs)
+        for i in range(config.num_hidden_layers):
+            setattr(self, f"layer_{i}", BertLayer(config, "plain" if self.causal else attention, rngs=rngs))
+        if pooler:
+            self._add_pooler(rngs)
+
+    def _add_pooler(self, rngs: nnx.Rngs) -> None:
+        width = self.config.hidden_size
+        self.pooler = Linear(width, width, self.config.initializer_range, draw=truncated_normal, rngs=rngs)
+
+    def with_pooler(self, rngs: nnx.Rngs) -> "Bert":
+        """An encoder with the same parameters and a pooler: this one if it has one, else a copy with a new one."""
+        if self.pooler is not None:
+            return self
+        copy = nnx.merge(*nnx.split(self))
+        copy._add_pooler(rngs)
+        return copy
+
+    @property
+    def layers(self) -> list[BertLayer]:
+        return [getattr(self, f"layer_{i}") for i in range(self.config.num_hidden_layers)]
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B L"],
+        *,
+        token_types: Int[Array, "B L"] | None = None,
+        mask: Bool[Array, "B L"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> EncoderOutput:
+        """`token_types`: 0 in the first segment, 1 in the second; None: all 0. `mask`: True = a real token; None = all are.
+
+        `key`: dropout, None for none. Raises UserError if the rows are longer than `max_position_embeddings`.
+        """
+        keys = split(key, self.config.num_hidden_layers + 1)
+        if token_types is None:
+            token_types = jnp.zeros_like(tokens)
+        may_see = None if mask is None else mask[:, None, None, :]
+        if self.causal:
+            earlier = causal_mask(tokens.shape[1])[None, None]
+            may_see = earlier if may_see is None else earlier & may_see
+        hidden_states = [self.embeddings(tokens, token_types, self.dtype, keys[-1])]
+        for layer, layer_key in zip(self.layers, keys):
+            hidden_states.append(layer(hidden_states[-1], mask=may_see, key=layer_key))
+        last = hidden_states[-1]
+        pooled = None if self.pooler is None else jnp.tanh(self.pooler(last[:, 0]))
+        return EncoderOutput(last, pooled, tuple(hidden_states))

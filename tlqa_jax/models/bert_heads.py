@@ -1,0 +1,156 @@
+"""What is put on top of BERT: its two pretraining tasks, spans for question answering, classes.
+
+Each head is built as `Head(config, rngs=rngs)`, with a new encoder, or as `Head(encoder=encoder, rngs=rngs)` around one
+that is there, a pretrained one say. Each is called as the encoder is, `(tokens, token_types=, mask=, key=)`, and returns
+what Transformers' model of that name returns, in its order. `head.encoder` is the encoder.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import Bert, BertAttention, BertConfig
+from tlqa_jax.models.layers import ACTIVATIONS, Embedding, LayerNorm, Linear, truncated_normal, zeros
+
+Tokens = Int[Array, "B L"]
+TokenTypes = Int[Array, "B L"] | None
+Mask = Bool[Array, "B L"] | None
+Positions = Int[Array, "B P"] | None
+
+
+class PretrainingLogits(NamedTuple):
+    """`next_sentence`: 0 = the second segment follows the first, 1 = it was taken from elsewhere (Google's numbering)."""
+
+    masked_lm: Float[Array, "B L V"]
+    next_sentence: Float[Array, "B 2"]
+
+
+class SpanLogits(NamedTuple):
+    """How well an answer could begin, and end, at each token."""
+
+    start: Float[Array, "B L"]
+    end: Float[Array, "B L"]
+
+
+class MaskedLMHead(nnx.Module):
+    """One more layer, then the product with the word embeddings, the same that were read at the bottom, plus a bias."""
+
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.dense = new_linear(config, config.hidden_size, rngs)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.bias = zeros(config.vocab_size)
+        self.activation = config.hidden_act
+
+    def __call__(self, x: Float[Array, "B L D"], words: Embedding, positions: Positions = None) -> Float[Array, "B P V"]:
+        """Logits of the token at each position, or, given `positions`, at those alone.
+
+        The product with the vocabulary is most of a small model's work, and the loss wants 15% of it.
+        """
+        if positions is not None:
+            x = jnp.take_along_axis(x, positions[..., None], axis=1)
+        return words.logits(self.norm(ACTIVATIONS[self.activation](self.dense(x))), self.bias)
+
+
+class Head(nnx.Module):
+    """What the four have in common: the encoder.
+
+    Args:
+        config: the sizes. With an `encoder` it may be left out, or tell the labels and the `classifier_dropout`, which the
+            encoder's own does not know yet; its other fields must be the encoder's.
+        encoder: an encoder to go on with, with its parameters.
+        rngs, dtype, attention: as for `Bert`; with an `encoder` the last two are the encoder's.
+    """
+
+    pooler = False  # whether the head reads `pooled`
+
+    def __init__(
+        self, config: BertConfig | None = None, *, encoder: Bert | None = None, rngs: nnx.Rngs,
+        dtype=jnp.float32, attention: BertAttention = "plain",
+    ):
+        if encoder is None:
+            if config is None:
+                raise UserError(f"{type(self).__name__} needs a config, or an encoder to be built around")
+            encoder = Bert(config, pooler=self.pooler, rngs=rngs, dtype=dtype, attention=attention)
+        self.config = config = config or encoder.config
+        own = replace(encoder.config, id2label=config.id2label, classifier_dropout=config.classifier_dropout)
+        if own != config:
+            raise UserError(f"{type(self).__name__}: the config has other sizes than the encoder: {config} and {encoder.config}")
+        self.encoder = encoder.with_pooler(rngs) if self.pooler else encoder
+
+
+def new_linear(config: BertConfig, outputs: int, rngs: nnx.Rngs) -> Linear:
+    return Linear(config.hidden_size, outputs, config.initializer_range, draw=truncated_normal, rngs=rngs)
+
+
+class BertForMaskedLM(Head):
+    """Which token was there before it was masked?"""
+
+    def __init__(self, config: BertConfig | None = None, *, rngs: nnx.Rngs, **options):
+        super().__init__(config, rngs=rngs, **options)
+        self.masked_lm = MaskedLMHead(self.config, rngs=rngs)
+
+    def __call__(
+        self, tokens: Tokens, *, positions: Positions = None, token_types: TokenTypes = None, mask: Mask = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B P V"]:
+        """Logits at every position, [B L V], or at the given ones only, [B P V]."""
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=key)
+        return self.masked_lm(encoded.last, self.encoder.embeddings.word, positions)
+
+
+class BertForPreTraining(Head):
+    """Both of BERT's tasks: masked tokens, and does the second segment follow the first?"""
+
+    pooler = True
+
+    def __init__(self, config: BertConfig | None = None, *, rngs: nnx.Rngs, **options):
+        super().__init__(config, rngs=rngs, **options)
+        self.masked_lm = MaskedLMHead(self.config, rngs=rngs)
+        self.next_sentence = new_linear(self.config, 2, rngs)
+
+    def __call__(
+        self, tokens: Tokens, *, positions: Positions = None, token_types: TokenTypes = None, mask: Mask = None,
+        key: PRNGKeyArray | None = None,
+    ) -> PretrainingLogits:
+        """`positions` as for `BertForMaskedLM`."""
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=key)
+        masked_lm = self.masked_lm(encoded.last, self.encoder.embeddings.word, positions)
+        return PretrainingLogits(masked_lm, self.next_sentence(encoded.pooled))
+
+
+class BertForQuestionAnswering(Head):
+    """Where in the text does the answer begin and end?"""
+
+    def __init__(self, config: BertConfig | None = None, *, rngs: nnx.Rngs, **options):
+        super().__init__(config, rngs=rngs, **options)
+        self.span = new_linear(self.config, 2, rngs)
+
+    def __call__(
+        self, tokens: Tokens, *, token_types: TokenTypes = None, mask: Mask = None, key: PRNGKeyArray | None = None
+    ) -> SpanLogits:
+        """Padding and the question have logits as well: whoever chooses a span leaves them out."""
+        logits = self.span(self.encoder(tokens, token_types=token_types, mask=mask, key=key).last)
+        return SpanLogits(logits[..., 0], logits[..., 1])
+
+
+class BertForSequenceClassification(Head):
+    """Which of `config.id2label` is the text?"""
+
+    pooler = True
+
+    def __init__(self, config: BertConfig | None = None, *, rngs: nnx.Rngs, **options):
+        super().__init__(config, rngs=rngs, **options)
+        self.classifier = new_linear(self.config, self.config.num_labels, rngs)
+
+    def __call__(
+        self, tokens: Tokens, *, token_types: TokenTypes = None, mask: Mask = None, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "B labels"]:
+        config, keys = self.config, split(key, 2)
+        rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=keys[0])
+        return self.classifier(dropout(encoded.pooled, rate, keys[1]))
