@@ -30,7 +30,7 @@ class Letters:
         return [3 + ord(text[start]) % (VOCABULARY - 3) for start, _ in places], places
 
 
-def apply(params, tokens, *, token_types, mask):
+def apply(params, tokens, *, token_types, mask, key=None):
     """Logits that depend on the token, its place and what is next to it, and would be wrong for padding."""
     place = jnp.arange(tokens.shape[1])[None]
     look_up = lambda table: jnp.where(mask, table[(tokens + 7 * place * token_types) % VOCABULARY], jnp.inf)

@@ -189,10 +189,10 @@ class SpanAnswerer:
 
 
 def span_logits(
-    apply: Callable, pad_id: int, params: Params, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"]
-) -> tuple[Array, Array]:
-    """(start, end) logits [B L] in float32."""
-    start, end = apply(params, tokens, token_types=token_types, mask=tokens != pad_id)
+    apply: Callable, pad_id: int, params: Params, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"], key=None
+) -> tuple[Float32[Array, "B L"], Float32[Array, "B L"]]:
+    """(start, end) logits of rows padded with `pad_id`. `key` seeds dropout; None for none."""
+    start, end = apply(params, tokens, token_types=token_types, mask=tokens != pad_id, key=key)
     return start.astype("float32"), end.astype("float32")
 
 
