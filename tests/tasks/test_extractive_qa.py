@@ -122,7 +122,7 @@ def test_an_answer_without_a_start_is_looked_for_and_one_that_is_nowhere_is_not_
     assert windows.answer_missing.tolist() == [False, True, False]
     assert windows.learnable.tolist() == [0, 2]  # that there is no answer can be learned
     assert windows.report() == (
-        "3 examples in 3 windows of up to 9 tokens, 1 not to be learned from: their first answer is not in the context"
+        "3 examples in 3 windows of up to 9 tokens, not learned from because the first answer is not in the context: 1"
     )
 
 
@@ -130,7 +130,7 @@ def test_a_long_question_loses_its_end_and_that_is_said():
     windows = windows_of(Question("u v w x y", "a"), Question("x", "a"))
     assert windows.batch(every(windows))["tokens"][0].tolist() == [CLS, 30, 31, 32, SEP, 10, SEP, PAD, PAD]
     assert windows.question_cut.tolist() == [True, False]
-    assert windows.report() == "2 examples in 2 windows of up to 9 tokens, 1 questions cut to 3 tokens"
+    assert windows.report() == "2 examples in 2 windows of up to 9 tokens, questions cut to 3 tokens: 1"
 
 
 def test_a_context_asked_about_twice_is_kept_once():

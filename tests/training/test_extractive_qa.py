@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tlqa_jax.data.sources import QAExample
+from tlqa_jax.data.sources import QAExample, open_questions
 from tlqa_jax.decoding.spans import Candidate, SpanAnswer, SpanAnswerer, span_logits
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertConfig
@@ -58,8 +58,8 @@ def folder(tmp_path_factory):
 def finetuning(folder):
     """A short run with everything in it: several windows, accumulation, dropout, a checkpoint on the way."""
     config = ExtractiveQAConfig(
-        out=str(folder / "run"), questions=str(folder / "v2.jsonl"), held_out=str(folder / "v2.jsonl"), vocabulary=str(folder / "vocab.txt"),
-        model=str(folder / "model.json"), input_length=24, stride=8, max_question_length=6, max_answer_length=3, n_best=4, epochs=4.0,
+        out=str(folder / "run"), questions=str(folder / "v2.jsonl"), held_out=str(folder / "v2.jsonl"),
+        vocabulary=str(folder / "vocab.txt"), model=str(folder / "model.json"), input_length=24, stride=8, max_question_length=6, max_answer_length=3, n_best=4, epochs=4.0,
         batch_size=16, accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=4, save_every=5,
     )  # fmt: skip
     finetune(config, quiet=True)
@@ -127,11 +127,8 @@ PREDICT = partial(span_logits, APPLY, PAD)
 
 
 @pytest.fixture(scope="module")
-def examples():
-    return [
-        QAExample(row["id"], row["question"], tuple(a["text"] for a in row["answers"]), row["context"], tuple(a["answer_start"] for a in row["answers"]))
-        for row in questions(16, unanswerable=True)
-    ]  # fmt: skip
+def examples(folder):
+    return list(open_questions(folder / "v2.jsonl"))[:16]
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ class Windows:
     def most_context(self, windows: Int[np.ndarray, "B"], length: int | None = None) -> Bool[np.ndarray, "B L"]:
         """True where this window is the one that shows a context token with most tokens around it.
 
-        Most is the larger smaller side: a token with 3 on its left and 90 on its right has 3 (BERT's "max context"). The
+        What counts is the shorter side (BERT's "max context"): a token with 3 on its left and 90 on its right has 3. The
         earlier window wins a tie, so that each token of a context has exactly one such window. An answer of at most
         (stride + 1) // 2 tokens is whole in that of its first token.
         """
@@ -150,14 +150,14 @@ class Windows:
         first, _ = self._extent(windows)
         room, total = self._room(example)[:, None], self.context_lengths[example][:, None]
 
-        def smaller_side(first: Int[np.ndarray, "B 1"]) -> Int[np.ndarray, "B L"]:
+        def shorter_side(first: Int[np.ndarray, "B 1"]) -> Int[np.ndarray, "B L"]:
             return np.minimum(tokens - first, np.minimum(first + room, total) - 1 - tokens)
 
-        here, best, step = smaller_side(first[:, None]), tokens != NOWHERE, room - self.stride
+        here, best, step = shorter_side(first[:, None]), tokens != NOWHERE, room - self.stride
         for k in range(1, int(((room - 1) // step).max(initial=0)) + 1):  # windows further away share no token with this
             before = first[:, None] - k * step
-            best &= (here > smaller_side(before)) | (before < 0)
-            best &= here >= smaller_side(first[:, None] + k * step)  # past the last window, this is never more than in it
+            best &= (here > shorter_side(before)) | (before < 0)
+            best &= here >= shorter_side(first[:, None] + k * step)  # past the last window, this is never more than in it
         return best
 
     def characters(
@@ -176,8 +176,8 @@ class Windows:
         cut, missing = int(self.question_cut.sum()), int(self.answer_missing.sum())
         return (
             f"{len(self.answers):,} examples in {len(self.example):,} windows of up to {self.input_length} tokens"
-            + (f", {cut:,} questions cut to {self.max_question_length} tokens" if cut else "")
-            + (f", {missing:,} not to be learned from: their first answer is not in the context" if missing else "")
+            + (f", questions cut to {self.max_question_length} tokens: {cut:,}" if cut else "")
+            + (f", not learned from because the first answer is not in the context: {missing:,}" if missing else "")
         )
 
     def _room(self, examples: np.ndarray | slice) -> Int[np.ndarray, "B"]:
