@@ -1,5 +1,7 @@
 """Each layer against a few lines of numpy that share nothing with it."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,10 @@ from flax import nnx
 
 from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.relative_positions import relative_position_bucket
-from tlqa_jax.models.layers import Attention, Embedding, FeedForward, RelativeBias, RMSNorm, attention, fused_attention
+from tlqa_jax.models.functional import as_function, as_module
+from tlqa_jax.models.layers import (
+    Attention, Embedding, FeedForward, LayerNorm, Linear, RelativeBias, RMSNorm, attention, fused_attention, gelu, truncated_normal,
+)
 
 B, L, S, D, H, K, F, V = 2, 4, 5, 6, 3, 7, 11, 13
 random = np.random.default_rng(0)
@@ -190,3 +195,79 @@ def test_embedding_reads_rows_and_its_logits_are_products_with_them():
     assert compiled(layer, jnp.array([[3, 0], [12, 3]])).tolist() == table[[[3, 0], [12, 3]]].tolist()
     np.testing.assert_allclose(compiled(layer.logits, x), np.asarray(x) @ table.T, atol=1e-5)
     assert layer(jnp.array([[3]]), jnp.bfloat16).dtype == jnp.bfloat16
+
+
+# what BERT has and T5 has not ----------------------------------------------------------------------------------------
+
+
+def filled(make) -> nnx.Module:
+    """The layer with every parameter drawn, biases too."""
+    layer = nnx.eval_shape(make)
+    return as_module(layer, jax.tree.map(lambda leaf: 0.5 * draw(*leaf.shape), as_function(layer)[1]))
+
+
+def test_attention_with_biases_is_attention_to_inputs_with_a_one_more():
+    """A bias is the row of a matrix that an input of constant 1 is multiplied with."""
+    options = dict(scale=0.7, deviations=(1.0, 1.0, 1.0, 1.0), dropout_rate=0.0)
+    layer = filled(lambda: Attention(D, H, K, biases=True, rngs=nnx.Rngs(0), **options))
+    wider = filled(lambda: Attention(D + 1, H, K, rngs=nnx.Rngs(0), **options))
+    for name in ("query", "key", "value"):
+        bias = getattr(layer, f"{name}_bias")[...].reshape(1, H, K)
+        setattr(wider, name, nnx.Param(jnp.concatenate([getattr(layer, name)[...], bias])))
+    wider.out = nnx.Param(jnp.pad(layer.out[...], ((0, 0), (0, 0), (0, 1))))
+    x = draw(B, L, D)
+    x1 = jnp.concatenate([x, jnp.ones((B, L, 1))], axis=-1)
+    expected = compiled(lambda: wider(x1, wider.keys_values(x1)))[..., :D] + np.asarray(layer.out_bias[...])
+    np.testing.assert_allclose(compiled(lambda: layer(x, layer.keys_values(x))), expected, atol=1e-5)
+
+
+def test_feed_forward_with_biases_and_gelu_against_numpy():
+    options = dict(gated=False, deviations=(1.0, 1.0), dropout_rate=0.0, activation="gelu", biases=True)
+    layer = filled(lambda: FeedForward(D, F, rngs=nnx.Rngs(0), **options))
+    x = draw(B, L, D)
+    hidden = np.asarray(x) @ np.asarray(layer.up[...]) + np.asarray(layer.up_bias[...])
+    hidden = hidden * np.vectorize(lambda z: (1 + math.erf(z / math.sqrt(2))) / 2)(hidden)
+    np.testing.assert_allclose(compiled(layer, x), hidden @ np.asarray(layer.down[...]) + np.asarray(layer.down_bias[...]), atol=1e-5)
+
+
+def test_gelu_is_the_exact_one():
+    x = jnp.linspace(-9, 9, 1001, dtype=jnp.float32)
+    values, slopes = compiled(gelu, x), compiled(jax.vmap(jax.grad(gelu)), x)
+    phi = np.array([math.erfc(-z / math.sqrt(2)) / 2 for z in x.tolist()])
+    np.testing.assert_allclose(values, np.asarray(x) * phi, atol=1e-6)
+    np.testing.assert_allclose(slopes, phi + x * np.exp(-np.asarray(x) ** 2 / 2) / math.sqrt(2 * math.pi), atol=1e-6)
+    assert np.abs(values - compiled(jax.nn.gelu, x)).max() > 1e-4  # the tanh approximation is another function
+    assert gelu(jnp.ones(1, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_layer_norm_against_numpy():
+    norm, x = LayerNorm(D, epsilon=0.5), draw(B, L, D) + 2
+    norm.scale, norm.bias = nnx.Param(draw(D)), nnx.Param(draw(D))
+    expected = np.empty((B, L, D))
+    for b, i in np.ndindex(B, L):
+        row = np.asarray(x, np.float64)[b, i]
+        row = (row - row.mean()) / np.sqrt(row.var() + 0.5)
+        expected[b, i] = row * np.asarray(norm.scale[...]) + np.asarray(norm.bias[...])
+    np.testing.assert_allclose(compiled(norm, x), expected, atol=1e-5)
+
+
+def test_layer_norm_by_hand():
+    x = jnp.array([[[1e-4, 3e-4]]])  # mean 2e-4, deviation 1e-4: an epsilon of 1e-6 would leave a tenth of it
+    np.testing.assert_allclose(compiled(LayerNorm(2), x), [[[-1.0, 1.0]]], rtol=1e-3)
+
+
+def test_layer_norm_takes_its_means_in_float32():
+    x = jnp.asarray(256 + np.tile([[[0, 2]]], (1, 1, 500)), jnp.bfloat16)
+    assert set(compiled(LayerNorm(1000), x).astype(np.float32).ravel()) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("shape", [(B, D), (B, L, D)])
+def test_linear(shape):
+    layer, x = filled(lambda: Linear(D, F, 1.0, rngs=nnx.Rngs(0))), draw(*shape)
+    np.testing.assert_allclose(compiled(layer, x), np.asarray(x) @ np.asarray(layer.matrix[...]) + np.asarray(layer.bias[...]), atol=1e-5)
+
+
+def test_truncated_normal_ends_at_two_deviations():
+    x = np.asarray(truncated_normal(nnx.Rngs(0), (100, 200), 0.02)[...])
+    assert 0.0398 < np.abs(x).max() <= 0.04
+    assert x.std() == pytest.approx(0.8796 * 0.02, rel=0.02)

@@ -6,6 +6,7 @@
 What is pretrained and fine-tuned are the heads of `bert_heads`, each around one such encoder.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -42,7 +43,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     classifier_dropout: float | None = None  # None: as hidden_dropout_prob
-    id2label: tuple[str, ...] = ("LABEL_0", "LABEL_1")  # what a classifier tells apart, by number
+    id2label: Sequence[str] = ("LABEL_0", "LABEL_1")  # what a classifier tells apart, by number
 
     def __post_init__(self):
         object.__setattr__(self, "id2label", tuple(self.id2label))  # JSON has lists

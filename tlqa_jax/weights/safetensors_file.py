@@ -22,7 +22,7 @@ DTYPES = {
 
 
 def read_safetensors(path: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of a file by name. They stay on disk until they are used. Raises UserError if the file is damaged."""
+    """The arrays of a file by name. Raises UserError if the file is missing or damaged."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist")
@@ -31,7 +31,7 @@ def read_safetensors(path: Path | str) -> dict[str, np.ndarray]:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        data = np.memmap(path, np.uint8, "r", offset=8 + length) if header else np.empty(0, np.uint8)
+        data = np.fromfile(path, np.uint8, offset=8 + length)  # in one piece; each array is a view of it
         return {name: _view(data, **entry) for name, entry in header.items()}
     except (OSError, OverflowError, MemoryError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a safetensors file, or is cut short: get it again ({error})") from None
