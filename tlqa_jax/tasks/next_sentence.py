@@ -15,6 +15,7 @@ half, and what is cut off is drawn anew whenever a row is asked for. So a row is
 generator, whatever other rows were asked for, and only the spans are kept in memory.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -71,7 +72,7 @@ class SentencePairs:
 
     What a row does not show of its chunk: the half that another document stands in for, and the tokens over its length.
 
-    `short_share` of the chunks (drawn once, from `seed`) are for a length between 2 and all, uniformly.
+    `short_share` of the chunks (drawn once, from `seed`) are for shorter rows, of 2 tokens of text to all, uniformly.
 
     Raises:
       UserError: there are fewer than two documents.
@@ -97,18 +98,17 @@ class SentencePairs:
         self.sentences, self.documents = sentences, documents
         rng = np.random.default_rng(seed)
         room = max_length - SPECIAL_TOKENS
-        starts: list[int] = sentences.tolist()
-        chunks: list[tuple[int, int, int, int]] = []  # document, sentences [first, end), room
+        chunks = array("q")  # four numbers each: document, sentences [first, end), room
         for document, (begin, end) in enumerate(pairwise(documents.tolist())):
             while begin < end:
                 own_room = int(rng.integers(2, room + 1)) if rng.random() < short_share else room
                 # the first border of sentences that is far enough; no chunk of one sentence, here or left behind
-                stop = min(max(bisect_left(starts, starts[begin] + own_room, begin, end), begin + 2), end)
+                stop = min(max(bisect_left(sentences, sentences[begin] + own_room, begin, end), begin + 2), end)
                 stop = end if stop == end - 1 else stop
-                chunks.append((document, begin, stop, own_room))
+                chunks.extend((document, begin, stop, own_room))
                 begin = stop
-        self._chunks: np.ndarray = np.array(chunks, np.int64)
-        self.size = len(chunks)
+        self._chunks = np.array(chunks, np.int64).reshape(-1, 4)
+        self.size = len(self._chunks)
 
     def draw(self, rngs: Sequence[np.random.Generator], indices: Integer[np.ndarray, "B"]) -> Pairs:
         """The pairs `indices`, each from a generator of its own."""
@@ -163,15 +163,12 @@ def full_sentences(sentences: Int64[np.ndarray, "sentence_borders"], max_length:
     A sentence longer than a row is cut. Raises ValueError if max_length has no room for text.
     """
     room = _room_for_one(max_length)
-    borders: list[int] = sentences.tolist()
-    rows = []
-    begin, place = 0, 0
-    while begin < borders[-1]:
-        place = bisect_right(borders, begin + room, place) - 1  # the last border that is near enough
-        end = borders[place] if borders[place] > begin else begin + room
-        rows.append((begin, end))
-        begin = end
-    return np.array(rows, np.int64).reshape(-1, 2)
+    borders = array("q", [0])
+    place = 0
+    while (begin := borders[-1]) < sentences[-1]:
+        place = bisect_right(sentences, begin + room, place) - 1  # the last sentence's end that is near enough
+        borders.append(int(sentences[place]) if sentences[place] > begin else begin + room)
+    return np.stack([borders[:-1], borders[1:]], axis=1).astype(np.int64)
 
 
 def full_rows(num_tokens: int, max_length: int) -> Int64[np.ndarray, "size 2"]:

@@ -11,7 +11,7 @@ CLOSING = r"[\"'”’»)\]]*+"
 END = re.compile(rf"(?<=[.!?…]){CLOSING}\s++(?![a-z])|[。！？]{CLOSING}\s*+")
 LAST_WORD = re.compile(r"[^\s(\[\"'“‘]*$")
 POINTED = re.compile(r"(?:[^\W\d_]\.)+$")  # J. or U.S. or e.g.
-TITLES = frozenset("Mr. Mrs. Ms. Dr. Prof. Rev. Gen. Sen. Rep. Gov. Capt. Col. Lt. St. No. vs. Jr. Fig. approx. cf.".split())
+TITLES = frozenset("Mr. Mrs. Ms. Dr. Prof. Rev. Gen. Sen. Gov. Capt. Col. Lt. St. No. vs. Jr. Fig. approx. cf.".split())
 
 
 def split_sentences(text: str) -> list[str]:
