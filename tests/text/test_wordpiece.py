@@ -80,6 +80,7 @@ def tokenizer(folder) -> WordPieceTokenizer:
         ("hello\u00a0how", "hello how"),
         ("he\u0005llo", "hello"),
         ("how\rare\tyou", "how are you"),
+        ("he\ud83dllo \ud83d", "hello"),  # half a surrogate pair, which the library refuses
         ("[CLS] hello [SEP]", "[CLS] hello [SEP]"),
         ("- $ ` .", "[UNK] [UNK] [UNK] [UNK]"),
         ("how-are", "how [UNK] are"),

@@ -47,9 +47,9 @@ aab0 aab2-aab4 aab7-aab8 aabe-aabf aac1 aaec-aaed aaf6 abe5 abe8 abed fb1e fe00-
 e0100-e01ef
 """
 
-# Categories Cc, Cf and Co without tab, newline and carriage return; U+FFFD, which stands for broken text. Dropped.
+# Categories Cc, Cf, Co and Cs without tab, newline and carriage return; U+FFFD, which stands for broken text. Dropped.
 CONTROLS = """
-0-8 b-c e-1f 7f-9f ad 600-605 61c 6dd 70f 180e 200b-200f 202a-202e 2060-2064 2066-206f e000-f8ff feff fff9-fffb fffd
+0-8 b-c e-1f 7f-9f ad 600-605 61c 6dd 70f 180e 200b-200f 202a-202e 2060-2064 2066-206f d800-f8ff feff fff9-fffb fffd
 110bd 1bca0-1bca3 1d173-1d17a e0001 e0020-e007f f0000-ffffd 100000-10fffd
 """
 
