@@ -16,6 +16,7 @@ ROOMS = (
     ("training",),
     ("asking",),
     ("experiments", "lessons"),
+    ("commands",),
     ("cli",),
 )
 FLOOR = {room: number for number, floor in enumerate(ROOMS) for room in floor}

@@ -1,0 +1,129 @@
+"""The commands that use a trained model: answer and evaluate."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.flags import check_writable
+
+
+def answer(parser: ArgumentParser):
+    """ask a trained model one question, or a file of them
+
+    It answers from the context or, where there is none, from memory.
+
+    tlqa answer runs/quickstart --question "Where was Mira born?" --context "Mira, a clockmaker from Oss, is 40."
+    tlqa answer runs/quickstart --file questions.jsonl --out predictions.json
+    """
+    parser.add_argument("run", metavar="RUN", help="a fine-tuned run, or the directory of a quickstart")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--question", metavar="TEXT", help="one question")
+    what.add_argument("--file", metavar="SOURCE", help='many: SQuAD JSON, or rows with "question" (.jsonl, .csv, …)')
+    parser.add_argument("--context", metavar="TEXT", help="the passage that answers --question")
+    parser.add_argument("--closed-book", action="store_true", help="leave the contexts of --file out")
+    parser.add_argument("--out", metavar="FILE", help="write {id: answer} there; else every answer is a line of JSON")
+    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
+    return lambda arguments: answer_one(arguments) if arguments.file is None else answer_many(arguments)
+
+
+def answer_one(arguments: Namespace) -> None:
+    for flag in ("out", "closed_book", "data_dir"):
+        if getattr(arguments, flag):
+            raise UserError(f"--{flag.replace('_', '-')} goes with --file, not with --question")
+    from tlqa_jax.asking import ask
+
+    given = ask(arguments.question, arguments.context, arguments.run)
+    print(f"{given.text or '(no answer)'}   [probability {given.probability:.2f}]")
+    report_cut([given])
+
+
+def answer_many(arguments: Namespace) -> None:
+    if arguments.context is not None:
+        raise UserError('--context goes with --question; in --file each row has its own "context"')
+    check_writable(arguments.out, arguments.overwrite)
+    from tlqa_jax.asking import open_run
+    from tlqa_jax.data.sources import open_questions
+    from tlqa_jax.metrics.squad import write_predictions
+
+    examples = open_questions(arguments.file, data_dir=arguments.data_dir, require_answers=False)
+    answers = open_run(arguments.run)(examples, use_context=not arguments.closed_book)
+    for example, given in zip(examples, answers) if arguments.out is None else ():
+        row = {"id": example.id, "question": example.question, "answer": given.text}
+        print(json.dumps(row | {"probability": round(given.probability, 4)}, ensure_ascii=False))
+    if arguments.out:
+        write_predictions(arguments.out, {example.id: given.text for example, given in zip(examples, answers)})
+        print(f"{len(answers)} answers written to {arguments.out}")
+    report_cut(answers)
+
+
+def evaluate(parser: ArgumentParser):
+    """score a trained model, or a file of predictions, by exact match and F1
+
+    Every question counts, by the rules of SQuAD's official script. The intervals come from resampling the questions
+    (bootstrap, 95%); the loss is that of the first gold answer.
+
+    tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
+    tlqa evaluate predictions.json --questions dev-v1.1.json
+    """
+    parser.add_argument("run", metavar="RUN", help="a fine-tuned run, a quickstart, or a JSON file {id: answer}")
+    questions = "questions with answers: SQuAD JSON, .jsonl, .csv, tfds:squad:validation"
+    parser.add_argument("--questions", metavar="SOURCE", required=True, help=questions)
+    parser.add_argument("--closed-book", action="store_true", help="leave the contexts out")
+    parser.add_argument("--predictions", metavar="FILE", help="write {id: answer} there, for the official script")
+    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --predictions")
+    return run_evaluation
+
+
+def run_evaluation(arguments: Namespace) -> None:
+    check_writable(arguments.predictions, arguments.overwrite)
+    from tlqa_jax.data.sources import open_questions
+    from tlqa_jax.metrics import squad
+
+    loss, answers, closed_book = None, [], arguments.closed_book
+    if Path(arguments.run).is_file():
+        if arguments.predictions or closed_book:
+            raise UserError(f"{arguments.run} is a file of predictions: --predictions and --closed-book want a run")
+        predictions = squad.read_predictions(arguments.run)
+        examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
+        if not any(example.id in predictions for example in examples):
+            raise UserError(f"{arguments.run} has no prediction for any question of {arguments.questions}")
+    else:
+        from tlqa_jax.asking import open_run
+
+        run = open_run(arguments.run)
+        examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
+        answers = run(examples, use_context=not closed_book)
+        loss = run.loss(examples, use_context=not closed_book)
+        predictions = {example.id: given.text for example, given in zip(examples, answers)}
+    score = squad.evaluate(predictions, examples)
+    print(f"{arguments.run}: {score.n} questions of {arguments.questions}{', without contexts' * closed_book}")
+    for name, mean, each in (
+        ("exact match", score.exact_match, score.exact_match_per_example),
+        ("F1", score.f1, score.f1_per_example),
+    ):
+        low, high = squad.bootstrap_interval(each)
+        print(f"  {name:<12}{mean:7.2f}   ({low:.2f} to {high:.2f})")
+    if loss is not None:
+        print(f"  {'loss':<12}{loss:7.3f}   nats per token of the gold answers")
+    if score.missing:
+        note(f"{score.missing} questions had no prediction and count as wrong")
+    report_cut(answers)
+    if arguments.predictions:
+        squad.write_predictions(arguments.predictions, predictions)
+        print(f"predictions written to {arguments.predictions}")
+
+
+def report_cut(answers: Sequence) -> None:
+    cut = sum(given.context_cut for given in answers)
+    if cut:
+        note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
+
+
+def note(text: str) -> None:
+    sys.stdout.flush()
+    print(f"note: {text}", file=sys.stderr)

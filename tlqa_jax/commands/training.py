@@ -1,0 +1,78 @@
+"""The commands that train: the quickstart, pretraining, fine-tuning."""
+
+import shlex
+from argparse import ArgumentParser, Namespace
+
+from tlqa_jax.flags import add_flags, read_flags
+
+
+def quickstart(parser: ArgumentParser):
+    """the whole story in minutes: pretrain, fine-tune, answer
+
+    Pretrains a tiny T5 on the bundled tiny world by span corruption, fine-tunes it on questions, scores it beside the
+    same model without pretraining, and answers a few questions. Writes report.json and report.html.
+
+    tlqa quickstart
+    tlqa quickstart --out runs/second --seed 1
+    """
+    from tlqa_jax.experiments.quickstart import QuickstartConfig, quickstart
+
+    add_flags(parser, QuickstartConfig)
+    return lambda arguments: quickstart(read_flags(arguments, QuickstartConfig))
+
+
+def pretrain_spans(parser: ArgumentParser):
+    """pretrain a T5 by span corruption
+
+    Spans of a text are cut out, the model learns to write them (Raffel et al. 2020). The run directory holds
+    config.json, vocabulary.model, checkpoints, metrics.jsonl and curves.png. Stopped? The same command with --resume
+    goes on from the newest checkpoint.
+
+    tlqa pretrain-spans --steps 300 --out runs/tiny
+    tlqa pretrain-spans --texts corpus.txt.gz --held-out None --vocabulary spiece.model --model small --out runs/small
+    """
+    from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
+
+    add_flags(parser, SpanCorruptionConfig)
+
+    def run(arguments: Namespace) -> None:
+        path = pretrain(read_flags(arguments, SpanCorruptionConfig))
+        next = f"tlqa finetune-qa --start-from {shlex.quote(str(path))} --context-questions …"
+        print(f"the run is in {path}; next: {next}")
+
+    return run
+
+
+def finetune_qa(parser: ArgumentParser):
+    """teach a pretrained T5 to answer questions
+
+    Questions are text to text: "question: … context: …" or "question: …" in, the answer out. Held-out questions are
+    scored by exact match and F1, and their predictions written. Stopped? The same command with --resume goes on from
+    the newest checkpoint.
+
+    tlqa finetune-qa --start-from runs/small --context-questions train-v1.1.json --held-out-context dev-v1.1.json
+    tlqa finetune-qa --start-from runs/tiny --closed-book-questions tiny_world:closed_book_train.json
+    """
+    from tlqa_jax.training.qa import QAConfig, finetune
+
+    add_flags(parser, QAConfig)
+
+    def run(arguments: Namespace) -> None:
+        path = finetune(read_flags(arguments, QAConfig))
+        print(f"the run is in {path}; next: tlqa answer {shlex.quote(str(path))} --question …")
+
+    return run
+
+
+def finetune_spans(parser: ArgumentParser):
+    """teach a pretrained BERT to point at answers in their contexts
+
+    Contexts longer than the input are read in overlapping windows. The answers to held-out questions are scored and
+    written into the run. Stopped? The same command with --resume goes on.
+
+    tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
+    """
+    from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
+
+    add_flags(parser, ExtractiveQAConfig)
+    return lambda arguments: print(f"the run is in {finetune(read_flags(arguments, ExtractiveQAConfig))}")
