@@ -41,10 +41,11 @@ def random_bert(architecture: str, seed: int):
     """A Transformers model of random sizes and weights, and inputs with random padding."""
     random = np.random.default_rng(seed)
     draw = lambda low, high: int(random.integers(low, high + 1))
-    heads, positions, kinds, labels = draw(1, 6), draw(8, 150), draw(1, 3), draw(2, 7)
+    heads, positions, kinds = draw(1, 6), draw(8, 150), draw(1, 3)
+    labels = draw(2, 7) if architecture == "BertForSequenceClassification" else 2
     config = transformers.BertConfig(
         vocab_size=draw(20, 300), hidden_size=heads * draw(2, 24), num_attention_heads=heads, num_hidden_layers=draw(1, 4),
-        intermediate_size=draw(5, 160), max_position_embeddings=positions, type_vocab_size=kinds, is_decoder=seed % 10 == 9,
+        intermediate_size=draw(5, 160), max_position_embeddings=positions, type_vocab_size=kinds, is_decoder=seed % 10 == 9, use_cache=False,
         hidden_act=("gelu", "gelu", "relu", "gelu_new")[draw(0, 3)], layer_norm_eps=10.0 ** -draw(5, 12),
         id2label={i: f"label {i}" for i in range(labels)},
     )
@@ -95,7 +96,8 @@ def test_outputs_and_both_ways(architecture, seed, tmp_path):
     save_pretrained(ours, tmp_path / "ours")
     again, info = getattr(transformers, architecture).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(info.values()), info
-    assert again.config.id2label == model.config.id2label
+    if architecture == "BertForSequenceClassification":
+        assert again.config.id2label == model.config.id2label
     for one, other in zip(their_outputs(again.eval(), tokens, token_types, mask), theirs, strict=True):
         assert (one == other).all()
 
