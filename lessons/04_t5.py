@@ -13,7 +13,6 @@
 # - write a whole T5 in two cells, and show that it is the package's, number for number.
 
 # %%
-from functools import partial
 
 import jax
 import jax.numpy as jnp

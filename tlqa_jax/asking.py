@@ -53,6 +53,8 @@ def open_run(run: str | Path) -> "OpenRun":
         raise UserError(
             f"{run} was pretrained but not taught to answer: `tlqa finetune-qa --start-from {run}` does that"
         )
+    if record.get("program") == "extractive_qa":
+        raise UserError(f"{run} points at answers in their contexts: its answers to the held-out questions are in predictions.json")
     newest = max((path.stat().st_mtime_ns for path in (run / CHECKPOINTS).glob("*")), default=0)
     return _open_run(run.resolve(), (run / CONFIG).stat().st_mtime_ns, newest)
 

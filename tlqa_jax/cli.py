@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.flags import Parser, add_flags, read_flags
+from tlqa_jax.flags import Parser, add_flags, check_writable, read_flags
 
 
 def quickstart(parser: ArgumentParser):
@@ -80,6 +80,20 @@ def finetune_qa(parser: ArgumentParser):
         print(f"the run is in {path}; next: tlqa answer {shlex.quote(str(path))} --question …")
 
     return run
+
+
+def finetune_spans(parser: ArgumentParser):
+    """teach a pretrained BERT to point at answers in their contexts
+
+    Contexts longer than the input are read in overlapping windows. The answers to held-out questions are scored and
+    written into the run. Stopped? The same command with --resume goes on.
+
+    tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
+    """
+    from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
+
+    add_flags(parser, ExtractiveQAConfig)
+    return lambda arguments: print(f"the run is in {finetune(read_flags(arguments, ExtractiveQAConfig))}")
 
 
 def answer(parser: ArgumentParser):
@@ -247,6 +261,7 @@ COMMANDS = {
     "quickstart": quickstart,
     "pretrain-spans": pretrain_spans,
     "finetune-qa": finetune_qa,
+    "finetune-spans": finetune_spans,
     "answer": answer,
     "evaluate": evaluate,
     "vocab train": vocab_train,
@@ -266,21 +281,6 @@ def report_cut(answers: Sequence) -> None:
     cut = sum(given.context_cut for given in answers)
     if cut:
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
-
-
-def check_writable(out: str | None, overwrite: bool) -> None:
-    """Refuse, before any work is done, a file that is already there or that cannot be written."""
-    if out is None:
-        return
-    path = Path(out)
-    if path.is_dir():
-        raise UserError(f"{out} is a directory: give a file")
-    if path.exists() and not overwrite:
-        raise UserError(f"{out} is already there: give another file, or --overwrite it")
-    if not path.parent.is_dir():
-        raise UserError(f"{out}: there is no directory {path.parent}: make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{out} cannot be written: no permission")
 
 
 # --- from the words of the command line to a command

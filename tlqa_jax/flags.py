@@ -8,8 +8,10 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import os
 import shutil
 import textwrap
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
@@ -73,6 +75,21 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
 def read_flags(arguments: argparse.Namespace, config_class: type[Config]) -> Config:
     """The dataclass that the parsed flags describe."""
     return config_class(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(config_class)})
+
+
+def check_writable(out: str | None, overwrite: bool) -> None:
+    """Refuse, before any work is done, a file that is already there or that cannot be written."""
+    if out is None:
+        return
+    path = Path(out)
+    if path.is_dir():
+        raise UserError(f"{out} is a directory: give a file")
+    if path.exists() and not overwrite:
+        raise UserError(f"{out} is already there: give another file, or --overwrite it")
+    if not path.parent.is_dir():
+        raise UserError(f"{out}: there is no directory {path.parent}: make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{out} cannot be written: no permission")
 
 
 def field_texts(config_class: type) -> dict[str, str]:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlqa_jax.data.corpus import mark_corpus, read_corpus, tokenize_corpus
+from tlqa_jax.data.corpus import mark_corpus, read_corpus, tokenize_corpus, tokenize_sentences
 from tlqa_jax.data.sources import MarkedText
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.sentences import split_sentences
 
 
 class Letters:
@@ -64,6 +65,39 @@ def test_a_file_is_not_half_written(tmp_path):
     with pytest.raises(UserError):
         tokenize_corpus(broken(), Letters(), file=tmp_path / "a.int32")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.int32", b"kept")]
+
+
+DOCUMENTS = st.lists(st.lists(st.text("abc", max_size=4), max_size=4).map(lambda words: ". ".join(words)), max_size=7)
+
+
+@given(DOCUMENTS, st.integers(1, 3))
+def test_sentences_and_documents(tmp_path_factory, texts, at_once):
+    import tlqa_jax.data.corpus as module
+
+    before, module.TEXTS_AT_ONCE = module.TEXTS_AT_ONCE, at_once
+    try:
+        corpus = tokenize_sentences(iter(texts), Letters())
+        mapped = tokenize_sentences(iter(texts), Letters(), file=tmp_path_factory.mktemp("corpus") / "a.int32")
+    finally:
+        module.TEXTS_AT_ONCE = before
+    found = [
+        ["".join(map(chr, corpus.tokens[slice(*corpus.sentences[s : s + 2])])) for s in range(begin, end)]
+        for begin, end in zip(corpus.documents[:-1], corpus.documents[1:])
+    ]
+    assert found == [split_sentences(text) for text in texts if text.strip()]
+    assert (corpus.tokens.dtype, corpus.sentences.dtype, corpus.documents.dtype) == (np.int32, np.int64, np.int64)
+    for name in ("tokens", "sentences", "documents"):
+        assert getattr(mapped, name).tolist() == getattr(corpus, name).tolist()
+
+
+def test_sentences_without_a_token_are_left_out():
+    class NoVowels(Letters):
+        def encode_batch(self, texts):
+            return super().encode_batch([text.translate(dict.fromkeys(map(ord, "aeiou. "))) for text in texts])
+
+    corpus = tokenize_sentences(["A. Bb. Eo.", "a. e.", "", "Cd."], NoVowels())
+    assert "".join(map(chr, corpus.tokens)) == "ABbECd"
+    assert (corpus.sentences.tolist(), corpus.documents.tolist()) == ([0, 3, 4, 6], [0, 2, 3])
 
 
 def test_read_corpus(tmp_path, tokenizer):

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlqa_jax.data.sources import MarkedText, QAExample, local_path, open_marked_texts, open_questions, open_texts
+from tlqa_jax.data.sources import (
+    LabelledText, MarkedText, QAExample, local_path, open_labelled_texts, open_marked_texts, open_questions, open_texts,
+)  # fmt: skip
+from tlqa_jax.errors import UserError
 
 CONTEXT = "Größe: Mira Voss tunes harps in Oss."
 EXAMPLE = QAExample("q1", "Who tunes harps?", ("Mira Voss", "Mira"), CONTEXT, (7, 7), "Harps")
@@ -143,3 +146,19 @@ def test_local_paths(tmp_path):
     assert local_path(tmp_path / "a.txt") == tmp_path / "a.txt"
     assert local_path("tiny_world:vocabulary.model").name == "vocabulary.model"
     assert "~" not in str(local_path("~/a.txt"))
+
+
+def test_labelled_texts_from_json_lines_and_csv(tmp_path):
+    rows = write(tmp_path / "a.jsonl.gz", '{"text": "good", "label": 1}\n{"text": "bad", "label": "no"}\n')
+    assert open_labelled_texts(rows) == [LabelledText("good", "1"), LabelledText("bad", "no")]
+    table = write(tmp_path / "a.csv", "sentence,kind\nWho?,HUM\n")
+    assert open_labelled_texts(table, field="sentence", label_field="kind") == [LabelledText("Who?", "HUM")]
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [('{"text": "good"}', 'no field "label"'), ('{"text": "good", "label": 0.5}', "a number"), ('{"text": " ", "label": 1}', "empty")],
+)
+def test_a_labelled_text_that_is_none_is_named(tmp_path, row, message):
+    with pytest.raises(UserError, match=f"a.jsonl, line 1.*{message}"):
+        open_labelled_texts(write(tmp_path / "a.jsonl", row + "\n"))

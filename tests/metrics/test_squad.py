@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlqa_jax.metrics.squad import (
+    best_threshold,
     bootstrap_interval,
     evaluate,
     exact_match,
     f1,
     normalize_answer,
+    official_report,
+    with_threshold,
     write_predictions,
 )
 
@@ -134,6 +137,49 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(prediction, golds):
     worded = [gold for gold in map(normalize_answer, golds) if gold]
     if worded:
         assert f1(prediction, golds) == pytest.approx(max(slow(gold) for gold in worded))
+
+
+def test_threshold_and_breakdown_by_hand():
+    examples = [Question("a", ("x",)), Question("b", ("x y",)), Question("c", ()), Question("d", ("x",))]
+    predictions = {"a": "x", "b": "x", "c": "x", "d": "y"}  # F1 of b is 2 / 3
+    no_answer = {"a": -2.0, "b": -1.0, "c": 0.5, "d": 0.0}
+    assert with_threshold(predictions, no_answer, 0.0) == {"a": "x", "b": "x", "c": "", "d": "y"}
+    # a and b said, c and d not: (100 + 66.7 + 100 + 0) / 4; d may be said as well, but the lowest threshold is taken
+    assert best_threshold(predictions, no_answer, examples) == (pytest.approx(200 / 3), -1.0)
+    assert best_threshold(predictions, no_answer, examples, metric="exact") == (50.0, -2.0)
+    report = official_report(predictions, examples, no_answer, threshold=0.0)
+    assert report == {
+        "exact": 50.0, "f1": pytest.approx(200 / 3), "total": 4,
+        "HasAns_exact": pytest.approx(100 / 3), "HasAns_f1": pytest.approx(500 / 9), "HasAns_total": 3,
+        "NoAns_exact": 100.0, "NoAns_f1": 100.0, "NoAns_total": 1,
+        "best_exact": 50.0, "best_exact_thresh": -2.0, "best_f1": pytest.approx(200 / 3), "best_f1_thresh": -1.0,
+    }  # fmt: skip
+    assert official_report({"a": "x"}, examples[:1]).keys() == {
+        "exact", "f1", "total", "HasAns_exact", "HasAns_f1", "HasAns_total"
+    }  # fmt: skip
+
+
+def test_equal_no_answer_scores_stand_on_one_side_of_a_threshold():
+    examples = [Question("a", ("x",)), Question("b", ())]
+    assert best_threshold({"a": "x", "b": "x"}, {"a": 3.0, "b": 3.0}, examples) == (50.0, 2.0)  # none said, not a alone
+
+
+def test_saying_nothing_at_all_can_be_best_and_a_missing_prediction_is_wrong_at_any_threshold():
+    examples = [Question("a", ()), Question("b", ()), Question("c", ("x",))]
+    assert best_threshold({"a": "x", "c": "y"}, {"a": 1.0, "c": 0.5}, examples) == (pytest.approx(100 / 3), -0.5)
+    assert best_threshold({}, {}, examples) == (0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "b", "b c"]), st.sampled_from([(), ("b",), ("b c", "d")]), st.integers(-2, 2)), min_size=1))
+def test_the_best_threshold_is_that_of_a_sweep_over_all(rows):
+    examples = [Question(str(i), golds) for i, (_, golds, _) in enumerate(rows)]
+    predictions = {str(i): text for i, (text, _, _) in enumerate(rows)}
+    scores = {str(i): score / 2 for i, (_, _, score) in enumerate(rows)}
+    for metric, mean in (("exact", "exact_match"), ("f1", "f1")):
+        at = lambda threshold: getattr(evaluate(with_threshold(predictions, scores, threshold), examples), mean)
+        best, threshold = best_threshold(predictions, scores, examples, metric=metric)
+        assert best == pytest.approx(at(threshold))
+        assert best == pytest.approx(max(map(at, np.arange(-3, 3, 0.25))))
 
 
 def test_bootstrap_interval_of_a_fair_coin():

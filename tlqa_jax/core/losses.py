@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from tlqa_jax.core.precision import at_least_float32
+
 
 def cross_entropy(
     logits: Float[Array, "*batch V"], targets: Int[Array, "*batch"], weights: Float[Array, "*batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Weighted sum of -log softmax(logits)[target] in nats, and the sum of the weights. Computed in float32.
+    """Weighted sum of -log softmax(logits)[target] in nats, and the sum of the weights. Computed in float32 at least.
 
     log-sum-exp minus the target's logit: no one-hot array and no second [.., V] array is made.
     """
-    logits = logits.astype(jnp.float32)
+    logits = at_least_float32(logits)
     target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     negative_log_likelihood = jax.nn.logsumexp(logits, axis=-1) - target_logits
     return jnp.sum(negative_log_likelihood * weights), jnp.sum(weights)

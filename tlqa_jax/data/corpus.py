@@ -1,20 +1,23 @@
 """Documents as one long array of token ids, in memory or, for a corpus larger than memory, in a file.
 
 Documents follow each other without a separator, as T5's were packed for span corruption (Raffel et al. 2020, 3.1.4).
+For BERT, which pairs sentences, the borders of sentences and documents are kept beside the tokens.
 """
 
 import itertools
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from tlqa_jax.data.sources import MarkedText, Source, open_marked_texts, open_texts
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.sentences import split_sentences
 
 TEXTS_AT_ONCE = 512
 
@@ -32,6 +35,19 @@ class Corpus:
 
     tokens: Int32[np.ndarray, "n"]
     spans: Int32[np.ndarray, "n"] | None = None
+
+
+@dataclass(frozen=True)
+class SentenceCorpus:
+    """Token ids of all documents, and where their sentences begin and end.
+
+    Sentence s is tokens[sentences[s] : sentences[s + 1]]; document d is sentences documents[d] to documents[d + 1].
+    None of them is empty.
+    """
+
+    tokens: Int32[np.ndarray, "n"]
+    sentences: Int64[np.ndarray, "sentence_borders"]
+    documents: Int64[np.ndarray, "document_borders"]
 
 
 def read_corpus(
@@ -64,22 +80,34 @@ def tokenize_corpus(
     Texts are taken as they come, never all at once. With `file` the ids go to that file (raw int32, this machine's byte
     order) and come back as a read-only memory map of it; memory then holds only a few documents at a time.
     """
-    if file is None:
-        parts = list(_encoded(texts, tokenizer, limit))
-        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            for part in _encoded(texts, tokenizer, limit):
-                part.tofile(out)
-        if temporary.stat().st_size == 0:  # which cannot be mapped
-            return np.zeros(0, np.int32)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return np.memmap(path, np.int32, mode="r")
+    return _gathered(_encoded(texts, tokenizer, limit), file)
+
+
+def tokenize_sentences(
+    texts: Iterable[str], tokenizer: Tokenizer, *, file: str | Path | None = None
+) -> SentenceCorpus:
+    """Ids of all texts, each cut into sentences and these tokenised one by one; `file` as for `tokenize_corpus`.
+
+    What comes out without a token is left out. The borders stay in memory: 8 bytes a sentence, and as many a document.
+    """
+    lengths, counts = array("q"), array("q")  # tokens of each sentence, sentences of each document
+
+    def encoded() -> Iterator[Int32[np.ndarray, "m"]]:
+        for some in _some_at_a_time(texts):
+            documents = [split_sentences(text) for text in some]
+            ids = iter(tokenizer.encode_batch([sentence for document in documents for sentence in document]))
+            part: list[int] = []
+            for document in documents:
+                sentences = [sentence for sentence in itertools.islice(ids, len(document)) if len(sentence)]
+                lengths.extend(map(len, sentences))
+                if sentences:
+                    counts.append(len(sentences))
+                part += itertools.chain.from_iterable(sentences)
+            yield np.array(part, np.int32)
+
+    tokens = _gathered(encoded(), file)
+    borders = lambda sizes: np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    return SentenceCorpus(tokens, borders(lengths), borders(counts))
 
 
 def mark_corpus(documents: Iterable[MarkedText], tokenizer: SentencePieceTokenizer) -> Corpus:
@@ -104,10 +132,36 @@ def mark_corpus(documents: Iterable[MarkedText], tokenizer: SentencePieceTokeniz
 
 def _encoded(texts: Iterable[str], tokenizer: Tokenizer, limit: int | None) -> Iterator[Int32[np.ndarray, "m"]]:
     left = limit
-    texts = iter(texts)
-    while (left is None or left > 0) and (some := list(itertools.islice(texts, TEXTS_AT_ONCE))):
+    some_texts = _some_at_a_time(texts)
+    while (left is None or left > 0) and (some := next(some_texts, None)):
         ids = np.fromiter(itertools.chain.from_iterable(tokenizer.encode_batch(some)), np.int32)
         if left is not None:
             ids = ids[:left]
             left -= len(ids)
         yield ids
+
+
+def _some_at_a_time(texts: Iterable[str]) -> Iterator[list[str]]:
+    texts = iter(texts)
+    while some := list(itertools.islice(texts, TEXTS_AT_ONCE)):
+        yield some
+
+
+def _gathered(parts: Iterable[Int32[np.ndarray, "_"]], file: str | Path | None) -> Int32[np.ndarray, "n"]:
+    """The parts as one array, in memory or as a memory map of `file`, which is written whole or not at all."""
+    if file is None:
+        parts = list(parts)
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as out:
+            for part in parts:
+                part.tofile(out)
+        if temporary.stat().st_size == 0:  # which cannot be mapped
+            return np.zeros(0, np.int32)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return np.memmap(path, np.int32, mode="r")

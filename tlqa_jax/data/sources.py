@@ -8,7 +8,7 @@
     tfds:squad:train   tfds:wiki40b/en:validation   see `tfds_sources`
     tiny_world:pretraining.txt                      a file that comes with this package
 
-A row of texts has a field "text". A row of questions has "question", and "answer" (one text) or "answers" (a list of
+A row of texts has a field "text", a row of labelled texts also a "label". A row of questions has "question", and "answer" (one text) or "answers" (a list of
 texts, or SQuAD's texts with their starts), and may have "context", "answer_start", "id" and "title". Starts count
 Unicode characters.
 
@@ -49,6 +49,14 @@ class MarkedText:
 
     text: str
     spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """A text and the name of its class."""
+
+    text: str
+    label: str
 
 
 class Documents(Generic[T]):
@@ -111,6 +119,32 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
                 yield MarkedText(text, tuple((start, end) for start, end in spans))
 
     return Documents(source, read)
+
+
+def open_labelled_texts(
+    source: Source, *, data_dir: str | Path | None = None, field: str = "text", label_field: str = "label"
+) -> list[LabelledText]:
+    """All labelled texts of a source. A label is a text or a whole number; `field` and `label_field` name the fields.
+
+    Raises:
+      UserError: see above.
+    """
+    examples = []
+    for one in _as_list(source):
+        files, records = _open(one, data_dir, ROWS)
+        rows = (
+            ((f"{records.source}, record {number}", row) for number, row in enumerate(records))
+            if records is not None
+            else (row for file in files for row in squad_or_rows(file)[1])
+        )
+        for where, row in rows:
+            text, label = text_of(row, field, where), field_of(row, label_field, where, (str, int))
+            if not text.strip():
+                raise UserError(f'{where}: "{field}" is empty')
+            examples.append(LabelledText(text, str(label)))
+    if not examples:
+        raise UserError(f"{_name(source)} holds no labelled texts")
+    return examples
 
 
 def open_questions(

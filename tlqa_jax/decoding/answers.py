@@ -8,11 +8,10 @@ import jax
 import numpy as np
 
 from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.decoding.shapes import few_shapes
 from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.text_to_text import Example, decode_predictions, encode_examples
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-
-SHORTEST = 32  # tokens; longer inputs are padded to 64, 128, … up to the input length
 
 
 class Answer(NamedTuple):
@@ -26,8 +25,7 @@ class Answer(NamedTuple):
 class Answerer:
     """Answers questions with a T5, on all of this process's devices.
 
-    Rows are sorted by length and padded to one of a few lengths, batches to one of two sizes, so that a second question, or a
-    thousand, compile nothing new. What the answers are does not depend on that.
+    Rows are sorted by length and put into batches of few shapes (`few_shapes`); what the answers are does not depend on that.
 
     Args:
         apply: the T5 as a function.
@@ -40,8 +38,7 @@ class Answerer:
         self, apply: Callable, tokenizer: SentencePieceTokenizer, *, input_length: int, target_length: int, batch_size: int = 32
     ):
         self.tokenizer, self.input_length, self.target_length = tokenizer, input_length, target_length
-        self.devices = jax.local_device_count()
-        self.batch_sizes = (self.devices, -(-batch_size // self.devices) * self.devices)
+        self.devices, self.batch_size = jax.local_device_count(), batch_size
         self.generate = jax.pmap(partial(greedy, apply, max_length=target_length), axis_name="devices")
 
     def __call__(self, params: Params, examples: Iterable[Example], *, use_context: bool = True) -> list[Answer]:
@@ -53,21 +50,14 @@ class Answerer:
             self.tokenizer, examples, input_length=self.input_length, target_length=self.target_length, use_context=use_context
         )
         answers: list[Answer | None] = [None] * len(examples)
-        order = np.argsort(-arrays.input_lengths, kind="stable")
-        one, many = self.batch_sizes
-        batch_size = one if len(examples) <= one else many
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            length = SHORTEST
-            while length < arrays.input_lengths[chosen].max():
-                length *= 2
-            inputs = np.zeros((batch_size, min(length, self.input_length)), np.int32)
-            inputs[: len(chosen)] = arrays.inputs[chosen, : inputs.shape[1]]
-            inputs[len(chosen) :] = inputs[0]  # a copy, so that filling rows end when the first does
-            inputs = inputs.reshape(self.devices, -1, inputs.shape[1])
+        for rows, count, length in few_shapes(
+            arrays.input_lengths, longest=self.input_length, devices=self.devices, batch_size=self.batch_size
+        ):
+            # filling rows are a copy of a real one, so that they end when it does
+            inputs = arrays.inputs[rows, :length].reshape(self.devices, -1, length)
             generated = jax.device_get(self.generate(params, inputs, inputs != self.tokenizer.pad_id))
-            texts = decode_predictions(self.tokenizer, generated.tokens.reshape(batch_size, -1))
-            probabilities = np.exp(generated.log_probabilities.reshape(batch_size, -1).sum(-1))
-            for row, example in enumerate(chosen):
+            texts = decode_predictions(self.tokenizer, generated.tokens.reshape(len(rows), -1))
+            probabilities = np.exp(generated.log_probabilities.reshape(len(rows), -1).sum(-1))
+            for row, example in enumerate(rows[:count]):
                 answers[example] = Answer(texts[row], float(probabilities[row]), bool(arrays.inputs_cut[example]))
         return answers

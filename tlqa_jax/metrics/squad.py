@@ -6,13 +6,14 @@ Rajpurkar et al. 2016, section 6.1; with questions that have no answer, Rajpurka
 """
 
 import json
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -93,6 +94,73 @@ def evaluate(predictions: Mapping[str, str], examples: Iterable[Example]) -> Sco
             missing += 1
     matches, overlaps = 100 * scores
     return Score(float(matches.mean()), float(overlaps.mean()), len(examples), missing, matches, overlaps)
+
+
+def official_report(
+    predictions: Mapping[str, str],
+    examples: Iterable[Example],
+    no_answer_scores: Mapping[str, float] | None = None,
+    threshold: float = math.inf,
+) -> dict[str, float]:
+    """The figures of the official script of v2.0 under its names, in percent: exact, f1, total, then the same with HasAns_
+    for the questions that have an answer and with NoAns_ for those that have none, where there are any.
+
+    With `no_answer_scores` the predictions are taken `with_threshold`, and best_exact, best_exact_thresh, best_f1 and
+    best_f1_thresh say what the `best_threshold` would give (here at thresholds that can be had; the official script also stops
+    between two equal scores). Missing predictions count as in `evaluate`. Raises ValueError if there are no examples.
+    """
+    examples = list(examples)
+    said = predictions if no_answer_scores is None else with_threshold(predictions, no_answer_scores, threshold)
+    score = evaluate(said, examples)
+    answerable = np.array([bool(example.answers) for example in examples])
+    report: dict[str, float] = {}
+    for name, group in (("", answerable | True), ("HasAns_", answerable), ("NoAns_", ~answerable)):
+        if group.any():
+            report[f"{name}exact"] = float(score.exact_match_per_example[group].mean())
+            report[f"{name}f1"] = float(score.f1_per_example[group].mean())
+            report[f"{name}total"] = int(group.sum())
+    if no_answer_scores is not None:
+        for name in ("exact", "f1"):
+            best, at = best_threshold(predictions, no_answer_scores, examples, metric=name)
+            report |= {f"best_{name}": best, f"best_{name}_thresh": at}
+    return report
+
+
+def with_threshold(
+    predictions: Mapping[str, str], no_answer_scores: Mapping[str, float], threshold: float
+) -> dict[str, str]:
+    """The predictions, but none ("") where the no-answer score is above the threshold."""
+    return {id: "" if no_answer_scores[id] > threshold else text for id, text in predictions.items()}
+
+
+def best_threshold(
+    predictions: Mapping[str, str],
+    no_answer_scores: Mapping[str, float],
+    examples: Iterable[Example],
+    *,
+    metric: Literal["exact", "f1"] = "f1",
+) -> tuple[float, float]:
+    """(the best score in percent, the lowest threshold that gives it) of all thresholds for `with_threshold`.
+
+    `predictions` are what is said where something is said. The questions are gone through in the order of their no-answer
+    scores: below the threshold the predictions count, above it saying nothing does. It is tuned on the very examples that
+    it is scored on; for an honest figure tune on others. Raises ValueError if there are no examples.
+    """
+    examples = list(examples)
+    per_example = [
+        getattr(evaluate(texts, examples), "exact_match_per_example" if metric == "exact" else "f1_per_example")
+        for texts in (predictions, dict.fromkeys(predictions, ""))
+    ]
+    asked = np.array([example.id in predictions for example in examples])  # the others are wrong at any threshold
+    scores = np.array([no_answer_scores[example.id] for example in examples if example.id in predictions])
+    order = np.argsort(scores, kind="stable")
+    scores, (spoken, silent) = scores[order], ([values[asked][order] for values in per_example])
+    totals = silent.sum() + np.concatenate([[0.0], np.cumsum(spoken - silent)])  # the first 0, 1, 2, … say something
+    # thresholds: just below every score, then each score in turn; of equal scores only the last is one that can be had
+    thresholds = np.concatenate([scores[:1] - 1, scores])
+    real = np.append(thresholds[1:] != thresholds[:-1], True)
+    best = int(np.argmax(np.where(real, totals, -np.inf)))
+    return float(totals[best] / len(examples)), float(thresholds[best]) if len(thresholds) else 0.0
 
 
 def bootstrap_interval(

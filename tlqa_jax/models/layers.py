@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.masks import apply_mask
+from tlqa_jax.core.precision import at_least_float32
 from tlqa_jax.core.relative_positions import relative_position_bucket, relative_positions
 
 AttentionKind = Literal["plain", "fused"]
@@ -42,7 +43,7 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     The exact one, by erf; `jax.nn.gelu(approximate=False)` takes erfc, which is almost three times as slow on a CPU.
     """
-    x32 = x.astype(jnp.float32)
+    x32 = at_least_float32(x)
     return (0.5 * x32 * (1.0 + jax.lax.erf(x32 * 0.5**0.5))).astype(x.dtype)
 
 
@@ -78,7 +79,11 @@ class Embedding(nnx.Module):
         return jnp.take(self.table[...].astype(dtype), tokens, axis=0)
 
     def logits(self, x: Float[Array, "B L D"], bias: nnx.Param | None = None) -> Float[Array, "B L V"]:
-        return project(x, self.table[...].T, bias)
+        tokens = x.reshape(x.shape[0] * x.shape[1], -1)  # one axis, as in `project`
+        logits = jnp.einsum("nd,vd->nv", tokens, self.table[...].astype(x.dtype))
+        if bias is not None:
+            logits = logits + bias[...].astype(x.dtype)[None]
+        return logits.reshape(*x.shape[:2], -1)
 
 
 class Linear(nnx.Module):
@@ -101,7 +106,7 @@ class RMSNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        x32 = x.astype(jnp.float32)  # the mean of squares needs float32 also where the model computes in bfloat16
+        x32 = at_least_float32(x)  # the mean of squares needs float32 also where the model computes in bfloat16
         inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
         return (x32 * inverse).astype(x.dtype) * self.scale[...].astype(x.dtype)[None, None]
 
@@ -118,7 +123,7 @@ class LayerNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        x32 = x.astype(jnp.float32)
+        x32 = at_least_float32(x)
         centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         inverse = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + self.epsilon)
         return (centred * inverse * self.scale[...][None, None] + self.bias[...][None, None]).astype(x.dtype)
@@ -164,7 +169,7 @@ def attention(
 ) -> Float[Array, "B H L K"]:
     """softmax(scale * Q K^T + bias) V, with the forbidden pairs left out (Vaswani et al. 2017, section 3.2.1).
 
-    Dropout falls on the weights, after the softmax. Softmax is taken in float32.
+    Dropout falls on the weights, after the softmax. Softmax is taken in float32 at least.
     """
     scores = jnp.einsum("bhlk,bhsk->bhls", query, key)
     if scale != 1.0:
@@ -173,7 +178,7 @@ def attention(
         # this product with ones is scores + bias; the sum over B in its gradient becomes a matrix product as well, where that of
         # a broadcast would be a reduction over the leading axis, 30 times slower in XLA's CPU library
         scores = scores + jnp.einsum("b,hls->bhls", jnp.ones(query.shape[0], bias.dtype), bias[0])
-    weights = jax.nn.softmax(apply_mask(scores.astype(jnp.float32), mask), axis=-1).astype(value.dtype)
+    weights = jax.nn.softmax(apply_mask(at_least_float32(scores), mask), axis=-1).astype(value.dtype)
     weights = dropout(weights, dropout_rate, dropout_key)
     return jnp.einsum("bhls,bhsk->bhlk", weights, value)
 

@@ -12,10 +12,7 @@ vocabulary also has no piece for "{", "}", "~", "<", "\\", "^" or "`": they beco
 Compare answers after `normalize`, and do not teach such a model to write code.
 """
 
-import difflib
-import gzip
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +23,7 @@ import sentencepiece
 from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.vocabulary_file import read_vocabulary, write_vocabulary
 
 SPECIAL_IDS = {"pad": 0, "eos": 1, "unk": 2}
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
@@ -49,7 +47,7 @@ class SentencePieceTokenizer:
 
     def __init__(self, model_file: str | Path, *, extra_ids: int = 100) -> None:
         self.model_file = Path(model_file)
-        self._model = _read_model(self.model_file)
+        self._model = read_vocabulary(self.model_file)
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             if not self._model:
@@ -138,11 +136,7 @@ class SentencePieceTokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the `.model` file (without the sentinels, as is usual)."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(self._model)
-        os.replace(temporary, path)
+        write_vocabulary(path, self._model)
 
     @classmethod
     def train(
@@ -184,12 +178,7 @@ class SentencePieceTokenizer:
             raise UserError(_training_error(str(error), vocab_size)) from None
         if failure:
             raise failure[0]
-        path = Path(model_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(model.getvalue())
-        os.replace(temporary, path)
-        return cls(path, extra_ids=extra_ids)
+        return cls(write_vocabulary(model_file, model.getvalue()), extra_ids=extra_ids)
 
     def _segment(self, text: str) -> tuple[list[int], list[str], list[tuple[int, int]]]:
         """(ids, pieces, offsets) of a text that may hold sentinels."""
@@ -237,22 +226,6 @@ def _with_offsets(
         mapping = processor.EncodeAsOffsetMapping(text)
         return zip(mapping["ids"], mapping["pieces"], mapping["offsets"], strict=True)
     return iter([(p.id, p.piece, (p.begin, p.end)) for p in processor.encode(text, out_type="immutable_proto").pieces])
-
-
-def _read_model(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except FileNotFoundError:
-        folder = path.parent
-        near = difflib.get_close_matches(path.name, os.listdir(folder) if folder.is_dir() else [], n=3)
-        raise UserError(
-            f"vocabulary {path} does not exist" + (f"; near it: {', '.join(near)}" if near else "")
-        ) from None
-    except (gzip.BadGzipFile, EOFError):
-        raise UserError(f"vocabulary {path} is a damaged gzip file") from None
-    except OSError as error:
-        raise UserError(f"vocabulary {path} cannot be read: {error.strerror}") from None
 
 
 def _sentinel_pieces(processor: sentencepiece.SentencePieceProcessor) -> list[int]:

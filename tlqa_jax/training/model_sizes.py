@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.weights.checkpoints import load_t5_config
 
 NAMED = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
+NAMED_BERTS = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
 
 
 def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: float) -> T5Config:
@@ -17,12 +21,35 @@ def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: floa
     A named size, and a file without `vocab_size`, takes the vocabulary's size rounded up to a multiple of 128, as T5's own
     32,100 became 32,128: hardware likes it. A `vocab_size` smaller than the vocabulary is an error.
     """
-    rounded = -(-tokenizer.vocab_size // 128) * 128
     if choice in NAMED:
-        return NAMED[choice](vocab_size=rounded, dropout_rate=dropout_rate)
+        return NAMED[choice](vocab_size=rounded(tokenizer.vocab_size), dropout_rate=dropout_rate)
+    values = read_sizes(choice, NAMED)
+    config = load_t5_config({"vocab_size": rounded(tokenizer.vocab_size), "dropout_rate": dropout_rate, **values}, choice)
+    check_vocabulary(config, tokenizer, choice)
+    return config
+
+
+def bert_config(choice: str, tokenizer: WordPieceTokenizer) -> BertConfig:
+    """The same for a BERT: "tiny", "mini", "small", "base", "large", or a JSON file of BertConfig fields."""
+    given = {"vocab_size": rounded(tokenizer.vocab_size), "pad_token_id": tokenizer.pad_id}
+    if choice in NAMED_BERTS:
+        return NAMED_BERTS[choice](**given)
+    values = read_sizes(choice, NAMED_BERTS)
+    try:
+        return BertConfig(**{**given, **values})
+    except TypeError as error:  # an unknown field, or a value of another kind
+        raise UserError(f"--model {choice}: these are no sizes of a BERT ({error})") from None
+
+
+def rounded(vocab_size: int) -> int:
+    return -(-vocab_size // 128) * 128
+
+
+def read_sizes(choice: str, named: dict[str, Any]) -> dict[str, Any]:
+    """The object in the JSON file `choice`, or its "model" where it is a run's `config.json`."""
     path = Path(choice)
     if not path.exists():
-        raise UserError(f"--model {choice}: neither one of {', '.join(NAMED)} nor a JSON file of model sizes")
+        raise UserError(f"--model {choice}: neither one of {', '.join(named)} nor a JSON file of model sizes")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -30,9 +57,7 @@ def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: floa
     values = values.get("model", values) if isinstance(values, dict) else values
     if not isinstance(values, dict):
         raise UserError(f"--model {path}: model sizes are a JSON object, such as {{\"d_model\": 128}}")
-    config = load_t5_config({"vocab_size": rounded, "dropout_rate": dropout_rate, **values}, path)
-    check_vocabulary(config, tokenizer, path)
-    return config
+    return values
 
 
 def check_vocabulary(config: T5Config, tokenizer: SentencePieceTokenizer, where: Path | str) -> None:

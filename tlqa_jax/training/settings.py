@@ -7,18 +7,18 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.training.optimizers import Decay
 
 COUNTS = (
-    "steps", "batch_size", "accumulate", "input_length", "target_length",
+    "steps", "batch_size", "accumulate", "input_length", "target_length", "max_question_length", "max_answer_length", "n_best",
     "log_every", "evaluate_every", "save_every", "keep",
 )  # fmt: skip
-NOT_NEGATIVE = ("warmup", "weight_decay", "seed")
-POSITIVE = ("learning_rate", "clip", "mean_span_length")
-SHARES = ("salient_share", "salient_rate", "questions_share")  # from 0 to 1, both allowed
+NOT_NEGATIVE = ("warmup", "weight_decay", "seed", "stride")
+POSITIVE = ("learning_rate", "clip", "mean_span_length", "epochs")
+SHARES = ("salient_share", "salient_rate", "questions_share", "warmup_share")  # from 0 to 1, both allowed
 RATES = ("dropout", "noise_density")  # below 1
 
 
 def check_settings(config: Any) -> None:
     """Raise UserError for a field of a training program's configuration whose value cannot be meant."""
-    values = {**vars(config)}
+    values = {name: value for name, value in vars(config).items() if value is not None}
     for names, wanted, fits in (
         (COUNTS, "at least 1", lambda x: x >= 1),
         (NOT_NEGATIVE, "0 or more", lambda x: x >= 0),

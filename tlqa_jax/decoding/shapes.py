@@ -1,0 +1,26 @@
+"""Rows of many lengths in batches of few shapes, so that another question, or a thousand, compile nothing new."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int
+
+SHORTEST = 32  # tokens; longer rows are padded to 64, 128, … up to the longest allowed
+
+
+def few_shapes(
+    lengths: Int[np.ndarray, "N"], *, longest: int, devices: int, batch_size: int
+) -> Iterator[tuple[Int[np.ndarray, "B"], int, int]]:
+    """(rows, count, length) of each batch: which rows stand in it, how many of them count, and to what length to pad them.
+
+    The longest rows come first. Batches have `batch_size` rows, rounded up to a multiple of `devices`, or one for each device
+    where that is enough for all; what is missing to a full batch repeats its first row.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    size = devices if len(order) <= devices else -(-batch_size // devices) * devices
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        length = SHORTEST
+        while length < lengths[rows[0]]:
+            length *= 2
+        yield np.concatenate([rows, np.full(size - len(rows), rows[0])]), len(rows), min(length, longest)

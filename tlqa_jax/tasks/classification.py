@@ -1,0 +1,65 @@
+"""Labelled texts as arrays: [CLS] text [SEP] and the number of a class (Devlin et al. 2019, figure 4b)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32
+
+from tlqa_jax.errors import UserError
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    text: str
+    label: str
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    cls_id: int
+    sep_id: int
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Texts as rows of ids, padded with 0, and the number of each one's class."""
+
+    tokens: Int32[np.ndarray, "N L"]
+    labels: Int32[np.ndarray, "N"]
+    cut: int  # texts that lost their end
+
+    @property
+    def size(self) -> int:
+        return len(self.tokens)
+
+    def build(self, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
+        """The rows `indices`, as `data.batches` wants them."""
+        return {"tokens": self.tokens[indices], "labels": self.labels[indices]}
+
+    def report(self) -> str:
+        return f"{self.size:,} texts" + (f", {self.cut:,} of them cut to {self.tokens.shape[1]} tokens" if self.cut else "")
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], *, input_length: int) -> tuple[Int32[np.ndarray, "N L"], int]:
+    """([CLS] text [SEP] in each row, how many texts had to lose their end)."""
+    if input_length < 3:
+        raise UserError(f"--input-length {input_length}: [CLS], [SEP] and one token of the text need at least 3")
+    rows, room = np.zeros((len(texts), input_length), np.int32), input_length - 2
+    encoded = tokenizer.encode_batch(texts)
+    for row, ids in zip(rows, encoded, strict=True):
+        kept = [tokenizer.cls_id, *ids[:room], tokenizer.sep_id]
+        row[: len(kept)] = kept
+    return rows, sum(len(ids) > room for ids in encoded)
+
+
+def encode_labelled(
+    tokenizer: Tokenizer, examples: Sequence[Labelled], *, labels: Sequence[str], input_length: int
+) -> LabelledRows:
+    """The examples as arrays; a class's number is its place in `labels`."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    tokens, cut = encode_texts(tokenizer, [example.text for example in examples], input_length=input_length)
+    return LabelledRows(tokens, np.array([numbers[example.label] for example in examples], np.int32), cut)

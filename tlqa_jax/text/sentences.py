@@ -1,0 +1,29 @@
+"""Text into sentences, by a few rules: good enough to cut a document where a segment may begin or end.
+
+A sentence ends with . ! ? or … (closing quotes and brackets included) where white space and no small letter follows,
+but not after a title, an initial or an abbreviation with points inside: "Dr. J. R. Voss of the U.S. Mint" is one piece.
+Chinese and Japanese sentences end with 。！？ whatever follows.
+"""
+
+import re
+
+CLOSING = r"[\"'”’»)\]]*+"
+END = re.compile(rf"(?<=[.!?…]){CLOSING}\s++(?![a-z])|[。！？]{CLOSING}\s*+")
+LAST_WORD = re.compile(r"[^\s(\[\"'“‘]*$")
+POINTED = re.compile(r"(?:[^\W\d_]\.)+$")  # J. or U.S. or e.g.
+TITLES = frozenset("Mr. Mrs. Ms. Dr. Prof. Rev. Gen. Sen. Gov. Capt. Col. Lt. St. No. vs. Jr. Fig. approx. cf.".split())
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, without the white space between them. Nothing but white space is left out."""
+    sentences = []
+    begin = 0
+    for end in END.finditer(text):
+        sentence = text[begin : end.end()].strip()
+        last_word = LAST_WORD.search(text[max(begin, end.start() - 20) : end.start()])[0]
+        if last_word in TITLES or (POINTED.match(last_word) and end[0].isspace()):
+            continue
+        sentences.append(sentence)
+        begin = end.end()
+    sentences.append(text[begin:].strip())
+    return [sentence for sentence in sentences if sentence]

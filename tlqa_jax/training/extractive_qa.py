@@ -1,0 +1,281 @@
+"""Fine-tuning a BERT to point at answers in their contexts, over all devices with pmap (Devlin et al. 2019, section 4.2).
+
+    tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
+
+A context too long for the model is read through several windows (`tasks.extractive_qa`), and a row of a batch is a window.
+Questions without an answer point at [CLS] (section 4.3). Not yet measured.
+
+Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from tlqa_jax.core.losses import cross_entropy
+from tlqa_jax.data.batches import evaluation_batches, training_batches
+from tlqa_jax.data.sources import QAExample, open_questions
+from tlqa_jax.decoding.spans import SpanAnswer, SpanAnswerer, span_logits, write_n_best
+from tlqa_jax.errors import UserError
+from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions
+from tlqa_jax.models.bert_heads import BertForQuestionAnswering
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training.devices import (
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
+)
+from tlqa_jax.training.encoders import load_encoder, taken_over
+from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.memory import keep_freed_memory
+from tlqa_jax.training.model_sizes import bert_config
+from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.progress import Progress, draw_curves
+from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
+
+VOCABULARY, PREDICTIONS, N_BEST = "vocab.txt", "predictions.json", "nbest_predictions.json"
+
+
+@dataclass(frozen=True)
+class ExtractiveQAConfig:
+    """Settings of a fine-tuning run on answers that stand in their contexts."""
+
+    out: str = "runs/finetuned"
+    """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions."""
+    start_from: str | None = None
+    """A pretrained BERT. Without it the model starts from random weights, with --model and --vocabulary."""
+    questions: str | None = None
+    """Questions to learn from, with contexts: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
+    held_out: str | None = None
+    """Questions to evaluate on, of the same kinds."""
+    data_dir: str | None = None
+    """Where TFDS data sets are prepared."""
+    vocabulary: str | None = None
+    """A WordPiece vocab.txt (without --start-from)."""
+    lowercase: bool = True
+    """Whether that vocabulary is of lower-cased text (without --start-from)."""
+    model: str = "tiny"
+    """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
+    input_length: int = 384
+    """Length of a window in tokens: the question, a part of the context, three special tokens."""
+    stride: int = 128
+    """Tokens of the context that a window shares with the next one."""
+    max_question_length: int = 64
+    """Longest question in tokens; one that does not fit loses its end, and how many do is reported."""
+    max_answer_length: int = 30
+    """Longest answer to give in tokens."""
+    n_best: int = 20
+    """Number of answers to write for each held-out question."""
+    epochs: float = 2.0
+    """How often each window is seen."""
+    steps: int | None = None
+    """Number of optimizer steps, instead of --epochs."""
+    batch_size: int = 16
+    """Windows a step, over all devices and accumulation slices."""
+    accumulate: int = 1
+    """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
+    learning_rate: float = 5e-5
+    """Peak learning rate."""
+    warmup_share: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    decay: Decay = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, on matrices only."""
+    clip: float = 1.0
+    """Largest global norm of the gradients."""
+    dropout: float = 0.1
+    """Dropout rate."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data and the dropout."""
+    dtype: str = "auto"
+    """What to compute in: auto, float32 or bfloat16. Parameters are float32."""
+    log_every: int = 20
+    """Steps between reports."""
+    evaluate_every: int = 500
+    """Steps between evaluations on held-out questions; there is always one at the end."""
+    save_every: int = 500
+    """Steps between checkpoints; there is always one at the end."""
+    keep: int = 3
+    """Number of checkpoints to keep."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+    overwrite: bool = False
+    """Delete a run that is already in --out."""
+
+
+HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+
+
+def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
+    """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
+    # --- settings and data: everything that can be wrong is found here, before anything is compiled
+    keep_freed_memory()
+    check_settings(config)
+    check_batch(config.batch_size, config.accumulate)
+    check_lengths(config.input_length, config.stride, config.max_question_length)
+    dtype = compute_dtype(config.dtype)
+    pretrained = {}
+    if config.start_from:
+        model_config, pretrained, tokenizer = load_encoder(config.start_from)
+    elif config.vocabulary:
+        tokenizer = WordPieceTokenizer(config.vocabulary, lowercase=config.lowercase)
+        model_config = bert_config(config.model, tokenizer)
+    else:
+        raise UserError("give --start-from, a pretrained BERT, or --vocabulary and --model for random weights")
+    model_config = dataclasses.replace(
+        model_config, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout
+    )
+    if config.input_length > model_config.max_position_embeddings:
+        raise UserError(f"--input-length {config.input_length}: this model reads at most {model_config.max_position_embeddings} tokens")
+    if tokenizer.vocab_size > model_config.vocab_size:
+        raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {model_config.vocab_size}")
+    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
+    training["lowercase"] = tokenizer.lowercase
+    record = {"program": "extractive_qa", "model": dataclasses.asdict(model_config), "training": training}
+    check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    if not config.questions:
+        raise UserError("nothing to learn from: give --questions")
+    lengths = dict(input_length=config.input_length, stride=config.stride, max_question_length=config.max_question_length)
+    windows = make_windows(tokenizer, open_questions(config.questions, data_dir=config.data_dir), **lengths)
+    held_out = open_questions(config.held_out, data_dir=config.data_dir) if config.held_out else []
+    held_out_windows = make_windows(tokenizer, held_out, **lengths)
+    if not len(windows.learnable):
+        raise UserError(f"{config.questions}: none of the answers is in its context, so there is nothing to point at")
+    if not quiet:
+        print("training:", windows.report())
+        if held_out:
+            print("held out:", held_out_windows.report())
+    steps = config.steps or math.ceil(config.epochs * len(windows.learnable) / config.batch_size)
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    if jax.process_index() == 0 and not config.resume:
+        tokenizer.save(run / VOCABULARY)
+
+    # --- model and optimizer
+    apply, params = as_function(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
+    params = taken_over(params, pretrained)
+    rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
+    optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
+    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    predict = partial(span_logits, apply, tokenizer.pad_id)
+    train_step = make_train_step(predict, optimizer, config.seed, config.accumulate)
+    evaluate_step = summed_over_devices(partial(evaluation_sums, predict))
+    answerer = SpanAnswerer(
+        apply, tokenizer, **lengths, batch_size=config.batch_size, max_answer_length=config.max_answer_length,
+        n_best=config.n_best, null_threshold=None if all(example.answers for example in held_out) else math.inf,
+    )  # fmt: skip
+
+    def build(windows: Windows, learnable: np.ndarray, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
+        return windows.batch(learnable[indices])
+
+    def evaluate_all(params: Any) -> dict[str, float]:
+        """Loss in nats per position, EM and F1; the answers are written beside the checkpoints."""
+        learnable, metrics = held_out_windows.learnable, {}
+        if len(learnable):
+            batches = evaluation_batches(len(learnable), config.batch_size, partial(build, held_out_windows, learnable))
+            metrics = mean_over_examples(evaluate_step, params, batches)
+        answers = answerer(params, held_out)
+        scores, predictions = score_answers(held_out, answers)
+        if jax.process_index() == 0:
+            write_predictions(run / PREDICTIONS, predictions)
+            write_n_best(run / N_BEST, predictions, answers)
+        return metrics | scores
+
+    # --- the loop
+    with Checkpoints(run, config.keep) as checkpoints:
+        if config.resume and checkpoints.latest():
+            state = checkpoints.restore(state)
+        start = int(state["step"])
+        state = replicate(state)
+        rows = partial(build, windows, windows.learnable)
+        batches = training_batches(len(windows.learnable), config.batch_size, config.seed, rows, start=start)
+        with Progress(run, "fine-tuning", steps, start=start, quiet=quiet) as progress:
+            for step in range(start + 1, steps + 1):
+                state, reported = train_step(state, next(batches))
+                last = step == steps
+                saving = last or step % config.save_every == 0
+                if saving or step % config.log_every == 0:
+                    progress.train(
+                        step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        last_good=checkpoints.latest,
+                    )
+                if saving:
+                    checkpoints.save(step, unreplicate(state))
+                if held_out and (last or step % config.evaluate_every == 0):
+                    progress.evaluated(step, **evaluate_all(state["params"]))
+    if jax.process_index() == 0:
+        draw_curves(run)
+    return run
+
+
+def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+    """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
+
+    `predict(params, tokens, token_types, key=…)` gives the start and end logits. The batch is that of `Windows.batch`, with a
+    leading axis of devices.
+    """
+
+    def train_step(state: dict[str, Any], batch: dict[str, Any]):
+        key = dropout_key(seed, state["step"])
+        # the number of rows on all devices together: the loss is a mean over these, not a mean of means
+        weight = jax.lax.psum(float(len(batch["start"])), AXIS)
+
+        def loss_share(params, rows, key):
+            return span_loss(predict, params, rows, key).sum() / weight
+
+        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        loss, gradients = jax.lax.psum(share, AXIS)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+
+    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+
+
+def span_loss(predict: Callable, params: Any, rows: dict[str, Array], key=None) -> Float[Array, "B"]:
+    """-log p of the start and of the end, each a softmax over all positions of the row, averaged: in nats, for each row.
+
+    `key` seeds dropout; None for none.
+    """
+    start, end = predict(params, rows["tokens"], rows["token_types"], key=key)
+    loss = jax.vmap(lambda logits, target: cross_entropy(logits, target, jnp.float32(1))[0])
+    return (loss(start, rows["start"]) + loss(end, rows["end"])) / 2
+
+
+def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> dict[str, Array]:
+    """Sums over a batch, without dropout: of the loss in nats and of the weights. Rows of "weight" 0 only fill up the last batch."""
+    return {"loss": (span_loss(predict, params, rows) * rows["weight"]).sum(), "weight": rows["weight"].sum()}
+
+
+def score_answers(examples: Sequence[QAExample], answers: Sequence[SpanAnswer]) -> tuple[dict[str, float], dict[str, str]]:
+    """(EM, F1 and an interval around it, and the predictions they are of) of the answers to held-out questions.
+
+    Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and the figures of
+    those with and those without an answer are reported apart, under the official script's names.
+    """
+    predictions = {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
+    scores = {}
+    if not all(example.answers for example in examples):
+        no_answer_scores = {example.id: answer.no_answer_score for example, answer in zip(examples, answers)}
+        _, threshold = best_threshold(predictions, no_answer_scores, examples)
+        predictions = with_threshold(predictions, no_answer_scores, threshold)
+        parts = official_report(predictions, examples)
+        parts = {name: value for name, value in parts.items() if "Ans_" in name and not name.endswith("total")}
+        scores = {"no_answer_threshold": threshold, **parts}
+    score = evaluate(predictions, examples)
+    low, high = bootstrap_interval(score.f1_per_example)
+    return {"em": score.exact_match, "f1": score.f1, "f1_low": low, "f1_high": high, **scores}, predictions
