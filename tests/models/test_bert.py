@@ -123,8 +123,9 @@ def test_what_the_heads_return():
     assert shapes(BertForSequenceClassification) == (2, 3)
 
 
-def test_logits_at_positions_are_those_of_the_whole_row():
-    apply, params = random_model(BertForMaskedLM)
+@pytest.mark.parametrize(("kind", "attention"), [(BertForMaskedLM, "causal"), (BertForPreTraining, "plain")])
+def test_logits_at_positions_are_those_of_the_whole_row(kind, attention):
+    apply, params = random_model(kind, replace(CONFIG, num_hidden_layers=2), attention=attention)
     positions = jnp.array([[4, 1, 1], [2, 0, 3]])
 
     @jax.jit
@@ -132,6 +133,9 @@ def test_logits_at_positions_are_those_of_the_whole_row():
         return apply(params, TOKENS, mask=MASK), apply(params, TOKENS, mask=MASK, positions=positions)
 
     whole, some = both(params)
+    if kind is BertForPreTraining:
+        np.testing.assert_allclose(some.next_sentence, whole.next_sentence, atol=1e-5)
+        whole, some = whole.masked_lm, some.masked_lm
     np.testing.assert_allclose(some, np.asarray(whole)[np.arange(2)[:, None], positions], atol=1e-5)
 
 

@@ -16,7 +16,6 @@ from jax.nn import one_hot
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tlqa_jax.core.dropout import dropout, split
-from tlqa_jax.core.masks import causal_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
     ACTIVATIONS, Attention, AttentionKind, Embedding, FeedForward, LayerNorm, Linear, project, truncated_normal,
@@ -104,9 +103,9 @@ class BertConfig:
 class EncoderOutput(NamedTuple):
     """In Transformers' order. `hidden_states` are the embeddings and then the output of every layer, the last one too."""
 
-    last: Float[Array, "B L D"]
+    last: Float[Array, "B L D"]  # [B P D] where `positions` were given
     pooled: Float[Array, "B D"] | None  # None from an encoder without a pooler
-    hidden_states: tuple[Float[Array, "B L D"], ...]
+    hidden_states: tuple[Float[Array, "B _ D"], ...]
 
 
 class BertEmbeddings(nnx.Module):
@@ -150,9 +149,15 @@ class BertLayer(nnx.Module):
         self.feed_forward_norm = LayerNorm(width, config.layer_norm_eps)
         self.dropout_rate = config.hidden_dropout_prob
 
-    def __call__(self, x: Float[Array, "B L D"], *, mask, key: PRNGKeyArray | None) -> Float[Array, "B L D"]:
-        keys = split(key, 3)
-        attended = self.attention(x, self.attention.keys_values(x), mask=mask, key=keys[0])
+    def __call__(
+        self, x: Float[Array, "B L D"], *, mask: Bool[Array, "#B 1 #P L"] | None, key: PRNGKeyArray | None,
+        positions: Int[Array, "B P"] | None = None,
+    ) -> Float[Array, "B P D"]:
+        """The output at every position, or at the given ones: all are attended to, but only these go on."""
+        keys, keys_values = split(key, 3), self.attention.keys_values(x)
+        if positions is not None:
+            x = jnp.take_along_axis(x, positions[..., None], axis=1)
+        attended = self.attention(x, keys_values, mask=mask, key=keys[0])
         x = self.attention_norm(x + dropout(attended, self.dropout_rate, keys[1]))
         return self.feed_forward_norm(x + dropout(self.feed_forward(x), self.dropout_rate, keys[2]))
 
@@ -205,22 +210,41 @@ class Bert(nnx.Module):
         *,
         token_types: Int[Array, "B L"] | None = None,
         mask: Bool[Array, "B L"] | None = None,
+        positions: Int[Array, "B P"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> EncoderOutput:
-        """`token_types`: 0 in the first segment, 1 in the second; None: all 0. `mask`: True = a real token; None = all are.
+        """Every token in the light of all the others.
 
-        `key`: dropout, None for none. Raises UserError if the rows are longer than `max_position_embeddings`.
+        Args:
+            token_types: 0 in the first segment, 1 in the second. None: all 0.
+            mask: True = a real token. None: all are.
+            positions: those whose `last` is wanted; nothing else is computed in the last layer, and `pooled` is of the first of
+                them. A head that reads a few positions saves most of a layer so. None: all.
+            key: dropout. None: without.
+
+        Raises UserError if the rows are longer than `max_position_embeddings`.
         """
         keys = split(key, self.config.num_hidden_layers + 1)
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
+        x = self.embeddings(tokens, token_types, self.dtype, keys[-1])
+        hidden_states = [x]
+        *lower, top = zip(self.layers, keys)
+        for layer, layer_key in lower:
+            x = layer(x, mask=self._may_see(mask, tokens.shape[1]), key=layer_key)
+            hidden_states.append(x)
+        layer, layer_key = top
+        last = layer(x, mask=self._may_see(mask, tokens.shape[1], positions), key=layer_key, positions=positions)
+        pooled = None if self.pooler is None else jnp.tanh(self.pooler(last[:, 0]))
+        return EncoderOutput(last, pooled, (*hidden_states, last))
+
+    def _may_see(
+        self, mask: Bool[Array, "B L"] | None, length: int, positions: Int[Array, "B P"] | None = None
+    ) -> Bool[Array, "#B 1 #P L"] | None:
+        """Which keys (the last axis) each query may attend to; queries are at `positions` or everywhere."""
         may_see = None if mask is None else mask[:, None, None, :]
         if self.causal:
-            earlier = causal_mask(tokens.shape[1])[None, None]
+            queries = jnp.arange(length)[None] if positions is None else positions
+            earlier = (queries[:, :, None] >= jnp.arange(length)[None, None])[:, None]
             may_see = earlier if may_see is None else earlier & may_see
-        hidden_states = [self.embeddings(tokens, token_types, self.dtype, keys[-1])]
-        for layer, layer_key in zip(self.layers, keys):
-            hidden_states.append(layer(hidden_states[-1], mask=may_see, key=layer_key))
-        last = hidden_states[-1]
-        pooled = None if self.pooler is None else jnp.tanh(self.pooler(last[:, 0]))
-        return EncoderOutput(last, pooled, tuple(hidden_states))
+        return may_see

@@ -46,13 +46,7 @@ class MaskedLMHead(nnx.Module):
         self.bias = zeros(config.vocab_size)
         self.activation = config.hidden_act
 
-    def __call__(self, x: Float[Array, "B L D"], words: Embedding, positions: Positions = None) -> Float[Array, "B P V"]:
-        """Logits of the token at each position, or, given `positions`, at those alone.
-
-        The product with the vocabulary is most of a small model's work, and the loss wants 15% of it.
-        """
-        if positions is not None:
-            x = jnp.take_along_axis(x, positions[..., None], axis=1)
+    def __call__(self, x: Float[Array, "B P D"], words: Embedding) -> Float[Array, "B P V"]:
         return words.logits(self.norm(ACTIVATIONS[self.activation](self.dense(x))), self.bias)
 
 
@@ -98,9 +92,12 @@ class BertForMaskedLM(Head):
         self, tokens: Tokens, *, positions: Positions = None, token_types: TokenTypes = None, mask: Mask = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B P V"]:
-        """Logits at every position, [B L V], or at the given ones only, [B P V]."""
-        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=key)
-        return self.masked_lm(encoded.last, self.encoder.embeddings.word, positions)
+        """Logits at every position, [B L V], or at the given ones only, [B P V].
+
+        The product with the vocabulary is most of a small model's work, and the loss wants 15% of it.
+        """
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
+        return self.masked_lm(encoded.last, self.encoder.embeddings.word)
 
 
 class BertForPreTraining(Head):
@@ -118,9 +115,11 @@ class BertForPreTraining(Head):
         key: PRNGKeyArray | None = None,
     ) -> PretrainingLogits:
         """`positions` as for `BertForMaskedLM`."""
-        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=key)
-        masked_lm = self.masked_lm(encoded.last, self.encoder.embeddings.word, positions)
-        return PretrainingLogits(masked_lm, self.next_sentence(encoded.pooled))
+        if positions is not None:
+            positions = jnp.pad(positions, ((0, 0), (1, 0)))  # and the first token, for the second task
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
+        x = encoded.last if positions is None else encoded.last[:, 1:]
+        return PretrainingLogits(self.masked_lm(x, self.encoder.embeddings.word), self.next_sentence(encoded.pooled))
 
 
 class BertForQuestionAnswering(Head):
@@ -152,5 +151,6 @@ class BertForSequenceClassification(Head):
     ) -> Float[Array, "B labels"]:
         config, keys = self.config, split(key, 2)
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=keys[0])
+        first = jnp.zeros_like(tokens[:, :1])  # the only position that is read
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=first, key=keys[0])
         return self.classifier(dropout(encoded.pooled, rate, keys[1]))

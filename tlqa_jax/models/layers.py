@@ -64,7 +64,8 @@ def project(
     tokens = x.reshape(x.shape[0] * x.shape[1], -1)
     projected = tokens @ matrix.astype(x.dtype).reshape(tokens.shape[1], -1)
     if bias is not None:
-        projected = projected + bias[...].astype(x.dtype)[None]
+        # a product with ones, again for the sake of the gradient: a sum over tokens, and that too is a product then
+        projected = projected + jnp.ones((len(tokens), 1), x.dtype) @ bias[...].astype(x.dtype)[None]
     return projected.reshape(*x.shape[:2], *matrix.shape[x.ndim - 2 :])
 
 

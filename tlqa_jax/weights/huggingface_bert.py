@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -109,7 +108,7 @@ def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[s
         raise UserError(f'{where}: position_embedding_type is "{values["position_embedding_type"]}"; only "absolute" is known here')
     if values.get("add_cross_attention"):
         raise UserError(f"{where}: add_cross_attention is true; only an encoder is known here")
-    sizes = {field.name: values[field.name] for field in dataclasses.fields(BertConfig) if field.name in values}
+    sizes = {field.name: values[field.name] for field in dataclasses.fields(BertConfig) if values.get(field.name) is not None}
     for field in dataclasses.fields(BertConfig):
         value, kind = sizes.get(field.name, field.default), field.type
         if field.name != "id2label" and (isinstance(value, bool) or not isinstance(value, int | kind if kind is not str else str)):
@@ -127,15 +126,12 @@ def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[s
 def write_config(model: Bert | Head) -> dict[str, Any]:
     """A `config.json` from which Transformers builds the same model; "is_decoder" is its word for causal attention."""
     encoder = model if isinstance(model, Bert) else model.encoder
-    values = dataclasses.asdict(model.config)
+    values = dataclasses.asdict(model.config) | {"is_decoder": encoder.causal, "position_embedding_type": "absolute"}
     labels = values.pop("id2label")
-    return values | {
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-        "is_decoder": encoder.causal,
-        "position_embedding_type": "absolute",
-        "torch_dtype": "float32",
-    }
+    if isinstance(model, BertForSequenceClassification):  # of other heads Transformers takes them for their number of outputs
+        values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        values["label2id"] = {label: i for i, label in enumerate(labels)}
+    return values
 
 
 def empty_model(architecture: str, config: BertConfig, names: set[str], **options: Any) -> nnx.Module:
