@@ -26,7 +26,7 @@ FINETUNE = "finetune-qa --context-questions questions.json --held-out-context qu
 FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
 SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --input-length 24 --stride 4"
 SPANS += " --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
-CLASSES = "finetune-classifier --model bert.json --vocabulary wordpiece.txt --texts classes.jsonl --held-out classes.jsonl"
+CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
 CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
 QUESTIONS = [
     {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]}
@@ -320,6 +320,7 @@ ERRORS = [
     (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
     (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
     (f"{CLASSES} --out new --label-field no", 'no field "no"'),
+    (f"{CLASSES} --out new --start-from nowhere/at/all", "there is no such directory"),
     (f"{CLASSES} --out new --start-from finetuned", "finetuned is no run of a BERT"),
     ("answer nowhere --question x", "nowhere is not a run"),
     ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
