@@ -24,8 +24,8 @@ PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev
 PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
 FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
-SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --input-length 24 --stride 4"
-SPANS += " --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
+SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --held-out questions.json"
+SPANS += " --input-length 24 --stride 4 --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
 CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
 CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
 QUESTIONS = [
@@ -315,7 +315,7 @@ ERRORS = [
     (f"{SPANS} --out new --closed-book-questions x", "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help"),
     (f"{FINETUNE} --out new --start-from pointing", "--context-questions, .*: for a T5, but pointing is a BERT"),
     ("finetune-qa --out new --start-from pretrained --questions x", "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help"),
-    ("finetune-qa --out new --start-from classifier", "nothing to learn from: give --questions"),
+    ("finetune-qa --out new --start-from classifier --input-length 24 --stride 4 --max-question-length 8", "nothing to learn from: give --questions"),
     (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT .its program is 'span_corruption'"),
     (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
     (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
