@@ -220,9 +220,9 @@ def train_vocabulary(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZ
 
 
 def train_wordpiece(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
-    """A `vocab.txt` of lower-cased text, [PAD] 0: each name part and value is one piece, each printable ASCII character known.
+    """A `vocab.txt` of lower-cased text: each word of a name or value is one piece, all printable ASCII is known.
 
-    The `tokenizers` library learns it; raises UserError where it is not installed.
+    The `tokenizers` library learns it; raises UserError where that is not installed.
     """
     names = " ".join(name for group in (*FIRST_NAMES.values(), LAST_NAMES, *VALUES.values()) for name in group)
     with tempfile.TemporaryDirectory() as folder:
