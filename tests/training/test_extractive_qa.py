@@ -20,7 +20,7 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training import extractive_qa
-from tlqa_jax.training.encoders import taken_over
+from tlqa_jax.training.encoders import Pretrained, taken_over
 from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, score_answers, span_loss
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 
@@ -206,7 +206,7 @@ def test_pretrained_parts_are_taken_over_and_another_task_s_head_is_not():
 def test_a_run_starts_from_what_load_encoder_gives(folder, finetuning, monkeypatch):
     encoder = as_function(Bert(CONFIG, rngs=nnx.Rngs(7)))[1]
     tokenizer = WordPieceTokenizer(folder / "vocab.txt")
-    monkeypatch.setattr(extractive_qa, "load_encoder", lambda name: (CONFIG, {"encoder": encoder}, tokenizer))
+    monkeypatch.setattr(extractive_qa, "load_encoder", lambda name: Pretrained(CONFIG, {"encoder": encoder}, tokenizer, "plain"))
     started = replace(finetuning, out=str(folder / "started"), start_from="x", vocabulary=None, questions=str(folder / "v1.jsonl"),
                       held_out=None, steps=1, learning_rate=1e-9, dropout=0.0, weight_decay=0.0)  # fmt: skip
     state = final_state(finetune(started, quiet=True))

@@ -1,20 +1,34 @@
 """The pretrained BERT that a fine-tuning run starts from."""
 
-from tlqa_jax.models.bert import BertConfig
+from typing import NamedTuple
+
+from tlqa_jax.models.bert import BertAttention, BertConfig
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
 
-def load_encoder(start_from: str) -> tuple[BertConfig, Params, WordPieceTokenizer]:
-    """Sizes, parameters and vocabulary of a Hugging Face directory or hub name.
+class Pretrained(NamedTuple):
+    """Sizes, parameters, vocabulary, and whether the encoder sees both ways ("plain") or looks back only ("causal").
 
     The parameters are those of `Bert` under "encoder", and what its head has under the head's names.
     """
-    from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer
 
-    model = from_pretrained(start_from)
+    config: BertConfig
+    params: Params
+    tokenizer: WordPieceTokenizer
+    attention: BertAttention
+
+
+def load_encoder(start_from: str) -> Pretrained:
+    """A pretrained BERT: a run of ours, a Hugging Face directory or a hub name. Raises UserError for a T5's run, say."""
+    from tlqa_jax.weights.bert_runs import load_bert_model
+
+    model, tokenizer = load_bert_model(start_from)
     params = as_function(model)[1]
-    return model.config, params if "encoder" in params else {"encoder": params}, load_tokenizer(start_from)
+    encoder = getattr(model, "encoder", model)
+    if "encoder" not in params:
+        params = {"encoder": params}
+    return Pretrained(model.config, params, tokenizer, "causal" if encoder.causal else "plain")
 
 
 def taken_over(fresh: Params, pretrained: Params) -> Params:

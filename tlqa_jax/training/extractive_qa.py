@@ -43,9 +43,10 @@ from tlqa_jax.training.model_sizes import bert_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
-VOCABULARY, PREDICTIONS, N_BEST = "vocab.txt", "predictions.json", "nbest_predictions.json"
+PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ExtractiveQAConfig:
     out: str = "runs/finetuned"
     """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions."""
     start_from: str | None = None
-    """A pretrained BERT. Without it the model starts from random weights, with --model and --vocabulary."""
+    """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: random weights, with --model and --vocabulary."""
     questions: str | None = None
     """Questions to learn from, with contexts: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
     held_out: str | None = None
@@ -127,9 +128,9 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     check_batch(config.batch_size, config.accumulate)
     check_lengths(config.input_length, config.stride, config.max_question_length)
     dtype = compute_dtype(config.dtype)
-    pretrained = {}
+    pretrained, attention = {}, "plain"
     if config.start_from:
-        model_config, pretrained, tokenizer = load_encoder(config.start_from)
+        model_config, pretrained, tokenizer, attention = load_encoder(config.start_from)
     elif config.vocabulary:
         tokenizer = WordPieceTokenizer(config.vocabulary, lowercase=config.lowercase)
         model_config = bert_config(config.model, tokenizer)
@@ -143,8 +144,11 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     if tokenizer.vocab_size > model_config.vocab_size:
         raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {model_config.vocab_size}")
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training["lowercase"] = tokenizer.lowercase
-    record = {"program": "extractive_qa", "model": dataclasses.asdict(model_config), "training": training}
+    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    record = {
+        "program": "extractive_qa", "architecture": "BertForQuestionAnswering",
+        "model": dataclasses.asdict(model_config), "training": training,
+    }
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     if not config.questions:
         raise UserError("nothing to learn from: give --questions")
@@ -160,11 +164,11 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
             print("held out:", held_out_windows.report())
     steps = config.steps or math.ceil(config.epochs * len(windows.learnable) / config.batch_size)
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    if jax.process_index() == 0 and not config.resume:
-        tokenizer.save(run / VOCABULARY)
+    save_wordpiece(run, tokenizer)
 
     # --- model and optimizer
-    apply, params = as_function(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
+    model = BertForQuestionAnswering(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=attention)
+    apply, params = as_function(model)
     params = taken_over(params, pretrained)
     rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)

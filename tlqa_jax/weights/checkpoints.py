@@ -176,7 +176,10 @@ def save_vocabulary(run: Path, tokenizer: SentencePieceTokenizer) -> None:
 def load_t5(run: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
     """The sizes, the newest parameters (numpy) and the vocabulary of a run."""
     run = main_run(run)
-    config = load_t5_config(read_config(run).get("model", {}), run / CONFIG)
+    record = read_config(run)
+    if other := record.get("architecture") or record.get("architectures"):  # a run of a BERT, or Hugging Face's file
+        raise UserError(f"{run} holds another kind of model ({other}); what is wanted here is a run of a T5")
+    config = load_t5_config(record.get("model", {}), run / CONFIG)
     model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0)))
     with Checkpoints(run) as checkpoints:
         params = checkpoints.restore({"params": as_function(model)[1]})["params"]

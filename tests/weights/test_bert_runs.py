@@ -1,0 +1,99 @@
+"""Run directories of the BERT programs: what a program leaves is what another one finds."""
+
+import json
+from dataclasses import asdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import Bert, BertConfig
+from tlqa_jax.models.bert_heads import BertForPreTraining, BertForQuestionAnswering
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
+from tlqa_jax.training.encoders import load_encoder
+from tlqa_jax.weights.bert_runs import is_bert, is_run, load_bert, load_bert_model, save_wordpiece
+from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, start_run
+from tlqa_jax.weights.huggingface import save_pretrained
+
+CONFIG = BertConfig(
+    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11, max_position_embeddings=9
+)
+TOKENS = jnp.array([[2, 5, 6, 3, 0], [2, 7, 3, 0, 0]])
+
+
+def write_run(path, model, tokenizer, program="mlm", **training):
+    """A run as the training programs leave it."""
+    record = {"program": program, "architecture": type(model).__name__, "model": asdict(model.config), "training": training}
+    start_run(path, record)
+    save_wordpiece(path, tokenizer)
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(7, {"params": as_function(model)[1], "step": np.int32(7)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three runs and a Hugging Face directory."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "v.txt").write_text("\n".join([*SPECIALS, "the", "##s", "cat", "Cat"]) + "\n")
+    cased = WordPieceTokenizer(folder / "v.txt", lowercase=False)
+    model = BertForPreTraining(CONFIG, rngs=nnx.Rngs(0), attention="causal")
+    write_run(folder / "mlm", model, cased, attention="causal", lowercase=False)
+    spans = BertForQuestionAnswering(CONFIG, rngs=nnx.Rngs(1))
+    write_run(folder / "spans", spans, cased, "extractive_qa", lowercase=True)
+    save_pretrained(spans, folder / "hf", cased)
+    start_run(folder / "t5", {"program": "qa", "model": {}, "training": {}})
+    return folder
+
+
+def test_a_run_is_rebuilt_as_it_was_trained(folder):
+    architecture, config, params, tokenizer = load_bert(folder / "mlm")
+    assert (architecture, config, tokenizer.lowercase) == ("BertForPreTraining", CONFIG, False)
+    assert tokenizer.pieces("Cats") == ["Cat", "##s"]
+    trained = BertForPreTraining(CONFIG, rngs=nnx.Rngs(0), attention="causal")
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, as_function(trained)[1]))
+    model, _ = load_bert_model(folder / "mlm")
+    assert type(model) is BertForPreTraining and model.encoder.causal
+    assert jnp.array_equal(model(TOKENS).masked_lm, trained(TOKENS).masked_lm)
+
+
+def test_a_run_and_a_hugging_face_directory_go_through_one_door(folder):
+    ours, uncased = load_bert_model(str(folder / "spans"))
+    theirs, cased = load_bert_model(folder / "hf", dtype=jnp.bfloat16)
+    assert (uncased.lowercase, cased.lowercase) == (True, False)
+    assert jnp.array_equal(ours(TOKENS).start, load_bert_model(folder / "hf")[0](TOKENS).start)
+    assert theirs.encoder.dtype == jnp.bfloat16
+    assert [is_run(folder / name) for name in ("mlm", "hf", "t5", "nowhere")] == [True, False, True, False]
+    assert [is_bert(folder / name) for name in ("mlm", "hf", "t5", "nowhere")] == [True, True, False, False]
+
+
+def test_what_a_run_is_started_from(folder):
+    started = load_encoder(str(folder / "mlm"))
+    assert started.attention == "causal" and started.config == CONFIG and not started.tokenizer.lowercase
+    assert started.params.keys() == {"encoder", "masked_lm", "next_sentence"}
+    assert load_encoder(str(folder / "hf")).attention == "plain"
+    save_pretrained(Bert(CONFIG, rngs=nnx.Rngs(0)), folder / "encoder", load_encoder(str(folder / "hf")).tokenizer)
+    assert load_encoder(str(folder / "encoder")).params["encoder"].keys() == {"embeddings", "layer_0", "pooler"}
+
+
+def test_what_does_not_fit_is_said(folder, tmp_path):
+    for load in (load_bert, load_bert_model, load_encoder):
+        with pytest.raises(UserError, match="t5 holds a T5, made by the program 'qa'; what is wanted here is a BERT"):
+            load(str(folder / "t5"))
+    for name, kind in (("mlm", "BertForPreTraining"), ("hf", "BertForQuestionAnswering")):
+        with pytest.raises(UserError, match=f"{name} holds another kind of model .*{kind}.*; what is wanted here is a run of a T5"):
+            load_t5(folder / name)
+    with pytest.raises(UserError, match="nowhere is not a run"):
+        load_bert(folder / "nowhere")
+    record = json.loads((folder / "spans" / "config.json").read_text())
+    for changes, message in (
+        ({"architecture": "Elmo"}, "the architecture is 'Elmo'; known are BertModel, "),
+        ({"model": {"hidden_sighs": 3}}, "no sizes of a BERT .*hidden_sighs"),
+    ):
+        start_run(tmp_path / "run", record | changes, overwrite=True)
+        with pytest.raises(UserError, match=message):
+            load_bert(tmp_path / "run")

@@ -1,0 +1,90 @@
+"""BERTs from disk: run directories of the BERT programs, and Hugging Face directories, through one door.
+
+    model, tokenizer = load_bert_model("runs/bert")             # or a Hugging Face directory, or a name on the hub
+
+    RUN/config.json          program, architecture, model sizes, training settings
+    RUN/vocab.txt            the WordPiece vocabulary it was trained with
+    RUN/checkpoints/STEP/    Orbax: params, optimizer state, step; params are those of the architecture's class
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.functional import Params, as_function, as_module
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, main_run, read_config
+from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer
+from tlqa_jax.weights.huggingface_bert import ARCHITECTURES, empty_model
+
+WORDPIECE = "vocab.txt"
+
+
+def is_run(path: Path | str) -> bool:
+    """Whether a directory is one that our programs made; a Hugging Face directory is not."""
+    return (Path(path) / CONFIG).is_file() and bool(read_config(path).keys() & {"program", "main"})
+
+
+def is_bert(path: Path | str) -> bool:
+    """Whether a directory holds a BERT: a run of a BERT program, or a Hugging Face directory, whatever its architecture."""
+    if not (Path(path) / CONFIG).is_file():
+        return False
+    return not is_run(path) or "architecture" in read_config(main_run(path))
+
+
+def save_wordpiece(run: Path, tokenizer: WordPieceTokenizer) -> None:
+    """Put the vocabulary into the run, so that the directory is all one needs to use the model."""
+    if jax.process_index() == 0 and not (run / WORDPIECE).exists():
+        tokenizer.save(run / WORDPIECE)
+
+
+def load_bert(run: Path | str) -> tuple[str, BertConfig, Params, WordPieceTokenizer]:
+    """The architecture ("BertForQuestionAnswering", say), the sizes, the newest parameters (numpy) and the vocabulary of a run.
+
+    Raises UserError if it is no run, a run of another kind of model, or its checkpoint does not fit its configuration.
+    """
+    run = main_run(run)
+    architecture, model = empty_bert(run)
+    with Checkpoints(run) as checkpoints:
+        params = checkpoints.restore({"params": as_function(model)[1]})["params"]
+    return architecture, model.config, params, run_tokenizer(run)
+
+
+def load_bert_model(name: Path | str, *, dtype: Any = jnp.float32) -> tuple[nnx.Module, WordPieceTokenizer]:
+    """The model and the vocabulary of a run, or of a Hugging Face directory or hub name, ready to be called.
+
+    A model that was trained to look back only ("causal") does so again. `dtype` is that of the computation.
+    """
+    if not is_run(name):
+        return from_pretrained(name, dtype=dtype), load_tokenizer(name)
+    _, _, params, tokenizer = load_bert(name)
+    model = empty_bert(main_run(name), dtype=dtype)[1]
+    return as_module(model, jax.tree.map(jnp.asarray, params)), tokenizer
+
+
+def empty_bert(run: Path | str, *, dtype: Any = jnp.float32) -> tuple[str, nnx.Module]:
+    """The architecture of a run and its model, with shapes in place of arrays."""
+    record = read_config(run)
+    architecture, training = record.get("architecture"), record.get("training", {})
+    if architecture is None:
+        raise UserError(f"{run} holds a T5, made by the program {record.get('program')!r}; what is wanted here is a BERT")
+    if architecture not in ARCHITECTURES:
+        raise UserError(f"{Path(run) / CONFIG}: the architecture is {architecture!r}; known are {', '.join(ARCHITECTURES)}")
+    try:
+        config = BertConfig(**record.get("model", {}))
+    except TypeError as error:  # an unknown field, or a value of another kind
+        raise UserError(f"{Path(run) / CONFIG}: these are no sizes of a BERT ({error}): {json.dumps(record.get('model'))}") from None
+    # an imported model may have a pooler that its own class does not read
+    pooler = {"pooler.dense.weight"} if record.get("pooler") else set()
+    return architecture, empty_model(architecture, config, pooler, dtype=dtype, attention=training.get("attention", "plain"))
+
+
+def run_tokenizer(run: Path | str) -> WordPieceTokenizer:
+    """The vocabulary of a run."""
+    return WordPieceTokenizer(Path(run) / WORDPIECE, lowercase=read_config(run).get("training", {}).get("lowercase", True))
