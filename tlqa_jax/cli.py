@@ -25,10 +25,12 @@ from tlqa_jax.flags import Parser
 COMMANDS = {
     "quickstart": training.quickstart,
     "pretrain-spans": training.pretrain_spans,
+    "pretrain-mlm": training.pretrain_mlm,
     "finetune-qa": training.finetune_qa,
     "finetune-spans": training.finetune_spans,
     "answer": answering.answer,
     "evaluate": answering.evaluate,
+    "fill-mask": answering.fill_mask,
     "vocab train": tools.vocab_train,
     "devices": tools.devices,
 }

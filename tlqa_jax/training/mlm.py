@@ -42,9 +42,9 @@ from tlqa_jax.training.model_sizes import bert_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
-VOCABULARY = "vocab.txt"
 MaskedLMAttention = Literal["plain", "causal"]
 
 
@@ -69,7 +69,7 @@ class MLMConfig:
     model: str = "tiny"
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
     attention: MaskedLMAttention = "plain"
-    """plain: each token sees all the others. causal: only those before it, to see what that costs (--no-next-sentence)."""
+    """plain: each token sees all others. causal: only those before it, to see what that costs (--no-next-sentence)."""
     next_sentence: bool = True
     """Whether rows are pairs of segments, and the model tells if the second follows the first."""
     whole_words: bool = False
@@ -127,7 +127,7 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     dtype = compute_dtype(config.dtype)
     pretrained = {}
     if config.start_from:
-        model_config, pretrained, tokenizer = load_encoder(config.start_from)
+        model_config, pretrained, tokenizer, _ = load_encoder(config.start_from)
     else:
         tokenizer = WordPieceTokenizer(local_path(config.vocabulary), lowercase=config.lowercase)
         model_config = bert_config(config.model, tokenizer)
@@ -148,8 +148,7 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     held_out = MaskedLMData(config, tokenizer, config.held_out) if config.held_out else None
     data = MaskedLMData(config, tokenizer, config.texts)  # last: it may be large
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    if jax.process_index() == 0 and not config.resume:
-        tokenizer.save(run / VOCABULARY)
+    save_wordpiece(run, tokenizer)
 
     # --- model and optimizer
     model = architecture(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=config.attention)
