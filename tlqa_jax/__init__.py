@@ -1,4 +1,4 @@
-"""Transfer learning for question answering: T5 from scratch in JAX, with training loops, a command line and lessons.
+"""Transfer learning for question answering: BERT and T5 from scratch in JAX, with training loops, a command line and lessons.
 
     import tlqa_jax
 
@@ -25,6 +25,7 @@ _HOMES = {
     "open_questions": "data.sources",
     "open_texts": "data.sources",
     "load_t5": "weights.checkpoints",
+    "load_bert_model": "weights.bert_runs",
     "from_pretrained": "weights.huggingface",
     "load_tokenizer": "weights.huggingface",
     "save_pretrained": "weights.huggingface",
@@ -34,9 +35,12 @@ _HOMES = {
     "pretrain_mlm": "training.mlm:pretrain",
     "QAConfig": "training.qa",
     "finetune": "training.qa",
+    "ExtractiveQAConfig": "training.extractive_qa",
+    "ClassificationConfig": "training.classification",
     "Answer": "decoding.answers",
     "fill_mask": "decoding.fill_mask",
     "ask": "asking",
+    "classify": "asking",
     "open_run": "asking",
 }
 

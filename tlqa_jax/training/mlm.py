@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.corpus import tokenize_sentences
-from tlqa_jax.data.sources import local_path, open_texts
+from tlqa_jax.data.sources import open_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, PretrainingLogits
 from tlqa_jax.models.functional import as_function
@@ -35,10 +35,9 @@ from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
-from tlqa_jax.training.encoders import load_encoder, taken_over
+from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.model_sizes import bert_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
@@ -125,20 +124,9 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     check_tasks(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
-    pretrained = {}
-    if config.start_from:
-        model_config, pretrained, tokenizer, _ = load_encoder(config.start_from)
-    else:
-        tokenizer = WordPieceTokenizer(local_path(config.vocabulary), lowercase=config.lowercase)
-        model_config = bert_config(config.model, tokenizer)
-    model_config = dataclasses.replace(
-        model_config, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout
-    )
-    if config.input_length > model_config.max_position_embeddings:
-        longest = model_config.max_position_embeddings
-        raise UserError(f"--input-length {config.input_length}: this model reads at most {longest} tokens")
-    if tokenizer.vocab_size > model_config.vocab_size:
-        raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {model_config.vocab_size}")
+    model_config, pretrained, tokenizer, _ = begin_with(config)
+    if config.next_sentence and model_config.type_vocab_size < 2:
+        raise UserError("this model has one token type, and pairs need two: add --no-next-sentence")
     architecture = BertForPreTraining if config.next_sentence else BertForMaskedLM
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     training["lowercase"] = tokenizer.lowercase
