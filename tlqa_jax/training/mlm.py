@@ -183,7 +183,8 @@ def check_tasks(config: MLMConfig) -> None:
         raise UserError(f'--attention is "{config.attention}": known are {", ".join(get_args(MaskedLMAttention))}')
     if config.attention == "causal" and config.next_sentence:
         raise UserError(
-            "--attention causal: [CLS] comes first and so sees only itself, it cannot tell what follows: add --no-next-sentence"
+            "--attention causal: [CLS], the first token, sees only itself and cannot tell what follows: "
+            "add --no-next-sentence"
         )
     shortest = 5 if config.next_sentence else 3  # special tokens, and one token of text in each segment
     if config.input_length < shortest:
@@ -258,7 +259,7 @@ def make_train_step(
 
 
 def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> dict[str, Array]:
-    """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions"), rows ("weight").
+    """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions") and "weight".
 
     Rows of "weight" 0 only fill up the last batch.
     """
@@ -271,7 +272,7 @@ def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> d
 
 
 def per_prediction(means: dict[str, float]) -> dict[str, float]:
-    """What `evaluation_sums` come to, given their means over the rows: those of the masked LM are over its predictions."""
+    """What `evaluation_sums` come to, from their means over the rows: the masked LM's are over its predictions."""
     means = dict(means)
     predictions = means.pop("predictions") or float("nan")
     means |= {name: means[name] / predictions for name in ("mlm_loss", "mlm_accuracy")}
