@@ -223,6 +223,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     "module, config",
     [
         ("training.span_corruption", "SpanCorruptionConfig"),
+        ("training.mlm", "MLMConfig"),
         ("training.qa", "QAConfig"),
         ("training.extractive_qa", "ExtractiveQAConfig"),
         ("training.classification", "ClassificationConfig"),
@@ -243,6 +244,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 FILES = {
     "latin.txt": "Das M\xe4dchen".encode("latin-1"),
+    "one.txt": b"One document. It has two sentences.",
     "broken.json": b'{"data": [{"paragraphs": [{"context": "A b c"',
     "broken.jsonl": b'{"question": "q", "answer": "a"}\n{"question": oops}\n',
     "elsewhere.json": squad(
@@ -322,6 +324,11 @@ ERRORS = [
     (f"{CLASSES} --out new --label-field no", 'no field "no"'),
     (f"{CLASSES} --out new --start-from nowhere/at/all", "there is no such directory"),
     (f"{CLASSES} --out new --start-from finetuned", "finetuned is no run of a BERT"),
+    ("pretrain-mlm --out new --attention causal", "add --no-next-sentence"),
+    ("pretrain-mlm --out new --input-length 600", "this model reads at most 512 tokens"),
+    ("pretrain-mlm --out new --texts one.txt", "one.txt: the text has 1 documents: .* go without pairs"),
+    ("pretrain-mlm --out new --start-from finetuned", "finetuned is no run of a BERT"),
+    ("fill-mask finetuned [MASK]", "finetuned is no run of a BERT"),
     ("answer nowhere --question x", "nowhere is not a run"),
     ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
     ("answer pointing --question x", "points at answers in a context: give --context"),

@@ -31,11 +31,14 @@ _HOMES = {
     "save_pretrained": "weights.huggingface",
     "SpanCorruptionConfig": "training.span_corruption",
     "pretrain": "training.span_corruption",
+    "MLMConfig": "training.mlm",
+    "pretrain_mlm": "training.mlm:pretrain",
     "QAConfig": "training.qa",
     "finetune": "training.qa",
     "ExtractiveQAConfig": "training.extractive_qa",
     "ClassificationConfig": "training.classification",
     "Answer": "decoding.answers",
+    "fill_mask": "decoding.fill_mask",
     "ask": "asking",
     "classify": "asking",
     "open_run": "asking",
@@ -48,7 +51,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), attribute or name)
     globals()[name] = value  # the next use finds it without coming here
     return value
 

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import sentencepiece
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,12 @@ from tlqa_jax.data import tiny_world
 from tlqa_jax.data.tiny_world import RELATIONS, TYPE_OF, TYPES, VALUES, Asked, World, WorldSizes, make_people, tell
 from tlqa_jax.data.tiny_world.files import all_files, vocabulary_texts
 from tlqa_jax.data.tiny_world.passages import AGREEMENT, FOLLOWING_FRAMES, FULL_FRAMES, PRONOUN_OF
+from tlqa_jax.data.tiny_world.phrases import LAST_NAMES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
+MADE_WITH = {"vocabulary.model": sentencepiece.__version__ == "0.2.3", "wordpiece.txt": tokenizers.__version__ == "0.23.3"}
 TRAINING_FILES = ("pretraining.txt", "context_train.json", "closed_book_train.json")
 
 
@@ -42,7 +46,7 @@ def asked(files, name):
 
 def test_bundled_files_are_what_the_generator_makes(files):
     for name, content in files.items():
-        if name != "vocabulary.model" or sentencepiece.__version__ == "0.2.3":
+        if MADE_WITH.get(name, True):
             assert tiny_world.bundled(name).read_bytes() == content, f"{name}: python -m tlqa_jax.data.tiny_world"
     assert sum(map(len, files.values())) < 3_000_000
 
@@ -306,11 +310,22 @@ def test_baselines_stay_low(files):
     assert tiny_world.chance(train, dev) < 10
 
 
+def test_wordpiece_knows_everything(files):
+    tokenizer = WordPieceTokenizer(tiny_world.bundled("wordpiece.txt"))
+    assert tokenizer.special_ids == (0, 1, 2, 3, 4) and tokenizer.vocab_size == 1000
+    texts = vocabulary_texts({name: content.decode() for name, content in files.items() if name not in MADE_WITH})
+    texts += ["".join(map(chr, range(33, 127))), *(f for v in HELD_OUT_FORMS.values() for f in v)]
+    assert not any(tokenizer.unk_id in ids for ids in tokenizer.encode_batch(texts))
+    single = [word for values in VALUES.values() for value in values for word in value.split()]
+    single += [*PRONOUN_OF, *LAST_NAMES]
+    assert all(len(ids) == 1 for ids in tokenizer.encode_batch(single))
+
+
 def test_vocabulary_knows_everything(files):
     vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(tiny_world.bundled("vocabulary.model")))
     assert [vocabulary.pad_id(), vocabulary.eos_id(), vocabulary.unk_id(), vocabulary.bos_id()] == [0, 1, 2, -1]
     assert vocabulary.vocab_size() <= 2000
-    texts = vocabulary_texts({name: content.decode() for name, content in files.items() if name[-5:] != "model"})
+    texts = vocabulary_texts({name: content.decode() for name, content in files.items() if name not in MADE_WITH})
     texts += ["question: context:", "".join(map(chr, range(33, 127))), *(f for v in HELD_OUT_FORMS.values() for f in v)]
     assert not any(2 in ids for ids in vocabulary.encode(texts))
     single = [v for kind in ("town", "year", "profession", "instrument") for v in VALUES[kind]] + list(PRONOUN_OF)

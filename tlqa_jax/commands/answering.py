@@ -1,4 +1,4 @@
-"""The commands that use a trained model: answer, classify and evaluate."""
+"""The commands that use a trained model: answer, classify, evaluate and fill-mask."""
 
 import json
 import sys
@@ -152,6 +152,32 @@ def run_evaluation(arguments: Namespace) -> None:
     if arguments.predictions:
         squad.write_predictions(arguments.predictions, predictions)
         print(f"predictions written to {arguments.predictions}")
+
+
+def fill_mask(parser: ArgumentParser):
+    """what a BERT puts in the place of [MASK]
+
+    For each mask the likeliest pieces with their probabilities. "##s" is a piece that goes on with a word.
+
+    tlqa fill-mask runs/bert "Mara Alder plays the [MASK]."
+    tlqa fill-mask bert-base-uncased "Paris is the [MASK] of France." "He [MASK] [MASK] home." -n 3
+    """
+    parser.add_argument("model", metavar="MODEL", help="a run of pretrain-mlm, a Hugging Face directory or hub name")
+    parser.add_argument("texts", metavar="TEXT", nargs="+", help="a text with one or more [MASK]")
+    parser.add_argument("-n", metavar="INT", type=int, default=5, help="pieces for each mask (default: 5)")
+    return run_fill_mask
+
+
+def run_fill_mask(arguments: Namespace) -> None:
+    from tlqa_jax.decoding.fill_mask import fill_mask
+    from tlqa_jax.weights.bert_runs import load_bert_model
+
+    model, tokenizer = load_bert_model(arguments.model)
+    for text, masks in zip(arguments.texts, fill_mask(model, tokenizer, arguments.texts, n=arguments.n)):
+        print(text)
+        for number, guesses in enumerate(masks, 1):
+            name = f"[MASK] {number}" if len(masks) > 1 else "[MASK]"
+            print(f"  {name}  {'  '.join(f'{guess.piece} {guess.probability:.3f}' for guess in guesses)}")
 
 
 def report_cut(answers: Sequence) -> None:

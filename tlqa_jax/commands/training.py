@@ -46,6 +46,28 @@ def pretrain_spans(parser: ArgumentParser):
     return run
 
 
+def pretrain_mlm(parser: ArgumentParser):
+    """pretrain a BERT on masked tokens and next sentences
+
+    Some tokens of a text are hidden, the model learns to tell what they were, and whether one stretch of text follows
+    another (Devlin et al. 2019). The run directory holds config.json, vocab.txt, checkpoints, metrics.jsonl and
+    curves.png. Stopped? The same command with --resume goes on from the newest checkpoint.
+
+    tlqa pretrain-mlm --out runs/bert
+    tlqa pretrain-mlm --texts corpus.txt.gz --held-out None --vocabulary vocab.txt --model small --out runs/small
+    tlqa pretrain-mlm --start-from bert-base-uncased --texts corpus.txt.gz --learning-rate 5e-5 --out runs/further
+    """
+    from tlqa_jax.training.mlm import MLMConfig, pretrain
+
+    add_flags(parser, MLMConfig)
+
+    def run(arguments: Namespace) -> None:
+        path = pretrain(read_flags(arguments, MLMConfig))
+        print(f'the run is in {path}; next: tlqa fill-mask {shlex.quote(str(path))} "… [MASK] …"')
+
+    return run
+
+
 def finetune_qa(parser: ArgumentParser):
     """teach a pretrained model to answer questions
 

@@ -13,7 +13,7 @@ COUNTS = (
 NOT_NEGATIVE = ("warmup", "weight_decay", "seed", "stride")
 POSITIVE = ("learning_rate", "clip", "mean_span_length", "epochs")
 SHARES = ("salient_share", "salient_rate", "questions_share", "warmup_share")  # from 0 to 1, both allowed
-RATES = ("dropout", "noise_density")  # below 1
+RATES = ("dropout", "noise_density", "mask_rate")  # below 1
 
 
 def check_settings(config: Any) -> None:
@@ -29,8 +29,9 @@ def check_settings(config: Any) -> None:
         for name in names:
             if name in values and not (math.isfinite(values[name]) and fits(values[name])):
                 raise UserError(f"--{name.replace('_', '-')} is {values[name]}: it has to be {wanted}")
-    if values.get("noise_density") == 0:
-        raise UserError("--noise-density is 0: with nothing to restore there is nothing to learn")
+    for name in ("noise_density", "mask_rate"):
+        if values.get(name) == 0:
+            raise UserError(f"--{name.replace('_', '-')} is 0: with nothing to restore there is nothing to learn")
     if values.get("salient_share", 0) + values.get("questions_share", 0) > 1:
         raise UserError("--salient-share and --questions-share are shares of the same rows: together at most 1")
     if values["decay"] not in get_args(Decay):

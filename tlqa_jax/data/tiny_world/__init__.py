@@ -14,6 +14,7 @@ from tlqa_jax.data.tiny_world.files import (
     resident_passages,
     retold_passages,
     train_vocabulary,
+    train_wordpiece,
     write_files,
 )
 from tlqa_jax.data.tiny_world.passages import Mention, Passage, Person, Question, make_people, new_facts, questions, retell, tell, tell_among_others
@@ -26,6 +27,6 @@ __all__ = [
     "Review", "reviews",
     "World", "WorldSizes", "ContextQuestions", "bundled", "closed_book_questions", "context_questions", "marked_lines",
     "pretraining_passages", "pretraining_dev_passages", "resident_passages", "retold_passages",
-    "train_vocabulary", "write_files",
+    "train_vocabulary", "train_wordpiece", "write_files",
     "Asked", "chance", "type_baseline", "typed_mentions",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import string
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ import sentencepiece
 from tlqa_jax.data.tiny_world.passages import (
     Passage, Person, Question, make_people, new_facts, questions, retell, tell, tell_among_others,
 )
-from tlqa_jax.data.tiny_world.phrases import RELATIONS
+from tlqa_jax.data.tiny_world.phrases import FIRST_NAMES, LAST_NAMES, RELATIONS, VALUES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.data.tiny_world.reviews import Review, reviews
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
 VOCABULARY_SIZE = 1000
 TASK_WORDS = "question: context: sentence: review: answer: sentiment: positive negative unknown yes no"
@@ -217,6 +219,19 @@ def train_vocabulary(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZ
     return model.getvalue()
 
 
+def train_wordpiece(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
+    """A `vocab.txt` of lower-cased text: each word of a name or value is one piece, all printable ASCII is known.
+
+    The `tokenizers` library learns it; raises UserError where that is not installed.
+    """
+    names = " ".join(name for group in (*FIRST_NAMES.values(), LAST_NAMES, *VALUES.values()) for name in group)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocab.txt"
+        # merges go to what is common: as common as this, a rare name is whole before common words are
+        WordPieceTokenizer.train([string.printable, *[names] * 300, *texts], path, vocabulary_size)
+        return path.read_bytes()
+
+
 def all_files(world: World | None = None) -> dict[str, bytes]:
     """Name -> content of every generated file of data/."""
     world = world or World()
@@ -251,8 +266,8 @@ def all_files(world: World | None = None) -> dict[str, bytes]:
     }.items():
         files[f"{name}.json"] = squad_json(name, examples)
     contents = {name: text.encode() for name, text in files.items()}
-    contents["vocabulary.model"] = train_vocabulary(vocabulary_texts(files))
-    return contents
+    texts = vocabulary_texts(files)
+    return contents | {"vocabulary.model": train_vocabulary(texts), "wordpiece.txt": train_wordpiece(texts)}
 
 
 def vocabulary_texts(files: dict[str, str]) -> list[str]:
