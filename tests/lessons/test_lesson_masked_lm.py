@@ -8,9 +8,9 @@ from tlqa_jax.lessons import masked_lm as check
 
 
 def masking(
-    specials=False, everywhere=False, count=lambda rng, text, tokens: round(0.15 * len(text)), replace=False, fixed=False,
-    ordered=True, seen_targets=False, shift=0, stray=False, shares=(0.8, 0.1), specials_in=False, one_token=False,
-    once=False, in_place=False,
+    specials=False, everywhere=False, count=lambda rng, text, tokens: round(0.15 * len(text)), replace=False,
+    fixed=False, ordered=True, seen_targets=False, shift=0, stray=False, shares=(0.8, 0.1), specials_in=False,
+    one_token=False, once=False, in_place=False,
 ):  # fmt: skip
     """`mask_row` with one thing done differently."""
 
@@ -195,6 +195,7 @@ def joined_to_the_next(pieces):
 
 
 WORDS = {
+    "joined to the piece behind it": joined_to_the_next,
     "a word of its own": lambda pieces: [[i] for i, piece in enumerate(pieces) if not is_special(piece)],
     "its first piece": lambda pieces: [w[1:] for w in grouped(pieces) if len(w) > 1],
     "special pieces are no words": lambda pieces: grouped([piece.strip("[]") for piece in pieces]),

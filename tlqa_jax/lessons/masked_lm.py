@@ -41,16 +41,16 @@ def mask_row(mask_row: Callable[..., tuple]) -> None:
             )
         if seen.shape != tokens.shape or positions.ndim != 1 or targets.shape != positions.shape:
             raise NotYet(
-                f"{name}: for a row of {tokens.shape} you gave seen {seen.shape}, positions {positions.shape}, targets "
-                f"{targets.shape}. Seen is as long as the row, and each position has its target."
+                f"{name}: for a row of {tokens.shape} you gave seen {seen.shape}, positions {positions.shape}, "
+                f"targets {targets.shape}. Seen is as long as the row, and each position has its target."
             )
         draws.append((seen, positions, targets))
     everything = np.concatenate([positions for _, positions, _ in draws])
     counts = {len(positions) for _, positions, _ in draws}
     if counts == {len(tokens)}:
         raise NotYet(
-            f"{name}: all positions are asked, so the loss is on all of them. At most the model sees the very token that "
-            "it is asked for: it would learn to copy. Only what was chosen is a position."
+            f"{name}: all positions are asked, so the loss is on all of them. At most the model sees the very token "
+            "that it is asked for: it would learn to copy. Only what was chosen is a position."
         )
     if not np.isin(everything, text).all():
         raise NotYet(
@@ -61,16 +61,18 @@ def mask_row(mask_row: Callable[..., tuple]) -> None:
         raise NotYet(f"{name}: every token of the text is chosen, and none is left to tell what it was: choose 15 %.")
     if counts == {round(0.15 * len(tokens))}:
         raise NotYet(
-            f"{name}: you chose 15 % of the row's length, padding and special tokens counted. A short row would be asked "
-            "about most of its text: 15 % of the tokens that are text."
+            f"{name}: you chose 15 % of the row's length, padding and special tokens counted. A short row would be "
+            "asked about most of its text: 15 % of the tokens that are text."
         )
     if len(counts) > 1 and abs(len(everything) / DRAWS - wanted) < 0.5:
         raise NotYet(
-            f"{name}: how many are chosen differs from draw to draw, as if each token threw a coin. Rows of a batch are "
-            f"arrays of one shape: choose a number of them, round(0.15 * {len(text)}) = {wanted} here."
+            f"{name}: how many are chosen differs from draw to draw, as if each token threw a coin. Rows of a batch "
+            f"are arrays of one shape: choose a number of them, round(0.15 * {len(text)}) = {wanted} here."
         )
     if counts != {wanted}:
-        raise NotYet(f"{name}: {sorted(counts)} positions of a row with {len(text)} tokens of text; wanted are {wanted}.")
+        raise NotYet(
+            f"{name}: {sorted(counts)} positions of a row with {len(text)} tokens of text; wanted are {wanted}."
+        )
     if any(len(set(positions.tolist())) < wanted for _, positions, _ in draws):
         raise NotYet(f"{name}: a position was chosen twice. rng.choice wants replace=False.")
     if len({tuple(positions.tolist()) for _, positions, _ in draws}) == 1:
@@ -79,18 +81,18 @@ def mask_row(mask_row: Callable[..., tuple]) -> None:
             "from the rng that you are given."
         )
     if any((np.diff(positions) < 0).any() for _, positions, _ in draws):
-        raise NotYet(f"{name}: the positions are in the order in which they were drawn; hand them out ascending: np.sort.")
+        raise NotYet(f"{name}: the positions are in the order in which they were drawn; wanted is ascending: np.sort.")
     if all(np.array_equal(targets, seen[positions]) for seen, positions, targets in draws):
         raise NotYet(
-            f"{name}: your targets are what the model sees. It would be asked to answer [MASK] for [MASK]. The target is "
-            "what stood there before."
+            f"{name}: your targets are what the model sees. It would be asked to answer [MASK] for [MASK]. The target "
+            "is what stood there before."
         )
     if any(not np.array_equal(targets, tokens[positions]) for _, positions, targets in draws):
         raise NotYet(f"{name}: a target is not the token that stood at its position: tokens[positions].")
     if any(np.delete(seen != tokens, positions).any() for seen, positions, _ in draws):
         raise NotYet(
-            f"{name}: a token was changed and is not asked for. The model would read a wrong text and not be told: only "
-            "chosen positions change."
+            f"{name}: a token was changed and is not asked for. The model would read a wrong text and not be told: "
+            "only chosen positions change."
         )
     shares_of(name, tokens, draws)
     right(name)
@@ -103,35 +105,40 @@ def shares_of(name: str, tokens: np.ndarray, draws: Sequence[tuple]) -> None:
     masked = seen == MASK
     replaced = seen[~masked & ~kept]
     shares = np.array([masked.mean(), len(replaced) / seen.size, kept.mean()])
-    told = ", ".join(f"{100 * share:.0f} % {what}" for share, what in zip(shares, ("[MASK]", "random", "kept"), strict=True))
+    named = zip(shares, ("[MASK]", "random", "kept"), strict=True)
+    told = ", ".join(f"{100 * share:.0f} % {what}" for share, what in named)
     if shares[0] == 1:
         raise NotYet(
-            f"{name}: all chosen tokens become [MASK]. A fine-tuned model never meets a [MASK]; one that was never asked "
-            "about anything else need not think about the other tokens. One in ten is random, one in ten stays."
+            f"{name}: all chosen tokens become [MASK]. A fine-tuned model never meets a [MASK]; one that was never "
+            "asked about anything else need not think about the other tokens. One in ten is random, one in ten stays."
         )
     if shares[0] == 0:
         raise NotYet(f"{name}: nothing is hidden ({told}): eight of ten chosen tokens become mask_id.")
     if len(replaced) == 0:
         raise NotYet(
-            f"{name}: no random tokens ({told}). Then every token but [MASK] is what it should be, and the model may trust "
-            "it unread."
+            f"{name}: no random tokens ({told}). Then every token but [MASK] is what it should be, and the model may "
+            "trust it unread."
         )
     if shares[2] < 0.03:
-        raise NotYet(f"{name}: no token stays as it was ({told}). Then a chosen token that is not [MASK] is always wrong.")
+        raise NotYet(f"{name}: no token stays as it was ({told}). Then a chosen one that is not [MASK] is wrong.")
     if np.isin(replaced, SPECIALS).any():
         raise NotYet(f"{name}: a random token is a special one: draw from the pieces that are not in special_ids.")
     if len(set(replaced.tolist())) < 20:
         raise NotYet(f"{name}: the random tokens are always the same few: draw one of the vocabulary each time.")
     if (masked.all(axis=1) | ~masked.any(axis=1)).all():
         raise NotYet(
-            f"{name}: one throw decides for the whole row. A row in ten would hide nothing: throw for each chosen token."
+            f"{name}: one throw decides for the whole row. A row in ten would hide nothing: throw for each chosen "
+            "token."
         )
     if abs(shares - [0.8, 0.1, 0.1]).max() > 0.03:
         raise NotYet(f"{name}: {told}; wanted are 80 % [MASK], 10 % random and 10 % kept.")
 
 
 def pretraining_loss(pretraining_loss: Callable[..., float]) -> None:
-    """`pretraining_loss(mlm_logits [B P V], targets [B P], weights [B P], nsp_logits [B 2], next_sentence [B])`: nats."""
+    """`pretraining_loss(mlm_logits [B P V], targets [B P], weights [B P], nsp_logits [B 2], next_sentence [B])`.
+
+    Returns nats.
+    """
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (3, 4, 7))
     logits[1] += 1000  # the softmax does not see it, exp does
@@ -139,10 +146,9 @@ def pretraining_loss(pretraining_loss: Callable[..., float]) -> None:
     weights = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], np.float32)
     pairs, next_sentence = rng.normal(0, 2, (3, 2)), np.array([0, 1, 0])
 
-    def losses(logits: np.ndarray, targets: np.ndarray, shift: bool = True) -> np.ndarray:
-        x = logits - logits.max(axis=-1, keepdims=True) if shift else logits
-        with np.errstate(over="ignore", invalid="ignore"):
-            log_probabilities = np.log(np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True))
+    def losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        x = logits - logits.max(axis=-1, keepdims=True)
+        log_probabilities = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
         return -np.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
 
     each, nsp = losses(logits, targets), losses(pairs, next_sentence)
@@ -155,25 +161,26 @@ def pretraining_loss(pretraining_loss: Callable[..., float]) -> None:
         got,
         mlm + nsp.mean(),
         {
-            "nan: exp of a large logit is infinite, and infinity divided by itself is no number. Subtract the largest "
-            "logit first; the softmax does not notice.": np.nan,
-            "predictions of weight 0 count. A row with little text has fewer predictions than there is room for; the rest "
-            "only fills the array: multiply by the weights, and divide by their sum.": each.mean() + nsp.mean(),
-            "what only fills up the array does not add to the sum, but it is still in the number you divide by: divide by "
-            "the sum of the weights.": (each * weights).mean() + nsp.mean(),
-            "this is the mean of the rows' means: a prediction in a short row counts more than one in a long row. Add up "
-            "all of the batch, divide once.": rows.mean() + nsp.mean(),
+            "nan: exp of a large logit is infinite, and infinity divided by itself is no number. Subtract the "
+            "largest logit first; the softmax does not notice.": np.nan,
+            "predictions of weight 0 count. A row with little text has fewer predictions than there is room for; the "
+            "rest only fills the array: multiply by the weights, and divide by their sum.": each.mean() + nsp.mean(),
+            "what only fills up the array does not add to the sum, but it is still in the number you divide by: "
+            "divide by the sum of the weights.": (each * weights).mean() + nsp.mean(),
+            "this is the mean of the rows' means: a prediction in a short row counts more than one in a long row. "
+            "Add up all of the batch, divide once.": rows.mean() + nsp.mean(),
             "the masked-LM loss is summed and not averaged.": (each * weights).sum() + nsp.mean(),
             "the next-sentence loss is summed and not averaged: twice the rows, twice its say.": mlm + nsp.sum(),
             "the next-sentence task is missing: the loss is the sum of both.": mlm,
             "the masked tokens are missing: the loss is the sum of both.": nsp.mean(),
-            "predictions and pairs are thrown into one mean. The few pairs would hardly count: each task has its own mean, "
-            "and these are added.": ((each * weights).sum() + nsp.sum()) / (weights.sum() + len(nsp)),
+            "predictions and pairs are thrown into one mean. The few pairs would hardly count: each task has its own "
+            "mean, and these are added.": ((each * weights).sum() + nsp.sum()) / (weights.sum() + len(nsp)),
             "the labels of the pairs are turned around: next_sentence is the column of the right logit, 0 where the "
             "second segment follows.": mlm + losses(pairs, 1 - next_sentence).mean(),
             "this is the log of the probability; the loss is minus that, small where the model is right.":
                 -(mlm + nsp.mean()),
-            "you took the logarithm to base 2, bits; the package counts in nats: np.log.": (mlm + nsp.mean()) / np.log(2),
+            "you took the logarithm to base 2, bits; the package counts in nats: np.log.":
+                (mlm + nsp.mean()) / np.log(2),
             "these are minus the logits, not yet logarithms of probabilities: subtract the log of the sum of all exp.":
                 -(np.take_along_axis(logits, targets[..., None], -1)[..., 0] * weights).sum() / weights.sum()
                 - np.take_along_axis(pairs, next_sentence[:, None], -1).mean(),
@@ -182,7 +189,7 @@ def pretraining_loss(pretraining_loss: Callable[..., float]) -> None:
 
 
 def multiplications(multiplications: Callable[..., tuple[int, int]]) -> None:
-    """`multiplications(L, P, D, F, layers, V)` -> of the encoder, and of the masked-LM head, for one row of L tokens."""
+    """`multiplications(L, P, D, F, layers, V)` -> of the encoder, and of the masked-LM head, for a row of L tokens."""
     L, P, D, F, layers, V = 11, 3, 5, 17, 2, 101
 
     def count(matrices=4, products=2, feed_forwards=2, times=layers, asked=P, dense=1) -> tuple[int, int]:
@@ -199,8 +206,8 @@ def multiplications(multiplications: Callable[..., tuple[int, int]]) -> None:
             "that is one layer; there are several.": count(times=1),
             "attention has four matrices: query, key, value, and the one that brings the heads together.":
                 count(matrices=3),
-            "what attention itself does is missing: each token's query with each token's key, and the weights with the "
-            "values, D multiplications a pair each time.": count(products=0),
+            "what attention itself does is missing: each token's query with each token's key, and the weights with "
+            "the values, D multiplications a pair each time.": count(products=0),
             "attention takes two products for each pair of tokens: query with key, and weight with value.":
                 count(products=1),
             "the feed-forward has two matrices, into F and out of it.": count(feed_forwards=1),
