@@ -15,9 +15,13 @@ from flax import nnx
 from tlqa_jax import asking
 from tlqa_jax.data.sources import QAExample, local_path
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
+from tlqa_jax.weights.bert_runs import export_bert, save_threshold, save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, save_vocabulary, start_run
 
 SIZES = dict(d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3)
@@ -68,7 +72,7 @@ def compilations():
 
 
 def test_a_second_question_neither_loads_nor_compiles(run, compilations, monkeypatch):
-    asking._open_run.cache_clear()
+    asking._open_t5.cache_clear()
     first = asking.ask("Where was Mira born?", "Mira is from Oss.", run)
     assert compilations
     compilations.clear()
@@ -153,3 +157,88 @@ def test_gold_answers_do_not_reach_the_model(run):
     example = QAExample("1", "Where was Mira born?", ("Oss",), "Mira is from Oss.")
     opened = asking.open_run(run)
     assert opened([example]) == opened([replace(example, answers=("Wick",) * 9)])
+
+
+# --- a BERT
+
+
+WORDS = ["who", "made", "the", "clock", "lamp", "?", ".", "was", "by", "oss", "ull", "ann", "bo"]
+BERT = BertConfig(
+    vocab_size=24, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40,
+    id2label=("clock", "lamp"),
+)  # fmt: skip
+LENGTHS = {"input_length": 40, "stride": 13, "max_question_length": 6, "max_answer_length": 30}
+QUESTION, CONTEXT = "who made the lamp ?", "the clock was made by ull . " * 6 + "the lamp was made by oss ."
+
+
+def write_bert(path: Path, kind: type, change=lambda x: x, **training) -> Path:
+    """A run as the BERT programs leave it, with random weights passed through `change`."""
+    vocabulary = path.with_suffix(".txt")
+    vocabulary.write_text("\n".join([*SPECIALS, *WORDS]) + "\n")
+    record = {"program": "a BERT's", "architecture": kind.__name__, "model": asdict(BERT), "training": training}
+    start_run(path, record)
+    save_wordpiece(path, WordPieceTokenizer(vocabulary))
+    model = kind(BERT, rngs=nnx.Rngs(1))
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(1, {"params": jax.tree.map(change, as_function(model)[1])})
+    return path
+
+
+@pytest.fixture(scope="module")
+def berts(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("berts")
+    return {
+        "spans": write_bert(folder / "spans", BertForQuestionAnswering, **LENGTHS),
+        "classes": write_bert(folder / "classes", BertForSequenceClassification, input_length=8),
+        "mlm": write_bert(folder / "mlm", BertForMaskedLM),
+    }
+
+
+def test_a_bert_points_at_its_answer_in_a_long_context(berts):
+    answer = asking.ask(QUESTION, CONTEXT, berts["spans"])
+    assert answer.text and answer.text == CONTEXT[answer.start : answer.start + len(answer.text)]
+    assert not answer.context_cut and not answer.question_cut and asking.ask(QUESTION * 2, CONTEXT, berts["spans"]).question_cut
+    examples = [QAExample(str(i), QUESTION, ("oss",) * i, CONTEXT[27 * i :]) for i in range(3)]
+    opened = asking.open_run(berts["spans"])
+    assert [given.text for given in opened(examples)] == [asking.ask(QUESTION, one.context, berts["spans"]).text for one in examples]
+    assert opened(examples) == opened([replace(example, answers=("ull",)) for example in examples])  # no gold reaches it
+
+
+def test_a_hugging_face_directory_answers_like_the_run_it_was_made_of(berts, tmp_path):
+    exported = export_bert(berts["spans"], tmp_path / "hf")
+    assert asking.ask(QUESTION, CONTEXT, exported) == asking.ask(QUESTION, CONTEXT, berts["spans"])
+    exported = export_bert(berts["classes"], tmp_path / "classes")
+    assert asking.classify(["the lamp"], exported)[0] == asking.classify(["the lamp"], berts["classes"])[0]
+
+
+def test_the_no_answer_threshold_of_a_run_is_kept_to(tmp_path):
+    zero = write_bert(tmp_path / "run", BertForQuestionAnswering, lambda x: 0 * x, **LENGTHS)
+    assert asking.ask(QUESTION, CONTEXT, zero).text == "the"  # all spans score 0, so does no answer; the first one wins
+    save_threshold(zero, -0.5)
+    assert asking.ask(QUESTION, CONTEXT, zero).text == ""
+    save_threshold(zero, 0.5)
+    assert asking.ask(QUESTION, CONTEXT, zero).text == "the"
+    examples = [QAExample(str(i), QUESTION, ("oss",) * (i % 2), CONTEXT) for i in range(3)]
+    assert asking.open_run(zero).loss(examples, batch_size=3) == pytest.approx(math.log(40), abs=1e-5)  # 40 places, all alike
+
+
+def test_texts_are_classified(berts):
+    first, second = asking.classify(["the lamp", "who made the clock by the lamp ?"], berts["classes"])
+    assert {first.label, second.label} <= {"clock", "lamp"} and (first.text_cut, second.text_cut) == (False, True)
+    assert first.probability == pytest.approx(math.exp(max(first.log_probabilities)))
+
+
+def test_what_a_bert_cannot_be_asked(berts, run, tmp_path):
+    spans, text = asking.open_run(berts["spans"]), QAExample("q7", QUESTION, ())
+    for call, message in (
+        (lambda: asking.ask(QUESTION, run=berts["spans"]), r"spans points at answers in a context: give --context \(question 'question' has none"),
+        (lambda: spans([replace(text, context=" ")]), "question 'q7' has none"),
+        (lambda: spans([text], use_context=False), "--closed-book is for a T5"),
+        (lambda: asking.ask(QUESTION, CONTEXT, berts["classes"]), "classes names the classes of texts: `tlqa classify"),
+        (lambda: asking.ask(QUESTION, CONTEXT, berts["mlm"]), "mlm was pretrained but not taught to answer .*a BertForMaskedLM.*finetune-qa"),
+        (lambda: asking.classify(["x"], berts["spans"]), "spans answers questions: `tlqa answer"),
+        (lambda: asking.classify(["x"], run), "run answers questions"),
+        (lambda: asking.classify(["x"], tmp_path), "is not a run"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()

@@ -16,12 +16,18 @@ import pytest
 
 from tlqa_jax import cli
 from tlqa_jax.flags import field_texts
+from tlqa_jax.text.wordpiece import SPECIALS
 
 MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
+BERT = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20, "max_position_embeddings": 24}
 PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev.txt --held-out None --input-length 32"
 PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
 FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
+SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --input-length 24 --stride 4"
+SPANS += " --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
+CLASSES = "finetune-classifier --model bert.json --vocabulary wordpiece.txt --texts classes.jsonl --held-out classes.jsonl"
+CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
 QUESTIONS = [
     {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]}
     for i in range(3)
@@ -53,10 +59,16 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     (folder / "model.json").write_text(json.dumps(MODEL))
     (folder / "questions.json").write_text(squad(QUESTIONS))
+    (folder / "bert.json").write_text(json.dumps(BERT))
+    (folder / "wordpiece.txt").write_text("\n".join([*SPECIALS, "where", "is", "mira", "from", "?", "oss", "."]) + "\n")
+    (folder / "classes.jsonl").write_text(
+        '{"text": "Where is Mira?", "label": "a place"}\n{"text": "Is Mira from Oss?", "label": 1}\n'
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(cli, "quiet_libraries", lambda: None)
-        for line in (f"{PRETRAIN} --out pretrained", f"{FINETUNE} --start-from pretrained --out finetuned"):
+        lines = (f"{PRETRAIN} --out pretrained", f"{FINETUNE} --start-from pretrained --out finetuned")
+        for line in (*lines, f"{SPANS} --out pointing", f"{CLASSES} --out classifier"):
             with pytest.raises(SystemExit) as end:
                 cli.main(line.split())
             assert end.value.code == 0
@@ -78,6 +90,11 @@ def test_training_leaves_a_whole_run(here):
         assert {"vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"} <= {
             p.name for p in (here / run).iterdir()
         }
+    for run, program in (("pointing", "extractive_qa"), ("classifier", "classification")):
+        assert json.loads((here / run / "config.json").read_text())["program"] == program
+        assert {"vocab.txt", "checkpoints", "metrics.jsonl", "curves.png", "predictions.json"} <= {
+            p.name for p in (here / run).iterdir()
+        }
 
 
 def test_answer_one(here, capsys):
@@ -87,6 +104,36 @@ def test_answer_one(here, capsys):
     assert re.fullmatch(r".+   \[probability [01]\.\d\d\]\n", out)
     status, out, err = tlqa([*line, "--context", "Mira is from Oss. " * 20], capsys)
     assert status == 0 and err == "note: 1 of 1 contexts were too long for the model and lost their ends\n"
+
+
+def test_a_bert_answers_and_is_scored(here, capsys, tmp_path):
+    line = ["answer", "pointing", "--question", "Where is Mira from? " * 3, "--context", "Mira is from Oss."]
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "note: 1 of 1 questions were too long for the model and lost their ends\n")
+    assert out.split("   [")[0] in "Mira is from Oss."
+    status, out, _ = tlqa(f"answer pointing --file questions.json --out {tmp_path}/p.json", capsys)
+    assert status == 0 and len(json.loads((tmp_path / "p.json").read_text())) == 3
+    status, out, err = tlqa("evaluate pointing --questions questions.json", capsys)
+    assert (status, err) == (0, "") and "nats for the first and the last token" in out.splitlines()[3]
+
+
+def test_import_and_export_go_round(here, capsys, tmp_path):
+    assert tlqa(f"export pointing --out {tmp_path}/hf", capsys)[0] == 0
+    assert tlqa(f"import {tmp_path}/hf --out {tmp_path}/run", capsys)[0] == 0
+    assert tlqa(f"export {tmp_path}/run --out {tmp_path}/again", capsys)[0] == 0
+    assert contents(tmp_path / "hf") == contents(tmp_path / "again")
+    status, _, err = tlqa(f"export pointing --out {tmp_path}/hf", capsys)
+    assert status == 2 and "already in use" in err and tlqa(f"export pointing --out {tmp_path}/hf --overwrite", capsys)[0] == 0
+    assert tlqa(f"import {tmp_path}/hf --out {tmp_path}/run", capsys)[2].endswith("or --overwrite it\n")
+
+
+def test_classify(here, capsys):
+    status, out, err = tlqa(["classify", "classifier", "Where is Oss?", "Oss " * 12], capsys)
+    assert (status, err) == (0, "note: 1 of 2 texts were too long for the model and lost their ends\n")
+    row = json.loads(out.splitlines()[0])
+    assert row["text"] == "Where is Oss?" and row["label"] in ("1", "a place") and 0.5 <= row["probability"] <= 1
+    status, out, _ = tlqa("classify classifier --file classes.jsonl", capsys)
+    assert status == 0 and [json.loads(line)["text"] for line in out.splitlines()] == ["Where is Mira?", "Is Mira from Oss?"]
 
 
 def test_answer_many(here, capsys, tmp_path):
@@ -120,6 +167,11 @@ def test_vocab_train(here, capsys, tmp_path):
     status, _, err = tlqa(line, capsys)
     assert status == 2 and "v.model is already there" in err
     assert tlqa(f"{line} --overwrite", capsys)[0] == 0
+    line = f"vocab train --kind wordpiece --texts tiny_world:pretraining_dev.txt --size 300 --out {tmp_path}/v.txt"
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "") and "v.txt: 300 pieces, uncased" in out
+    assert len((tmp_path / "v.txt").read_text().splitlines()) == 300
+    assert "cased: use it with --no-lowercase" in tlqa(f"{line} --overwrite --cased", capsys)[1]
 
 
 def test_devices(capsys):
@@ -171,7 +223,10 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     "module, config",
     [
         ("training.span_corruption", "SpanCorruptionConfig"),
+        ("training.mlm", "MLMConfig"),
         ("training.qa", "QAConfig"),
+        ("training.extractive_qa", "ExtractiveQAConfig"),
+        ("training.classification", "ClassificationConfig"),
         ("experiments.quickstart", "QuickstartConfig"),
     ],
 )
@@ -189,6 +244,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 FILES = {
     "latin.txt": "Das M\xe4dchen".encode("latin-1"),
+    "one.txt": b"One document. It has two sentences.",
     "broken.json": b'{"data": [{"paragraphs": [{"context": "A b c"',
     "broken.jsonl": b'{"question": "q", "answer": "a"}\n{"question": oops}\n',
     "elsewhere.json": squad(
@@ -258,8 +314,33 @@ ERRORS = [
     (f"{FINETUNE} --out new --input-length 4", "example 'q0' alone takes .* tokens: set --input-length"),
     (f"{FINETUNE} --out finetuned", "finetuned is already in use"),
     ("finetune-qa --model model.json --out new", "nothing to learn from"),
+    (f"{SPANS} --out new --closed-book-questions x", "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help"),
+    (f"{FINETUNE} --out new --start-from pointing", "--context-questions, .*: for a T5, but pointing is a BERT"),
+    ("finetune-qa --out new --start-from pretrained --questions x", "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help"),
+    ("finetune-qa --out new --start-from classifier", "nothing to learn from: give --questions"),
+    (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT .its program is 'span_corruption'"),
+    (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
+    (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
+    (f"{CLASSES} --out new --label-field no", 'no field "no"'),
+    (f"{CLASSES} --out new --start-from finetuned", "finetuned is no run of a BERT"),
+    ("pretrain-mlm --out new --attention causal", "add --no-next-sentence"),
+    ("pretrain-mlm --out new --input-length 600", "this model reads at most 512 tokens"),
+    ("pretrain-mlm --out new --texts one.txt", "one.txt: the text has 1 documents: .* go without pairs"),
+    ("pretrain-mlm --out new --start-from finetuned", "finetuned is no run of a BERT"),
+    ("fill-mask finetuned [MASK]", "finetuned is no run of a BERT"),
     ("answer nowhere --question x", "nowhere is not a run"),
     ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
+    ("answer pointing --question x", "points at answers in a context: give --context"),
+    ("answer pointing --file no_context.jsonl", r"give --context \(question 'n' has none\)"),
+    ("evaluate pointing --questions questions.json --closed-book", "--closed-book is for a T5"),
+    ("answer classifier --question x", "classifier names the classes of texts: `tlqa classify"),
+    ("classify pointing x", "pointing answers questions: `tlqa answer"),
+    ("classify classifier", "give either texts or --file"),
+    ("classify classifier x --file y.jsonl", "give either texts or --file"),
+    ("export finetuned --out new", "T5 export is not there yet"),
+    ("export nowhere --out new", "nowhere is not a run"),
+    ("import pointing --out new", "pointing is a run already"),
+    ("import no/such/model --out new", "there is no such directory"),
     ("answer finetuned", "one of the arguments --question --file is required"),
     ("answer finetuned --question x --file q.jsonl", "not allowed with argument"),
     ("answer finetuned --question x --out p.json", "--out goes with --file"),
@@ -281,6 +362,10 @@ ERRORS = [
         "too small for a vocabulary of 90000",
     ),
     ("vocab train --texts tiny_world:pretraining_dev.txt --size 2 --out v.model", "--size 2"),
+    ("vocab train --texts tiny_world:pretraining_dev.txt --cased --out v.model", "--cased is of --kind wordpiece"),
+    ("vocab train --kind wordpiece --texts tiny_world:pretraining_dev.txt --size 9 --out v.txt", "a vocabulary of 9 pieces is too small"),
+    ("vocab train --kind wordpiece --texts latin.txt --out v.txt", "latin.txt is not UTF-8"),
+    ("vocab train --kind wordpiece --texts x.txt --out v.txt --character-coverage 1", "--character-coverage is of --kind sentencepiece"),
     ("vocab", "tlqa vocab train"),
     ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
 ]

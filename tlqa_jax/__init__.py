@@ -1,4 +1,4 @@
-"""Transfer learning for question answering: T5 from scratch in JAX, with training loops, a command line and lessons.
+"""Transfer learning for question answering: BERT and T5 from scratch in JAX, with training loops, a command line and lessons.
 
     import tlqa_jax
 
@@ -25,15 +25,22 @@ _HOMES = {
     "open_questions": "data.sources",
     "open_texts": "data.sources",
     "load_t5": "weights.checkpoints",
+    "load_bert_model": "weights.bert_runs",
     "from_pretrained": "weights.huggingface",
     "load_tokenizer": "weights.huggingface",
     "save_pretrained": "weights.huggingface",
     "SpanCorruptionConfig": "training.span_corruption",
     "pretrain": "training.span_corruption",
+    "MLMConfig": "training.mlm",
+    "pretrain_mlm": "training.mlm:pretrain",
     "QAConfig": "training.qa",
     "finetune": "training.qa",
+    "ExtractiveQAConfig": "training.extractive_qa",
+    "ClassificationConfig": "training.classification",
     "Answer": "decoding.answers",
+    "fill_mask": "decoding.fill_mask",
     "ask": "asking",
+    "classify": "asking",
     "open_run": "asking",
 }
 
@@ -44,7 +51,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), attribute or name)
     globals()[name] = value  # the next use finds it without coming here
     return value
 

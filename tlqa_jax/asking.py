@@ -1,9 +1,10 @@
-"""Asking a trained run: `ask` for one question in words, `open_run` for many and for their scores.
+"""Asking a trained model: `ask` for one question in words, `open_run` for many and for their scores, `classify` for classes.
 
     >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart")
     Answer(text='Oss', probability=0.93, context_cut=False)
 
-(The module is called `asking` because `tlqa_jax.ask` is the function.)
+A T5 writes its answer, from a context or from memory; a BERT points at it in a context. (The module is called `asking`
+because `tlqa_jax.ask` is the function.)
 """
 
 import functools
@@ -18,25 +19,31 @@ from flax import nnx
 from tlqa_jax.data.batches import evaluation_batches
 from tlqa_jax.data.sources import QAExample
 from tlqa_jax.decoding.answers import Answer, Answerer
+from tlqa_jax.decoding.classes import Classifier, TextClass
+from tlqa_jax.decoding.spans import SpanAnswer, SpanAnswerer, span_logits
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert_heads import BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
+from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.tasks.text_to_text import encode_examples
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training import extractive_qa, sequence_loss
 from tlqa_jax.training.devices import compute_dtype, replicate
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
-from tlqa_jax.training.sequence_loss import evaluation_sums
+from tlqa_jax.weights.bert_runs import THRESHOLD, is_bert, is_run, load_bert_model, read_threshold
 from tlqa_jax.weights.checkpoints import CHECKPOINTS, CONFIG, load_t5, main_run, read_config
 
 
-def ask(question: str, context: str | None = None, run: str | Path = "runs/quickstart") -> Answer:
-    """Answer a question, from a context or, without one, from memory.
+def ask(question: str, context: str | None = None, run: str | Path = "runs/quickstart") -> Answer | SpanAnswer:
+    """Answer a question, from a context or, without one, from memory (a T5 only).
 
     The first question loads the run and compiles; later ones to the same run do neither, for lengths seen before. A
     run that has been trained on since is loaded again.
 
     Args:
-        run: directory of a fine-tuned run, or of a quickstart.
+        run: directory of a fine-tuned run, or of a quickstart; or a BERT in a Hugging Face directory or by its hub name.
 
     Raises UserError if there is no such run, it was not taught to answer, or the question is empty or too long.
     """
@@ -45,23 +52,25 @@ def ask(question: str, context: str | None = None, run: str | Path = "runs/quick
     return open_run(run)([QAExample("question", question, (), context)])[0]
 
 
-def open_run(run: str | Path) -> "OpenRun":
-    """A fine-tuned run, ready to answer; the last two stay in memory."""
-    run = main_run(run)
-    record = read_config(run)
-    if record.get("program") == "span_corruption" and not record.get("training", {}).get("questions_share"):
-        raise UserError(
-            f"{run} was pretrained but not taught to answer: `tlqa finetune-qa --start-from {run}` does that"
-        )
-    if record.get("program") == "extractive_qa":
-        raise UserError(f"{run} points at answers in their contexts: its answers to the held-out questions are in predictions.json")
-    newest = max((path.stat().st_mtime_ns for path in (run / CHECKPOINTS).glob("*")), default=0)
-    return _open_run(run.resolve(), (run / CONFIG).stat().st_mtime_ns, newest)
+def classify(texts: Sequence[str], run: str | Path) -> list[TextClass]:
+    """The class of each text, by a classifier's run, Hugging Face directory or hub name, which is loaded once."""
+    opened = _opened(run)
+    if not isinstance(opened, OpenClassifier):
+        raise UserError(f"{run} answers questions: `tlqa answer {run} --question …`; a classifier comes from `tlqa finetune-classifier`")
+    return opened(texts)
+
+
+def open_run(run: str | Path) -> "OpenT5 | OpenSpans":
+    """A model that answers questions, ready to do so; the last two stay in memory."""
+    opened = _opened(run)
+    if isinstance(opened, OpenClassifier):
+        raise UserError(f"{run} names the classes of texts: `tlqa classify {run} TEXT` does that")
+    return opened
 
 
 @dataclass(frozen=True)
-class OpenRun:
-    """A trained model with its parameters on all of this process's devices. Called with examples, it answers them."""
+class OpenT5:
+    """A trained T5 with its parameters on all of this process's devices. Called with examples, it answers them."""
 
     path: Path
     config: T5Config
@@ -69,14 +78,11 @@ class OpenRun:
     apply: Callable
     params: Any  # replicated: a leading axis of local devices
     answerer: Answerer
+    loss_is = "nats per token of the gold answers"
 
     def __call__(self, examples: Sequence[QAExample], *, use_context: bool = True) -> list[Answer]:
         """The answers, in the order of the examples; their gold answers are not looked at."""
-        return self.answerer(
-            self.params,
-            [replace(example, answers=(), answer_starts=()) for example in examples],
-            use_context=use_context,
-        )
+        return self.answerer(self.params, without_gold(examples), use_context=use_context)
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
         """-log p(first gold answer) in nats per token of it, the end token among them."""
@@ -88,14 +94,78 @@ class OpenRun:
             target_length=answerer.target_length,
             use_context=use_context,
         )
-        batch_size = -(-batch_size // answerer.devices) * answerer.devices
         build = lambda indices, *_: {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
-        step = summed_over_devices(partial(evaluation_sums, self.apply))
-        return mean_over_examples(step, self.params, evaluation_batches(len(examples), batch_size, build))["loss"]
+        return _loss(partial(sequence_loss.evaluation_sums, self.apply), self.params, len(examples), build, batch_size)
+
+
+@dataclass(frozen=True)
+class OpenSpans:
+    """A BERT that points at answers in their contexts, in the same way. The answers are a `SpanAnswer` each."""
+
+    path: Path
+    tokenizer: WordPieceTokenizer
+    apply: Callable
+    params: Any  # replicated
+    answerer: SpanAnswerer
+    loss_is = "nats for the first and the last token of an answer, the mean over windows"
+
+    def __call__(self, examples: Sequence[QAExample], *, use_context: bool = True) -> list[SpanAnswer]:
+        self._check(examples, use_context)
+        return self.answerer(self.params, without_gold(examples))
+
+    def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
+        """-log p of the first and of the last token of the first gold answer, averaged, over the windows that have it or need not."""
+        self._check(examples, use_context)
+        windows = make_windows(self.tokenizer, examples, **self.answerer.lengths)
+        build = lambda indices, *_: windows.batch(windows.learnable[indices])
+        sums = partial(extractive_qa.evaluation_sums, partial(span_logits, self.apply, self.tokenizer.pad_id))
+        return _loss(sums, self.params, len(windows.learnable), build, batch_size)
+
+    def _check(self, examples: Sequence[QAExample], use_context: bool) -> None:
+        if not use_context:
+            raise UserError(f"{self.path} points at answers in a context: --closed-book is for a T5")
+        without = next((example.id for example in examples if not (example.context or "").strip()), None)
+        if without is not None:
+            raise UserError(f"{self.path} points at answers in a context: give --context (question {without!r} has none)")
+
+
+@dataclass(frozen=True)
+class OpenClassifier:
+    """A BERT that names the classes of texts."""
+
+    params: Any  # replicated
+    classifier: Classifier
+
+    def __call__(self, texts: Sequence[str]) -> list[TextClass]:
+        return self.classifier(self.params, texts)
+
+
+def without_gold(examples: Sequence[QAExample]) -> list[QAExample]:
+    return [replace(example, answers=(), answer_starts=()) for example in examples]
+
+
+def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: int) -> float:
+    return mean_over_examples(summed_over_devices(sums), params, evaluation_batches(size, batch_size, build))["loss"]
+
+
+def _opened(run: str | Path) -> OpenT5 | OpenSpans | OpenClassifier:
+    bert = is_bert(run)
+    if not bert or is_run(run):
+        run = main_run(run)
+    record = read_config(run) if is_run(run) else {}
+    if record.get("program") == "span_corruption" and not record.get("training", {}).get("questions_share"):
+        raise UserError(
+            f"{run} was pretrained but not taught to answer: `tlqa finetune-qa --start-from {run}` does that"
+        )
+    path = Path(run)
+    if not path.is_dir():  # a name on the hub
+        return _open_bert(run)
+    files = [file for pattern in (CONFIG, THRESHOLD, f"{CHECKPOINTS}/*", "*.safetensors") for file in path.glob(pattern)]
+    return (_open_bert if bert else _open_t5)(path.resolve(), *sorted(file.stat().st_mtime_ns for file in files))
 
 
 @functools.lru_cache(maxsize=2)
-def _open_run(run: Path, *_changed: int) -> OpenRun:
+def _open_t5(run: Path, *_changed: int) -> OpenT5:
     """`_changed`: numbers that differ when the run has been trained on."""
     training = read_config(run).get("training", {})
     config, params, tokenizer = load_t5(run)
@@ -107,4 +177,26 @@ def _open_run(run: Path, *_changed: int) -> OpenRun:
         input_length=training.get("input_length", 512),
         target_length=training.get("target_length", 32),
     )
-    return OpenRun(run, config, tokenizer, apply, replicate(params), answerer)
+    return OpenT5(run, config, tokenizer, apply, replicate(params), answerer)
+
+
+@functools.lru_cache(maxsize=2)
+def _open_bert(run: Path | str, *_changed: int) -> OpenSpans | OpenClassifier:
+    """As trained; a Hugging Face directory, which does not say how, with the lengths of Devlin et al. 2019 or what its model can read."""
+    training = read_config(run)["training"] if is_run(run) else {}
+    model, tokenizer = load_bert_model(run, dtype=compute_dtype(training.get("dtype", "auto")))
+    apply, params = as_function(model)
+    longest = model.config.max_position_embeddings
+    if isinstance(model, BertForSequenceClassification):
+        length = training.get("input_length", min(512, longest))
+        return OpenClassifier(replicate(params), Classifier(apply, tokenizer, model.config.id2label, input_length=length))
+    if not isinstance(model, BertForQuestionAnswering):
+        raise UserError(
+            f"{run} was pretrained but not taught to answer or to classify (it is a {type(model).__name__}): "
+            f"`tlqa finetune-qa --start-from {run}` or `tlqa finetune-classifier` does that"
+        )
+    length = min(384, longest)
+    lengths = {"input_length": length, "stride": length // 3, "max_question_length": length // 6, "max_answer_length": 30}
+    lengths |= {name: training[name] for name in lengths if name in training}
+    answerer = SpanAnswerer(apply, tokenizer, **lengths, null_threshold=read_threshold(run))
+    return OpenSpans(Path(run), tokenizer, apply, replicate(params), answerer)

@@ -25,11 +25,17 @@ from tlqa_jax.flags import Parser
 COMMANDS = {
     "quickstart": training.quickstart,
     "pretrain-spans": training.pretrain_spans,
+    "pretrain-mlm": training.pretrain_mlm,
     "finetune-qa": training.finetune_qa,
     "finetune-spans": training.finetune_spans,
+    "finetune-classifier": training.finetune_classifier,
     "answer": answering.answer,
+    "classify": answering.classify,
     "evaluate": answering.evaluate,
+    "fill-mask": answering.fill_mask,
     "vocab train": tools.vocab_train,
+    "import": tools.import_model,
+    "export": tools.export_model,
     "devices": tools.devices,
 }
 
@@ -38,10 +44,10 @@ COMMANDS = {
 
 
 def overview() -> str:
-    commands = "\n".join(f"  {name:<16}{inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<20}{inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items())
     return (
         "usage: tlqa COMMAND [flags]\n\n"
-        "Transfer learning for question answering: T5 from scratch in JAX.\n\n"
+        "Transfer learning for question answering: BERT and T5 from scratch in JAX.\n\n"
         f"commands:\n{commands}\n\n"
         "`tlqa COMMAND --help` shows a command's flags and examples; start with `tlqa quickstart`.\n"
         "--debug (or TLQA_DEBUG=1) shows the traceback of an error, --version the version."
@@ -52,7 +58,7 @@ def split_command(argv: Sequence[str]) -> tuple[str, list[str]]:
     """The command's name and the rest of the line."""
     for words in (2, 1):
         if " ".join(argv[:words]) in COMMANDS:
-            return " ".join(argv[:words]), list(argv[words:])
+            return training.of_family(" ".join(argv[:words]), list(argv[words:])), list(argv[words:])
     if argv[0] == "vocab":
         raise UserError("`tlqa vocab` has one command: tlqa vocab train (see tlqa vocab train --help)")
     near = difflib.get_close_matches(argv[0], COMMANDS, n=1)

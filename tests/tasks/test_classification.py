@@ -14,7 +14,7 @@ from tlqa_jax.tasks.classification import encode_labelled, encode_texts
 class Letters:
     """One id per letter, from a = 10 on."""
 
-    cls_id, sep_id = 2, 3
+    pad_id, cls_id, sep_id = 9, 2, 3
 
     def encode_batch(self, texts):
         return [[ord(letter) - ord("a") + 10 for letter in text] for text in texts]
@@ -23,7 +23,7 @@ class Letters:
 def test_a_text_stands_between_cls_and_sep_and_a_long_one_loses_its_end():
     examples = [SimpleNamespace(text="ab", label="no"), SimpleNamespace(text="abcdef", label="yes")]
     rows = encode_labelled(Letters(), examples, labels=["no", "yes"], input_length=6)
-    assert rows.tokens.tolist() == [[2, 10, 11, 3, 0, 0], [2, 10, 11, 12, 13, 3]]
+    assert rows.tokens.tolist() == [[2, 10, 11, 3, 9, 9], [2, 10, 11, 12, 13, 3]]
     assert rows.labels.tolist() == [0, 1]
     assert rows.report() == "2 texts, 1 of them cut to 6 tokens"
     assert rows.build(np.array([1, 1]), slice(0, 2), 0)["labels"].tolist() == [1, 1]
@@ -31,11 +31,11 @@ def test_a_text_stands_between_cls_and_sep_and_a_long_one_loses_its_end():
 
 @given(st.lists(st.text("abcdefgh", max_size=12), max_size=5), st.integers(3, 10))
 def test_every_row_holds_the_beginning_of_its_text(texts, input_length):
-    rows, cut = encode_texts(Letters(), texts, input_length=input_length)
+    rows, lengths = encode_texts(Letters(), texts, input_length=input_length)
     for row, text in zip(rows, texts, strict=True):
-        used = row[row != 0].tolist()
+        used = row[row != 9].tolist()
         assert used == [2, *Letters().encode_batch([text])[0][: input_length - 2], 3]
-    assert cut == sum(len(text) > input_length - 2 for text in texts)
+    assert lengths.tolist() == [len(text) + 2 for text in texts]
 
 
 def test_no_room_for_any_token_is_an_error():

@@ -68,7 +68,8 @@ def test_a_run_and_a_hugging_face_directory_go_through_one_door(folder):
     assert jnp.array_equal(ours(TOKENS).start, load_bert_model(folder / "hf")[0](TOKENS).start)
     assert theirs.encoder.dtype == jnp.bfloat16
     assert [is_run(folder / name) for name in ("mlm", "hf", "t5", "nowhere")] == [True, False, True, False]
-    assert [is_bert(folder / name) for name in ("mlm", "hf", "t5", "nowhere")] == [True, True, False, False]
+    assert [is_bert(folder / name) for name in ("mlm", "hf", "t5", "no/bert/here")] == [True, True, False, False]
+    assert [is_bert(name) for name in ("google-bert/bert-base-uncased", "runs/small", "t5-small")] == [True, False, False]
 
 
 def test_what_a_run_is_started_from(folder):
@@ -82,7 +83,7 @@ def test_what_a_run_is_started_from(folder):
 
 def test_what_does_not_fit_is_said(folder, tmp_path):
     for load in (load_bert, load_bert_model, load_encoder):
-        with pytest.raises(UserError, match="t5 holds a T5, made by the program 'qa'; what is wanted here is a BERT"):
+        with pytest.raises(UserError, match="t5 is no run of a BERT .its program is 'qa'., and a BERT is wanted here"):
             load(str(folder / "t5"))
     for name, kind in (("mlm", "BertForPreTraining"), ("hf", "BertForQuestionAnswering")):
         with pytest.raises(UserError, match=f"{name} holds another kind of model .*{kind}.*; what is wanted here is a run of a T5"):

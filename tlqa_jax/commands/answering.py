@@ -1,4 +1,4 @@
-"""The commands that use a trained model: answer and evaluate."""
+"""The commands that use a trained model: answer, classify, evaluate and fill-mask."""
 
 import json
 import sys
@@ -10,15 +10,18 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
 
+RUN = "a fine-tuned run, a Hugging Face directory of a BERT"
+
+
 def answer(parser: ArgumentParser):
     """ask a trained model one question, or a file of them
 
-    It answers from the context or, where there is none, from memory.
+    A T5 writes its answer, from the context or, where there is none, from memory. A BERT points at it in the context.
 
     tlqa answer runs/quickstart --question "Where was Mira born?" --context "Mira, a clockmaker from Oss, is 40."
     tlqa answer runs/quickstart --file questions.jsonl --out predictions.json
     """
-    parser.add_argument("run", metavar="RUN", help="a fine-tuned run, or the directory of a quickstart")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN}, or the directory of a quickstart")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--question", metavar="TEXT", help="one question")
     what.add_argument("--file", metavar="SOURCE", help='many: SQuAD JSON, or rows with "question" (.jsonl, .csv, …)')
@@ -60,6 +63,40 @@ def answer_many(arguments: Namespace) -> None:
     report_cut(answers)
 
 
+def classify(parser: ArgumentParser):
+    """name the class of texts, with a classifier
+
+    tlqa classify runs/classifier "The soup was dull." "Never was there a better one."
+    tlqa classify runs/classifier --file reviews.jsonl
+    """
+    parser.add_argument("run", metavar="RUN", help="a run of finetune-classifier, or a Hugging Face directory of one")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text")
+    parser.add_argument("--file", metavar="SOURCE", help='many: .txt, or rows with a "text" (.jsonl, .csv, …)')
+    parser.add_argument("--text-field", metavar="NAME", default="text", help="another name of that field")
+    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
+    return run_classify
+
+
+def run_classify(arguments: Namespace) -> None:
+    if bool(arguments.texts) == (arguments.file is not None):
+        raise UserError("give either texts or --file")
+    if any(not text.strip() for text in arguments.texts):
+        raise UserError("a text is empty")
+    from tlqa_jax.asking import classify
+    from tlqa_jax.data.sources import open_texts
+
+    texts = arguments.texts
+    if arguments.file is not None:
+        texts = list(open_texts(arguments.file, data_dir=arguments.data_dir, field=arguments.text_field))
+    classes = classify(texts, arguments.run)
+    for text, given in zip(texts, classes):
+        row = {"text": text, "label": given.label, "probability": round(given.probability, 4)}
+        print(json.dumps(row, ensure_ascii=False))
+    cut = sum(given.text_cut for given in classes)
+    if cut:
+        note(f"{cut} of {len(texts)} texts were too long for the model and lost their ends")
+
+
 def evaluate(parser: ArgumentParser):
     """score a trained model, or a file of predictions, by exact match and F1
 
@@ -69,7 +106,7 @@ def evaluate(parser: ArgumentParser):
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
     tlqa evaluate predictions.json --questions dev-v1.1.json
     """
-    parser.add_argument("run", metavar="RUN", help="a fine-tuned run, a quickstart, or a JSON file {id: answer}")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN}, a quickstart, or a JSON file {{id: answer}}")
     questions = "questions with answers: SQuAD JSON, .jsonl, .csv, tfds:squad:validation"
     parser.add_argument("--questions", metavar="SOURCE", required=True, help=questions)
     parser.add_argument("--closed-book", action="store_true", help="leave the contexts out")
@@ -84,7 +121,7 @@ def run_evaluation(arguments: Namespace) -> None:
     from tlqa_jax.data.sources import open_questions
     from tlqa_jax.metrics import squad
 
-    loss, answers, closed_book = None, [], arguments.closed_book
+    run, answers, closed_book = None, [], arguments.closed_book
     if Path(arguments.run).is_file():
         if arguments.predictions or closed_book:
             raise UserError(f"{arguments.run} is a file of predictions: --predictions and --closed-book want a run")
@@ -98,7 +135,6 @@ def run_evaluation(arguments: Namespace) -> None:
         run = open_run(arguments.run)
         examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
         answers = run(examples, use_context=not closed_book)
-        loss = run.loss(examples, use_context=not closed_book)
         predictions = {example.id: given.text for example, given in zip(examples, answers)}
     score = squad.evaluate(predictions, examples)
     print(f"{arguments.run}: {score.n} questions of {arguments.questions}{', without contexts' * closed_book}")
@@ -108,8 +144,8 @@ def run_evaluation(arguments: Namespace) -> None:
     ):
         low, high = squad.bootstrap_interval(each)
         print(f"  {name:<12}{mean:7.2f}   ({low:.2f} to {high:.2f})")
-    if loss is not None:
-        print(f"  {'loss':<12}{loss:7.3f}   nats per token of the gold answers")
+    if run is not None:
+        print(f"  {'loss':<12}{run.loss(examples, use_context=not closed_book):7.3f}   {run.loss_is}")
     if score.missing:
         note(f"{score.missing} questions had no prediction and count as wrong")
     report_cut(answers)
@@ -118,10 +154,39 @@ def run_evaluation(arguments: Namespace) -> None:
         print(f"predictions written to {arguments.predictions}")
 
 
+def fill_mask(parser: ArgumentParser):
+    """what a BERT puts in the place of [MASK]
+
+    For each mask the likeliest pieces with their probabilities. "##s" is a piece that goes on with a word.
+
+    tlqa fill-mask runs/bert "Mara Alder plays the [MASK]."
+    tlqa fill-mask bert-base-uncased "Paris is the [MASK] of France." "He [MASK] [MASK] home." -n 3
+    """
+    parser.add_argument("model", metavar="MODEL", help="a run of pretrain-mlm, a Hugging Face directory or hub name")
+    parser.add_argument("texts", metavar="TEXT", nargs="+", help="a text with one or more [MASK]")
+    parser.add_argument("-n", metavar="INT", type=int, default=5, help="pieces for each mask (default: 5)")
+    return run_fill_mask
+
+
+def run_fill_mask(arguments: Namespace) -> None:
+    from tlqa_jax.decoding.fill_mask import fill_mask
+    from tlqa_jax.weights.bert_runs import load_bert_model
+
+    model, tokenizer = load_bert_model(arguments.model)
+    for text, masks in zip(arguments.texts, fill_mask(model, tokenizer, arguments.texts, n=arguments.n)):
+        print(text)
+        for number, guesses in enumerate(masks, 1):
+            name = f"[MASK] {number}" if len(masks) > 1 else "[MASK]"
+            print(f"  {name}  {'  '.join(f'{guess.piece} {guess.probability:.3f}' for guess in guesses)}")
+
+
 def report_cut(answers: Sequence) -> None:
     cut = sum(given.context_cut for given in answers)
     if cut:
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
+    cut = sum(getattr(given, "question_cut", False) for given in answers)
+    if cut:
+        note(f"{cut} of {len(answers)} questions were too long for the model and lost their ends")
 
 
 def note(text: str) -> None:

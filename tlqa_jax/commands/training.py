@@ -1,8 +1,11 @@
 """The commands that train: the quickstart, pretraining, fine-tuning."""
 
+import dataclasses
 import shlex
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
+from tlqa_jax.errors import UserError
 from tlqa_jax.flags import add_flags, read_flags
 
 
@@ -43,15 +46,41 @@ def pretrain_spans(parser: ArgumentParser):
     return run
 
 
-def finetune_qa(parser: ArgumentParser):
-    """teach a pretrained T5 to answer questions
+def pretrain_mlm(parser: ArgumentParser):
+    """pretrain a BERT on masked tokens and next sentences
 
-    Questions are text to text: "question: … context: …" or "question: …" in, the answer out. Held-out questions are
-    scored by exact match and F1, and their predictions written. Stopped? The same command with --resume goes on from
-    the newest checkpoint.
+    Some tokens of a text are hidden, the model learns to tell what they were, and whether one stretch of text follows
+    another (Devlin et al. 2019). The run directory holds config.json, vocab.txt, checkpoints, metrics.jsonl and
+    curves.png. Stopped? The same command with --resume goes on from the newest checkpoint.
+
+    tlqa pretrain-mlm --out runs/bert
+    tlqa pretrain-mlm --texts corpus.txt.gz --held-out None --vocabulary vocab.txt --model small --out runs/small
+    tlqa pretrain-mlm --start-from bert-base-uncased --texts corpus.txt.gz --learning-rate 5e-5 --out runs/further
+    """
+    from tlqa_jax.training.mlm import MLMConfig, pretrain
+
+    add_flags(parser, MLMConfig)
+
+    def run(arguments: Namespace) -> None:
+        path = pretrain(read_flags(arguments, MLMConfig))
+        print(f'the run is in {path}; next: tlqa fill-mask {shlex.quote(str(path))} "… [MASK] …"')
+
+    return run
+
+
+def finetune_qa(parser: ArgumentParser):
+    """teach a pretrained model to answer questions
+
+    These are the flags for a T5: questions are text to text, "question: … context: …" or "question: …" in, the answer
+    out. Given a BERT (--start-from one, or --model bert-tiny, bert-mini, …), the command is another one, finetune-spans:
+    `tlqa finetune-spans --help` shows its flags.
+
+    Held-out questions are scored by exact match and F1, and their predictions written. Stopped? The same command with
+    --resume goes on from the newest checkpoint.
 
     tlqa finetune-qa --start-from runs/small --context-questions train-v1.1.json --held-out-context dev-v1.1.json
     tlqa finetune-qa --start-from runs/tiny --closed-book-questions tiny_world:closed_book_train.json
+    tlqa finetune-qa --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
     """
     from tlqa_jax.training.qa import QAConfig, finetune
 
@@ -75,4 +104,53 @@ def finetune_spans(parser: ArgumentParser):
     from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
 
     add_flags(parser, ExtractiveQAConfig)
-    return lambda arguments: print(f"the run is in {finetune(read_flags(arguments, ExtractiveQAConfig))}")
+
+    def run(arguments: Namespace) -> None:
+        path = finetune(read_flags(arguments, ExtractiveQAConfig))
+        print(f"the run is in {path}; next: tlqa answer {shlex.quote(str(path))} --question … --context …")
+
+    return run
+
+
+def finetune_classifier(parser: ArgumentParser):
+    """teach a pretrained BERT to name the class of a text
+
+    The classes are those that occur in --texts. Those of held-out texts are written into the run, and how many of them
+    are right is reported. Stopped? The same command with --resume goes on.
+
+    tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
+    tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse --held-out None
+    """
+    from tlqa_jax.training.classification import ClassificationConfig, finetune
+
+    add_flags(parser, ClassificationConfig)
+
+    def run(arguments: Namespace) -> None:
+        path = finetune(read_flags(arguments, ClassificationConfig))
+        print(f"the run is in {path}; next: tlqa classify {shlex.quote(str(path))} TEXT")
+
+    return run
+
+
+def of_family(name: str, words: Sequence[str]) -> str:
+    """The command that is meant: finetune-spans where finetune-qa is given a BERT, else the one that is named.
+
+    Raises UserError for a flag that only the other family's command has.
+    """
+    if name != "finetune-qa":
+        return name
+    from tlqa_jax.training.extractive_qa import ExtractiveQAConfig
+    from tlqa_jax.training.qa import QAConfig
+    from tlqa_jax.weights.bert_runs import is_bert
+
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = {flag: value for flag, value in zip(words, [*words[1:], ""]) if flag.startswith("--")}
+    start_from, model = given.get("--start-from"), given.get("--model", "")
+    bert = is_bert(start_from) if start_from else model.startswith("bert")
+    theirs, ours = ({"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)} for config in (QAConfig, ExtractiveQAConfig))
+    wrong = sorted(given.keys() & (theirs - ours if bert else ours - theirs))
+    if wrong:
+        this, other, command = ("BERT", "T5", "finetune-spans") if bert else ("T5", "BERT", "finetune-qa")
+        what = start_from or (f"--model {model}" if model else "what is trained without --start-from and --model")
+        raise UserError(f"{', '.join(wrong)}: for a {other}, but {what} is a {this} (its flags: tlqa {command} --help)")
+    return "finetune-spans" if bert else name

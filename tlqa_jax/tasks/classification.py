@@ -18,6 +18,7 @@ class Labelled(Protocol):
 
 @runtime_checkable
 class Tokenizer(Protocol):
+    pad_id: int
     cls_id: int
     sep_id: int
 
@@ -26,7 +27,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Texts as rows of ids, padded with 0, and the number of each one's class."""
+    """Texts as rows of ids, padded, and the number of each one's class."""
 
     tokens: Int32[np.ndarray, "N L"]
     labels: Int32[np.ndarray, "N"]
@@ -44,16 +45,18 @@ class LabelledRows:
         return f"{self.size:,} texts" + (f", {self.cut:,} of them cut to {self.tokens.shape[1]} tokens" if self.cut else "")
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], *, input_length: int) -> tuple[Int32[np.ndarray, "N L"], int]:
-    """([CLS] text [SEP] in each row, how many texts had to lose their end)."""
+def encode_texts(
+    tokenizer: Tokenizer, texts: Sequence[str], *, input_length: int
+) -> tuple[Int32[np.ndarray, "N L"], Int32[np.ndarray, "N"]]:
+    """[CLS] text [SEP] in each row, and how long each is whole: a text that is longer than `input_length` loses its end."""
     if input_length < 3:
         raise UserError(f"--input-length {input_length}: [CLS], [SEP] and one token of the text need at least 3")
-    rows, room = np.zeros((len(texts), input_length), np.int32), input_length - 2
+    rows, room = np.full((len(texts), input_length), tokenizer.pad_id, np.int32), input_length - 2
     encoded = tokenizer.encode_batch(texts)
     for row, ids in zip(rows, encoded, strict=True):
         kept = [tokenizer.cls_id, *ids[:room], tokenizer.sep_id]
         row[: len(kept)] = kept
-    return rows, sum(len(ids) > room for ids in encoded)
+    return rows, np.array([len(ids) + 2 for ids in encoded], np.int32)
 
 
 def encode_labelled(
@@ -61,5 +64,6 @@ def encode_labelled(
 ) -> LabelledRows:
     """The examples as arrays; a class's number is its place in `labels`."""
     numbers = {label: number for number, label in enumerate(labels)}
-    tokens, cut = encode_texts(tokenizer, [example.text for example in examples], input_length=input_length)
-    return LabelledRows(tokens, np.array([numbers[example.label] for example in examples], np.int32), cut)
+    tokens, lengths = encode_texts(tokenizer, [example.text for example in examples], input_length=input_length)
+    labels = np.array([numbers[example.label] for example in examples], np.int32)
+    return LabelledRows(tokens, labels, int((lengths > input_length).sum()))

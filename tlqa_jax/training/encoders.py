@@ -1,16 +1,21 @@
-"""The pretrained BERT that a fine-tuning run starts from."""
+"""The BERT that a fine-tuning run begins with."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
+from tlqa_jax.data.sources import local_path
+from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertAttention, BertConfig
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training.model_sizes import bert_config
+from tlqa_jax.weights.bert_runs import load_bert_model
 
 
-class Pretrained(NamedTuple):
-    """Sizes, parameters, vocabulary, and whether the encoder sees both ways ("plain") or looks back only ("causal").
+class Encoder(NamedTuple):
+    """Sizes, parameters, vocabulary, and whether it sees both ways ("plain") or looks back only ("causal").
 
-    The parameters are those of `Bert` under "encoder", and what its head has under the head's names.
+    The parameters are those of `Bert` under "encoder", and what its head has under the head's names; none where it is new.
     """
 
     config: BertConfig
@@ -19,16 +24,34 @@ class Pretrained(NamedTuple):
     attention: BertAttention
 
 
-def load_encoder(start_from: str) -> Pretrained:
+def load_encoder(start_from: str) -> Encoder:
     """A pretrained BERT: a run of ours, a Hugging Face directory or a hub name. Raises UserError for a T5's run, say."""
-    from tlqa_jax.weights.bert_runs import load_bert_model
-
     model, tokenizer = load_bert_model(start_from)
     params = as_function(model)[1]
-    encoder = getattr(model, "encoder", model)
-    if "encoder" not in params:
-        params = {"encoder": params}
-    return Pretrained(model.config, params, tokenizer, "causal" if encoder.causal else "plain")
+    causal = getattr(model, "encoder", model).causal
+    params = params if "encoder" in params else {"encoder": params}
+    return Encoder(model.config, params, tokenizer, "causal" if causal else "plain")
+
+
+def begin_with(settings: Any) -> Encoder:
+    """The encoder that a program's settings ask for: that of `start_from`, or a new one of the size `model` for a `vocabulary`.
+
+    Its config has the settings' dropout. Raises UserError where it cannot read what the settings want it to.
+    """
+    if settings.start_from:
+        encoder = load_encoder(settings.start_from)
+    elif settings.vocabulary:
+        tokenizer = WordPieceTokenizer(local_path(settings.vocabulary), lowercase=settings.lowercase)
+        encoder = Encoder(bert_config(settings.model, tokenizer), {}, tokenizer, "plain")
+    else:
+        raise UserError("give --start-from, a pretrained BERT, or --vocabulary and --model for random weights")
+    config, longest = encoder.config, encoder.config.max_position_embeddings
+    if settings.input_length > longest:
+        raise UserError(f"--input-length {settings.input_length}: this model reads at most {longest} tokens")
+    if encoder.tokenizer.vocab_size > config.vocab_size:
+        raise UserError(f"the vocabulary has {encoder.tokenizer.vocab_size} pieces, the model only {config.vocab_size}")
+    dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
+    return encoder._replace(config=replace(config, **dropout))
 
 
 def taken_over(fresh: Params, pretrained: Params) -> Params:

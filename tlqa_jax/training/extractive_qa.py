@@ -32,18 +32,16 @@ from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate,
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
-from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
-from tlqa_jax.training.encoders import load_encoder, taken_over
+from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.model_sizes import bert_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
-from tlqa_jax.weights.bert_runs import save_wordpiece
+from tlqa_jax.weights.bert_runs import save_threshold, save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
 PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
@@ -63,7 +61,7 @@ class ExtractiveQAConfig:
     """Questions to evaluate on, of the same kinds."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
-    vocabulary: str | None = None
+    vocabulary: str | None = "tiny_world:wordpiece.txt"
     """A WordPiece vocab.txt (without --start-from)."""
     lowercase: bool = True
     """Whether that vocabulary is of lower-cased text (without --start-from)."""
@@ -128,21 +126,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     check_batch(config.batch_size, config.accumulate)
     check_lengths(config.input_length, config.stride, config.max_question_length)
     dtype = compute_dtype(config.dtype)
-    pretrained, attention = {}, "plain"
-    if config.start_from:
-        model_config, pretrained, tokenizer, attention = load_encoder(config.start_from)
-    elif config.vocabulary:
-        tokenizer = WordPieceTokenizer(config.vocabulary, lowercase=config.lowercase)
-        model_config = bert_config(config.model, tokenizer)
-    else:
-        raise UserError("give --start-from, a pretrained BERT, or --vocabulary and --model for random weights")
-    model_config = dataclasses.replace(
-        model_config, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout
-    )
-    if config.input_length > model_config.max_position_embeddings:
-        raise UserError(f"--input-length {config.input_length}: this model reads at most {model_config.max_position_embeddings} tokens")
-    if tokenizer.vocab_size > model_config.vocab_size:
-        raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {model_config.vocab_size}")
+    model_config, pretrained, tokenizer, attention = begin_with(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     training |= {"lowercase": tokenizer.lowercase, "attention": attention}
     record = {
@@ -153,7 +137,8 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     if not config.questions:
         raise UserError("nothing to learn from: give --questions")
     lengths = dict(input_length=config.input_length, stride=config.stride, max_question_length=config.max_question_length)
-    windows = make_windows(tokenizer, open_questions(config.questions, data_dir=config.data_dir), **lengths)
+    examples = open_questions(config.questions, data_dir=config.data_dir)
+    windows = make_windows(tokenizer, examples, **lengths)
     held_out = open_questions(config.held_out, data_dir=config.data_dir) if config.held_out else []
     held_out_windows = make_windows(tokenizer, held_out, **lengths)
     if not len(windows.learnable):
@@ -165,6 +150,8 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     steps = config.steps or math.ceil(config.epochs * len(windows.learnable) / config.batch_size)
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_wordpiece(run, tokenizer)
+    if not held_out and not all(example.answers for example in examples):
+        save_threshold(run, 0.0)  # there is nothing to tune it on
 
     # --- model and optimizer
     model = BertForQuestionAnswering(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=attention)
@@ -192,6 +179,8 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
             metrics = mean_over_examples(evaluate_step, params, batches)
         answers = answerer(params, held_out)
         scores, predictions = score_answers(held_out, answers)
+        if "no_answer_threshold" in scores:
+            save_threshold(run, scores["no_answer_threshold"])
         if jax.process_index() == 0:
             write_predictions(run / PREDICTIONS, predictions)
             write_n_best(run / N_BEST, predictions, answers)

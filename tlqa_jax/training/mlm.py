@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.corpus import tokenize_sentences
-from tlqa_jax.data.sources import local_path, open_texts
+from tlqa_jax.data.sources import open_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, PretrainingLogits
 from tlqa_jax.models.functional import as_function
@@ -35,16 +35,15 @@ from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
-from tlqa_jax.training.encoders import load_encoder, taken_over
+from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.model_sizes import bert_config
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
-VOCABULARY = "vocab.txt"
 MaskedLMAttention = Literal["plain", "causal"]
 
 
@@ -69,7 +68,7 @@ class MLMConfig:
     model: str = "tiny"
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
     attention: MaskedLMAttention = "plain"
-    """plain: each token sees all the others. causal: only those before it, to see what that costs (--no-next-sentence)."""
+    """plain: each token sees all others. causal: only those before it, to see what that costs (--no-next-sentence)."""
     next_sentence: bool = True
     """Whether rows are pairs of segments, and the model tells if the second follows the first."""
     whole_words: bool = False
@@ -125,20 +124,9 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     check_tasks(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
-    pretrained = {}
-    if config.start_from:
-        model_config, pretrained, tokenizer = load_encoder(config.start_from)
-    else:
-        tokenizer = WordPieceTokenizer(local_path(config.vocabulary), lowercase=config.lowercase)
-        model_config = bert_config(config.model, tokenizer)
-    model_config = dataclasses.replace(
-        model_config, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout
-    )
-    if config.input_length > model_config.max_position_embeddings:
-        longest = model_config.max_position_embeddings
-        raise UserError(f"--input-length {config.input_length}: this model reads at most {longest} tokens")
-    if tokenizer.vocab_size > model_config.vocab_size:
-        raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {model_config.vocab_size}")
+    model_config, pretrained, tokenizer, _ = begin_with(config)
+    if config.next_sentence and model_config.type_vocab_size < 2:
+        raise UserError("this model has one token type, and pairs need two: add --no-next-sentence")
     architecture = BertForPreTraining if config.next_sentence else BertForMaskedLM
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     training["lowercase"] = tokenizer.lowercase
@@ -148,8 +136,7 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     held_out = MaskedLMData(config, tokenizer, config.held_out) if config.held_out else None
     data = MaskedLMData(config, tokenizer, config.texts)  # last: it may be large
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    if jax.process_index() == 0 and not config.resume:
-        tokenizer.save(run / VOCABULARY)
+    save_wordpiece(run, tokenizer)
 
     # --- model and optimizer
     model = architecture(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=config.attention)
@@ -196,7 +183,8 @@ def check_tasks(config: MLMConfig) -> None:
         raise UserError(f'--attention is "{config.attention}": known are {", ".join(get_args(MaskedLMAttention))}')
     if config.attention == "causal" and config.next_sentence:
         raise UserError(
-            "--attention causal: [CLS] comes first and so sees only itself, it cannot tell what follows: add --no-next-sentence"
+            "--attention causal: [CLS], the first token, sees only itself and cannot tell what follows: "
+            "add --no-next-sentence"
         )
     shortest = 5 if config.next_sentence else 3  # special tokens, and one token of text in each segment
     if config.input_length < shortest:
@@ -271,7 +259,7 @@ def make_train_step(
 
 
 def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> dict[str, Array]:
-    """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions"), rows ("weight").
+    """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions") and "weight".
 
     Rows of "weight" 0 only fill up the last batch.
     """
@@ -284,7 +272,7 @@ def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> d
 
 
 def per_prediction(means: dict[str, float]) -> dict[str, float]:
-    """What `evaluation_sums` come to, given their means over the rows: those of the masked LM are over its predictions."""
+    """What `evaluation_sums` come to, from their means over the rows: the masked LM's are over its predictions."""
     means = dict(means)
     predictions = means.pop("predictions") or float("nan")
     means |= {name: means[name] / predictions for name in ("mlm_loss", "mlm_accuracy")}

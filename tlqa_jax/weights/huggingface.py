@@ -91,7 +91,7 @@ def save_pretrained(
     directory = Path(directory)
     used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     if used and not overwrite:
-        raise UserError(f"{directory} is already in use: give another, or overwrite=True to replace it")
+        raise UserError(f"{directory} is already in use: give another, or overwrite it (overwrite=True, --overwrite)")
     if used and not (directory / CONFIG).is_file():
         raise UserError(f"{directory} does not look like a model (no {CONFIG}): delete it yourself if you mean it")
     config = model.config
@@ -174,11 +174,16 @@ def _read_weights(directory: Path) -> dict[str, np.ndarray]:
     raise UserError(f"{directory} has no {WEIGHTS}")
 
 
+def is_hub_name(name: str | Path) -> bool:
+    """Whether it can be a name on the hub: "bert-base-uncased" or "google-bert/bert-base-uncased"."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name))
+
+
 def _directory(name: str | Path) -> Path:
     """The directory itself, or the downloaded one of a hub name."""
     if Path(name).is_dir():
         return Path(name)
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    if not is_hub_name(name):
         raise UserError(f"{name}: there is no such directory, nor can it be a name on the Hugging Face hub")
     try:
         from huggingface_hub import snapshot_download

@@ -1,0 +1,225 @@
+"""Fine-tuning a BERT to name the class of a text, over all devices with pmap: sentiment, say, or the type of a question.
+
+    tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
+
+The encoder's pooled [CLS] vector and one matrix decide (Devlin et al. 2019, section 4.1). Not yet measured.
+
+Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from tlqa_jax.core.losses import cross_entropy
+from tlqa_jax.data.batches import training_batches
+from tlqa_jax.data.sources import LabelledText, open_labelled_texts
+from tlqa_jax.decoding.classes import Classifier, TextClass, class_logits
+from tlqa_jax.errors import UserError
+from tlqa_jax.metrics.squad import write_predictions
+from tlqa_jax.models.bert_heads import BertForSequenceClassification
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.tasks.classification import encode_labelled
+from tlqa_jax.training.devices import (
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
+)
+from tlqa_jax.training.encoders import begin_with, taken_over
+from tlqa_jax.training.memory import keep_freed_memory
+from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.progress import Progress, draw_curves
+from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.bert_runs import save_wordpiece
+from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
+
+PREDICTIONS = "predictions.json"
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """Settings of a run that teaches a classifier."""
+
+    out: str = "runs/classifier"
+    """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions."""
+    start_from: str | None = None
+    """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: random weights, with --model and --vocabulary."""
+    texts: str = "tiny_world:reviews_train.jsonl"
+    """What to learn from, rows with a text and a label: .jsonl, .csv, tfds:NAME:SPLIT, tiny_world:FILE."""
+    held_out: str | None = "tiny_world:reviews_dev.jsonl"
+    """The same, to evaluate on; "None" for no evaluation."""
+    text_field: str = "text"
+    """Name of the field with the text."""
+    label_field: str = "label"
+    """Name of the field with the label."""
+    data_dir: str | None = None
+    """Where TFDS data sets are prepared."""
+    vocabulary: str = "tiny_world:wordpiece.txt"
+    """A WordPiece vocab.txt (without --start-from)."""
+    lowercase: bool = True
+    """Whether that vocabulary is of lower-cased text (without --start-from)."""
+    model: str = "tiny"
+    """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
+    input_length: int = 128
+    """Longest input in tokens; a text that does not fit loses its end, and how many do is reported."""
+    epochs: float = 3.0
+    """How often each text is seen."""
+    steps: int | None = None
+    """Number of optimizer steps, instead of --epochs."""
+    batch_size: int = 32
+    """Rows a step, over all devices and accumulation slices."""
+    accumulate: int = 1
+    """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    warmup_share: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    decay: Decay = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, on matrices only."""
+    clip: float = 1.0
+    """Largest global norm of the gradients."""
+    dropout: float = 0.1
+    """Dropout rate."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data and the dropout."""
+    dtype: str = "auto"
+    """What to compute in: auto, float32 or bfloat16. Parameters are float32."""
+    log_every: int = 20
+    """Steps between reports."""
+    evaluate_every: int = 500
+    """Steps between evaluations on held-out texts; there is always one at the end."""
+    save_every: int = 500
+    """Steps between checkpoints; there is always one at the end."""
+    keep: int = 3
+    """Number of checkpoints to keep."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+    overwrite: bool = False
+    """Delete a run that is already in --out."""
+
+
+HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+
+
+def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
+    """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
+    # --- settings and data: everything that can be wrong is found here, before anything is compiled
+    keep_freed_memory()
+    check_settings(config)
+    check_batch(config.batch_size, config.accumulate)
+    dtype = compute_dtype(config.dtype)
+    model_config, pretrained, tokenizer, attention = begin_with(config)
+    read = partial(open_labelled_texts, data_dir=config.data_dir, field=config.text_field, label_field=config.label_field)
+    examples, held_out = read(config.texts), read(config.held_out) if config.held_out else []
+    labels = labels_of(examples)
+    if len(labels) == 1:
+        raise UserError(f"{config.texts}: every text is of the class {labels[0]!r}, so there is nothing to tell apart")
+    if strange := set(labels_of(held_out)) - set(labels):
+        raise UserError(f"{config.held_out}: {config.texts} has no text of the class {', '.join(sorted(strange))} to learn from")
+    if model_config.id2label != labels:  # another classifier's head is of no use here, whatever its size
+        pretrained = {name: part for name, part in pretrained.items() if name != "classifier"}
+    model_config = dataclasses.replace(model_config, id2label=labels)
+    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
+    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    record = {
+        "program": "classification", "architecture": "BertForSequenceClassification",
+        "model": dataclasses.asdict(model_config), "training": training,
+    }
+    check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    rows = encode_labelled(tokenizer, examples, labels=labels, input_length=config.input_length)
+    if not quiet:
+        print(f"training: {rows.report()}, of {len(labels)} classes: {', '.join(labels)}")
+    steps = config.steps or math.ceil(config.epochs * rows.size / config.batch_size)
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_wordpiece(run, tokenizer)
+
+    # --- model and optimizer
+    model = BertForSequenceClassification(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=attention)
+    apply, params = as_function(model)
+    params = taken_over(params, pretrained)
+    rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
+    optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
+    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    train_step = make_train_step(partial(class_logits, apply, tokenizer.pad_id), optimizer, config.seed, config.accumulate)
+    classifier = Classifier(apply, tokenizer, labels, input_length=config.input_length, batch_size=config.batch_size)
+
+    def evaluate_all(params: Any) -> dict[str, float]:
+        """Loss in nats per text and accuracy; the classes are written beside the checkpoints, by the number of the row."""
+        classes = classifier(params, [example.text for example in held_out])
+        if jax.process_index() == 0:
+            write_predictions(run / PREDICTIONS, {str(row): given.label for row, given in enumerate(classes, 1)})
+        return score_classes(held_out, classes, labels)
+
+    # --- the loop
+    with Checkpoints(run, config.keep) as checkpoints:
+        if config.resume and checkpoints.latest():
+            state = checkpoints.restore(state)
+        start = int(state["step"])
+        state = replicate(state)
+        batches = training_batches(rows.size, config.batch_size, config.seed, rows.build, start=start)
+        with Progress(run, "fine-tuning", steps, start=start, quiet=quiet) as progress:
+            for step in range(start + 1, steps + 1):
+                state, reported = train_step(state, next(batches))
+                last = step == steps
+                saving = last or step % config.save_every == 0
+                if saving or step % config.log_every == 0:
+                    progress.train(
+                        step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        last_good=checkpoints.latest,
+                    )
+                if saving:
+                    checkpoints.save(step, unreplicate(state))
+                if held_out and (last or step % config.evaluate_every == 0):
+                    progress.evaluated(step, **evaluate_all(state["params"]))
+    if jax.process_index() == 0:
+        draw_curves(run)
+    return run
+
+
+def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
+    """The classes that occur, in alphabetical order, numbers before that by size."""
+    return tuple(sorted({example.label for example in examples}, key=lambda label: (len(label) if label.isdecimal() else 99, label)))
+
+
+def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+    """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
+
+    `predict(params, tokens, key=…)` gives the logits of the classes. The batch holds "tokens" [devices, B, L] and "labels"
+    [devices, B].
+    """
+
+    def train_step(state: dict[str, Any], batch: dict[str, Any]):
+        key = dropout_key(seed, state["step"])
+        # the number of rows on all devices together: the loss is a mean over these, not a mean of means
+        weight = jax.lax.psum(float(len(batch["labels"])), AXIS)
+
+        def loss_share(params, rows, key):
+            loss, _ = cross_entropy(predict(params, rows["tokens"], key=key), rows["labels"], jnp.ones(rows["labels"].shape))
+            return loss / weight
+
+        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        loss, gradients = jax.lax.psum(share, AXIS)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+
+    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+
+
+def score_classes(examples: Sequence[LabelledText], classes: Sequence[TextClass], labels: Sequence[str]) -> dict[str, float]:
+    """Means over all texts: -log p of the true class in nats, and the share of texts whose likeliest class is the true one."""
+    loss = [-given.log_probabilities[labels.index(example.label)] for example, given in zip(examples, classes, strict=True)]
+    right = [example.label == given.label for example, given in zip(examples, classes)]
+    return {"loss": float(np.mean(loss)), "accuracy": float(np.mean(right))}
