@@ -24,9 +24,9 @@ PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev
 PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
 FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
-SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --input-length 24 --stride 4"
-SPANS += " --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
-CLASSES = "finetune-classifier --model bert.json --vocabulary wordpiece.txt --texts classes.jsonl --held-out classes.jsonl"
+SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --held-out questions.json"
+SPANS += " --input-length 24 --stride 4 --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
+CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
 CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
 QUESTIONS = [
     {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]}
@@ -317,11 +317,12 @@ ERRORS = [
     (f"{SPANS} --out new --closed-book-questions x", "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help"),
     (f"{FINETUNE} --out new --start-from pointing", "--context-questions, .*: for a T5, but pointing is a BERT"),
     ("finetune-qa --out new --start-from pretrained --questions x", "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help"),
-    ("finetune-qa --out new --start-from classifier", "nothing to learn from: give --questions"),
+    ("finetune-qa --out new --start-from classifier --input-length 24 --stride 4 --max-question-length 8", "nothing to learn from: give --questions"),
     (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT .its program is 'span_corruption'"),
     (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
     (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
     (f"{CLASSES} --out new --label-field no", 'no field "no"'),
+    (f"{CLASSES} --out new --start-from nowhere/at/all", "there is no such directory"),
     (f"{CLASSES} --out new --start-from finetuned", "finetuned is no run of a BERT"),
     ("pretrain-mlm --out new --attention causal", "add --no-next-sentence"),
     ("pretrain-mlm --out new --input-length 600", "this model reads at most 512 tokens"),

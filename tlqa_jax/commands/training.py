@@ -53,7 +53,7 @@ def pretrain_mlm(parser: ArgumentParser):
     another (Devlin et al. 2019). The run directory holds config.json, vocab.txt, checkpoints, metrics.jsonl and
     curves.png. Stopped? The same command with --resume goes on from the newest checkpoint.
 
-    tlqa pretrain-mlm --out runs/bert
+    tlqa pretrain-mlm --steps 1500 --input-length 64 --batch-size 32 --learning-rate 2e-3 --dropout 0
     tlqa pretrain-mlm --texts corpus.txt.gz --held-out None --vocabulary vocab.txt --model small --out runs/small
     tlqa pretrain-mlm --start-from bert-base-uncased --texts corpus.txt.gz --learning-rate 5e-5 --out runs/further
     """

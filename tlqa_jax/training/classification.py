@@ -28,7 +28,7 @@ from tlqa_jax.decoding.classes import Classifier, TextClass, class_logits
 from tlqa_jax.errors import UserError
 from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.models.bert_heads import BertForSequenceClassification
-from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.tasks.classification import encode_labelled
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
@@ -126,8 +126,8 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
         raise UserError(f"{config.texts}: every text is of the class {labels[0]!r}, so there is nothing to tell apart")
     if strange := set(labels_of(held_out)) - set(labels):
         raise UserError(f"{config.held_out}: {config.texts} has no text of the class {', '.join(sorted(strange))} to learn from")
-    if model_config.id2label != labels:  # another classifier's head is of no use here, whatever its size
-        pretrained = {name: part for name, part in pretrained.items() if name != "classifier"}
+    if model_config.id2label != labels:
+        pretrained = without_classifier(pretrained)
     model_config = dataclasses.replace(model_config, id2label=labels)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     training |= {"lowercase": tokenizer.lowercase, "attention": attention}
@@ -190,6 +190,11 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
 def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
     """The classes that occur, in alphabetical order, numbers before that by size."""
     return tuple(sorted({example.label for example in examples}, key=lambda label: (len(label) if label.isdecimal() else 99, label)))
+
+
+def without_classifier(pretrained: Params) -> Params:
+    """All but the head of a classifier, which is of no use for other classes, whatever its size."""
+    return {name: part for name, part in pretrained.items() if name != "classifier"}
 
 
 def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:

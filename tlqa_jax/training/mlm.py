@@ -5,6 +5,10 @@
 The loss is that of both tasks together: the mean over the masked tokens plus the mean over the pairs of segments. With
 --no-next-sentence there are no pairs, every row is packed full (Liu et al. 2019), and the first is all of it.
 
+On the tiny world, 1,500 steps of 32 rows of 64 tokens at a rate of 2e-3 without dropout take 5 to 10 minutes on 2 busy
+CPU cores. Of the masked tokens of the held-out text the tiny model then names 59%, and 72% where its initial weights are
+larger (a --model file with "initializer_range": 0.05): small models in short runs want that.
+
 Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
 """
 
@@ -84,7 +88,7 @@ class MLMConfig:
     accumulate: int = 1
     """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
     learning_rate: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; large models want less (1e-4 for base)."""
     warmup: int = 100
     """Steps of linear warm-up."""
     decay: Decay = "linear"
