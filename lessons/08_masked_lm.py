@@ -461,8 +461,8 @@ assert SMOKE or (final["mlm_accuracy"] > max(guesses.values()) + 0.2 and final["
 # %% [markdown]
 # The left curve has two parts. To a fifth the model comes quickly: which pieces are frequent, and what they stand next
 # to. There it stays for a while, and then climbs past both guesses. To see further than the neighbour it has to learn
-# where to look, and it begins to know who is who. The right curve leaves its half a little earlier. How both can come so
-# high is worth a question, and the rest of the lesson asks it.
+# where to look, and it begins to know who is who. The right curve leaves its half a little earlier. How both can
+# come so high is worth a question, and the rest of the lesson asks it.
 #
 # ## What does it fill in?
 #
