@@ -168,8 +168,8 @@ for row, tokens in zip(rows, some, strict=True):
 is_text = ~np.isin(rows, tokenizer.special_ids)
 rules = dict(mask_id=tokenizer.mask_id, vocab_size=tokenizer.vocab_size, special_ids=tokenizer.special_ids)
 package = mask_tokens(np.random.default_rng(0), rows, maskable=is_text, max_predictions=12, **rules)
-ids = tokenizer.special_ids, tokenizer.mask_id, tokenizer.vocab_size
-yours = [mask_row(np.random.default_rng(i), row, *ids) for i, row in enumerate(rows)]
+given = tokenizer.special_ids, tokenizer.mask_id, tokenizer.vocab_size
+yours = [mask_row(np.random.default_rng(i), row, *given) for i, row in enumerate(rows)]
 
 
 def shares(seen: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -461,8 +461,8 @@ assert SMOKE or (final["mlm_accuracy"] > max(guesses.values()) + 0.2 and final["
 # %% [markdown]
 # The left curve has two parts. To a fifth the model comes quickly: which pieces are frequent, and what they stand next
 # to. There it stays for a while, and then climbs past both guesses. To see further than the neighbour it has to learn
-# where to look, and it begins to know who is who. The right curve leaves its half a little earlier. How both can come so
-# high is worth a question, and the rest of the lesson asks it.
+# where to look, and it begins to know who is who. The right curve leaves its half a little earlier. How both can
+# come so high is worth a question, and the rest of the lesson asks it.
 #
 # ## What does it fill in?
 #
@@ -509,7 +509,7 @@ for axes, group in zip(panels, groups, strict=True):
         axes.bar_label(bars, fmt="%.0f")
     axes.set_xticks(range(4), [relation.replace("_", " ") for relation in FRAMES])
     axes.set(title=f"{group}: the first guess", ylabel="%", ylim=(0, 112))
-panels[1].legend(loc="center")
+figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 show(figure, "08_fills")
 known, guessed = (np.mean([table[group, relation] for relation in FRAMES], axis=0) for group in groups)
 print(f"residents: right kind {100 * known[0]:.0f} %, right {100 * known[1]:.0f} %")
@@ -523,7 +523,7 @@ assert SMOKE or (known[1] > 2 * guessed[1] and guessed[0] > 0.8)
 #
 # ## Where it fails, and why
 #
-# Three sentences that are not so easy:
+# Two sentences that are not so easy. One has two right answers, the other an answer of two pieces.
 
 # %%
 print(f"two answers, one place: {robin.name} was born in {robin['birthplace']}, and in {robin['birth_year']}")
@@ -543,16 +543,18 @@ for group, people in people_of.items():
     print(f"two masks for a firm, {len(people)} {group}: {counted}")
     for person, pair, firm in list(zip(people, written, truth, strict=True))[:4]:
         print(f"   {person.name} works for {' '.join(pair)}   (true: {' '.join(firm)})")
+assert SMOKE or split["strangers"] > split["residents"]
 
 # %% [markdown]
-# The first is no failure: the sentence has two right answers, and the model is in two minds about them. But it has to
-# fill in *something*, and the probability of each right answer is less than one for no fault of its own.
+# The first is no failure: the model is in two minds, as it should be. But the probability of each right answer is less
+# than one, and only one of them is counted as right.
 #
 # The second is BERT's own. Each mask is filled for itself: both halves of the firm are asked at the same time, and
 # neither sees what the other becomes. Where the model knows the firm, both mostly agree. Where it does not, the first
-# mask takes the first half of one firm, or a firm of one word, and the second takes anything. The product of two good
-# guesses is not a good guess of two. T5 writes its second token when the first is there, and BERT, which does not
-# write, needs another way to give answers of several words. It *points* at them in a text: lesson 9.
+# mask takes the first half of one firm, or a firm of one word, and the second takes anything. Two good guesses
+# are not a good guess of two. (And somebody had to know that there are two.) T5 writes its second token when the first
+# is there. BERT, which does not write, needs another way to give answers of several words: it *points* at them in a
+# text. That is lesson 9.
 #
 # ## What makes it say "follows"?
 #
@@ -717,7 +719,7 @@ for i, (group, hidden) in enumerate((group, hidden) for group in groups for hidd
     bars = axes.bar(np.arange(4) + 0.2 * (i - 1.5), heights, 0.2, label=label)
     axes.bar_label(bars, fmt="%.0f", fontsize=8)
 axes.set_xticks(range(4), WHAT)
-axes.set(ylabel="accuracy on new passages, %", ylim=(0, 125), title="What was hidden?")
+axes.set(ylabel="accuracy on new passages, %", ylim=(0, 125), yticks=range(0, 101, 20), title="What was hidden?")
 axes.legend(ncols=2, loc="upper center", fontsize=8)
 show(figure, "08_what_was_hidden")
 for (group, hidden, what), share in score.items():
