@@ -19,7 +19,8 @@ from tlqa_jax.flags import field_texts
 from tlqa_jax.text.wordpiece import SPECIALS
 
 MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
-BERT = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20, "max_position_embeddings": 24}
+BERT = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20}
+BERT["max_position_embeddings"] = 24
 PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev.txt --held-out None --input-length 32"
 PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
@@ -123,7 +124,8 @@ def test_import_and_export_go_round(here, capsys, tmp_path):
     assert tlqa(f"export {tmp_path}/run --out {tmp_path}/again", capsys)[0] == 0
     assert contents(tmp_path / "hf") == contents(tmp_path / "again")
     status, _, err = tlqa(f"export pointing --out {tmp_path}/hf", capsys)
-    assert status == 2 and "already in use" in err and tlqa(f"export pointing --out {tmp_path}/hf --overwrite", capsys)[0] == 0
+    assert status == 2 and "already in use" in err
+    assert tlqa(f"export pointing --out {tmp_path}/hf --overwrite", capsys)[0] == 0
     assert tlqa(f"import {tmp_path}/hf --out {tmp_path}/run", capsys)[2].endswith("or --overwrite it\n")
 
 
@@ -133,7 +135,8 @@ def test_classify(here, capsys):
     row = json.loads(out.splitlines()[0])
     assert row["text"] == "Where is Oss?" and row["label"] in ("1", "a place") and 0.5 <= row["probability"] <= 1
     status, out, _ = tlqa("classify classifier --file classes.jsonl", capsys)
-    assert status == 0 and [json.loads(line)["text"] for line in out.splitlines()] == ["Where is Mira?", "Is Mira from Oss?"]
+    found = [json.loads(line)["text"] for line in out.splitlines()]
+    assert status == 0 and found == ["Where is Mira?", "Is Mira from Oss?"]
 
 
 def test_answer_many(here, capsys, tmp_path):
@@ -314,11 +317,20 @@ ERRORS = [
     (f"{FINETUNE} --out new --input-length 4", "example 'q0' alone takes .* tokens: set --input-length"),
     (f"{FINETUNE} --out finetuned", "finetuned is already in use"),
     ("finetune-qa --model model.json --out new", "nothing to learn from"),
-    (f"{SPANS} --out new --closed-book-questions x", "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help"),
+    (
+        f"{SPANS} --out new --closed-book-questions x",
+        "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help",
+    ),
     (f"{FINETUNE} --out new --start-from pointing", "--context-questions, .*: for a T5, but pointing is a BERT"),
-    ("finetune-qa --out new --start-from pretrained --questions x", "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help"),
-    ("finetune-qa --out new --start-from classifier --input-length 24 --stride 4 --max-question-length 8", "nothing to learn from: give --questions"),
-    (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT .its program is 'span_corruption'"),
+    (
+        "finetune-qa --out new --start-from pretrained --questions x",
+        "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help",
+    ),
+    (
+        "finetune-qa --out new --start-from classifier --input-length 24 --stride 4 --max-question-length 8",
+        "nothing to learn from: give --questions",
+    ),
+    (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT"),
     (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
     (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
     (f"{CLASSES} --out new --label-field no", 'no field "no"'),
@@ -364,9 +376,15 @@ ERRORS = [
     ),
     ("vocab train --texts tiny_world:pretraining_dev.txt --size 2 --out v.model", "--size 2"),
     ("vocab train --texts tiny_world:pretraining_dev.txt --cased --out v.model", "--cased is of --kind wordpiece"),
-    ("vocab train --kind wordpiece --texts tiny_world:pretraining_dev.txt --size 9 --out v.txt", "a vocabulary of 9 pieces is too small"),
+    (
+        "vocab train --kind wordpiece --texts tiny_world:pretraining_dev.txt --size 9 --out v.txt",
+        "a vocabulary of 9 pieces is too small",
+    ),
     ("vocab train --kind wordpiece --texts latin.txt --out v.txt", "latin.txt is not UTF-8"),
-    ("vocab train --kind wordpiece --texts x.txt --out v.txt --character-coverage 1", "--character-coverage is of --kind sentencepiece"),
+    (
+        "vocab train --kind wordpiece --texts x.txt --out v.txt --character-coverage 1",
+        "--character-coverage is of --kind sentencepiece",
+    ),
     ("vocab", "tlqa vocab train"),
     ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
 ]

@@ -27,14 +27,17 @@ from tlqa_jax.training.encoders import taken_over
 from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
 from .test_extractive_qa import final_state, rows
 
-SIZES = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=16, initializer_range=0.2)
+SIZES = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20)
+SIZES |= dict(max_position_embeddings=16, initializer_range=0.2)
 SUBJECTS, VERDICTS = ["soup", "room", "lamp"], {"fine": 2, "grand": 2, "dull": 0, "poor": 0, "fair": 10}
 
 
 def texts(count: int) -> list[dict]:
     rng = np.random.default_rng(0)
     picked = [(rng.choice(SUBJECTS), rng.choice(list(VERDICTS))) for _ in range(count)]
-    return [{"review": f"the {one} was {verdict} ." + " fair" * 9 * (i == 1), "stars": VERDICTS[verdict]} for i, (one, verdict) in enumerate(picked)]
+    rows = [{"review": f"the {one} was {verdict} .", "stars": VERDICTS[verdict]} for one, verdict in picked]
+    rows[1]["review"] += " fair" * 9  # too long
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,10 @@ def folder(tmp_path_factory):
 def finetuning(folder):
     """A short run with everything in it: accumulation, dropout, a checkpoint on the way."""
     config = ClassificationConfig(
-        out=str(folder / "run"), texts=str(folder / "texts.jsonl"), held_out=str(folder / "texts.jsonl"), text_field="review",
-        label_field="stars", vocabulary=str(folder / "vocab.txt"), model=str(folder / "model.json"), input_length=10, epochs=16.0,
-        batch_size=16, accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=40, save_every=30,
+        out=str(folder / "run"), texts=str(folder / "texts.jsonl"), held_out=str(folder / "texts.jsonl"),
+        text_field="review", label_field="stars", vocabulary=str(folder / "vocab.txt"),
+        model=str(folder / "model.json"), input_length=10, epochs=16.0, batch_size=16,
+        accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=40, save_every=30,
     )  # fmt: skip
     finetune(config, quiet=True)
     return config
@@ -86,7 +90,8 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
 
 
 def test_the_head_of_other_classes_is_not_taken_over():
-    fresh, other = {"encoder": {"norm": 0}, "classifier": {"matrix": 0}}, {"encoder": {"norm": 1}, "classifier": {"matrix": 2}}
+    fresh = {"encoder": {"norm": 0}, "classifier": {"matrix": 0}}
+    other = {"encoder": {"norm": 1}, "classifier": {"matrix": 2}}
     assert taken_over(fresh, without_classifier(other)) == {"encoder": {"norm": 1}, "classifier": {"matrix": 0}}
     assert taken_over(fresh, other) == other
 
@@ -97,7 +102,7 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetun
     for changes, message in (
         (dict(label_field="sterne"), 'no field "sterne"'),
         (dict(texts=str(folder / "one.jsonl")), "every text is of the class '2', so there is nothing to tell apart"),
-        (dict(held_out=str(folder / "new.jsonl")), "texts.jsonl has no text of the class 7 to learn from"),
+        (dict(held_out=str(folder / "new.jsonl")), "texts.jsonl has no text of class 7 to learn from"),
         (dict(input_length=17), "--input-length 17: this model reads at most 16 tokens"),
         (dict(input_length=2), "--input-length 2"),
         (dict(epochs=0.0), "--epochs is 0.0"),
@@ -109,7 +114,8 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetun
     assert not (folder / "refused").exists()
 
 
-CONFIG = BertConfig(vocab_size=24, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, id2label=("0", "2", "10"), **SIZES)
+NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+CONFIG = BertConfig(vocab_size=24, id2label=("0", "2", "10"), **NO_DROPOUT, **SIZES)
 APPLY, PARAMS = as_function(BertForSequenceClassification(CONFIG, rngs=nnx.Rngs(0)))
 PREDICT = partial(class_logits, APPLY, 0)
 
@@ -155,18 +161,20 @@ def test_classes_do_not_depend_on_batch_size_or_devices(tokenizer, examples, mon
     assert [given.text_cut for given in first] == [number == 1 for number in range(40)]
     expected = jax.nn.log_softmax(PREDICT(PARAMS, jnp.asarray([[2, *tokenizer.encode(texts[0]), 3]])))[0]
     np.testing.assert_allclose(first[0].log_probabilities, expected, rtol=1e-5)
-    for given in found[1:]:
-        assert [(one.label, one.text_cut) for one in given] == [(one.label, one.text_cut) for one in first]
-        np.testing.assert_allclose([one.log_probabilities for one in given], [one.log_probabilities for one in first], rtol=1e-5)
-        scores = score_classes(examples, given, CONFIG.id2label)
-        assert scores == pytest.approx(score_classes(examples, first, CONFIG.id2label), rel=1e-6)
+    second = found[1]
+    assert [(given.label, given.text_cut) for given in second] == [(given.label, given.text_cut) for given in first]
+    logs = [[given.log_probabilities for given in classes] for classes in found]
+    np.testing.assert_allclose(logs[1], logs[0], rtol=1e-5)
+    scores = score_classes(examples, second, CONFIG.id2label)
+    assert scores == pytest.approx(score_classes(examples, first, CONFIG.id2label), rel=1e-6)
 
 
 def test_scores_of_classes_by_hand():
     examples = [LabelledText("a", "yes"), LabelledText("b", "no"), LabelledText("c", "no")]
     halves, quarter = (float(np.log(0.5)),) * 2, (float(np.log(0.25)), float(np.log(0.75)))
-    given = [TextClass("no", 0.5, halves, False), TextClass("no", 0.5, halves, False), TextClass("yes", 0.75, quarter, True)]
+    given = [*2 * [TextClass("no", 0.5, halves, False)], TextClass("yes", 0.75, quarter, True)]
     scores = score_classes(examples, given, ("no", "yes"))
     assert scores["accuracy"] == pytest.approx(1 / 3)
     assert scores["loss"] == pytest.approx((2 * np.log(2) + np.log(4)) / 3)
-    assert labels_of([*examples, *(LabelledText("", label) for label in ("10", "9", "Yes"))]) == ("9", "10", "Yes", "no", "yes")
+    examples += [LabelledText("", label) for label in ("10", "9", "Yes")]
+    assert labels_of(examples) == ("9", "10", "Yes", "no", "yes")

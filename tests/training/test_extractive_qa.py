@@ -84,8 +84,8 @@ def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
     last = rows(run)[-1]
     assert {"eval_loss", "eval_em", "eval_f1", "eval_f1_low", "eval_no_answer_threshold", "eval_NoAns_f1"} <= last.keys()
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "vocab.txt", "checkpoints", "metrics.jsonl", "curves.png", "predictions.json", "nbest_predictions.json",
-        "no_answer.json",
+        "config.json", "vocab.txt", "checkpoints", "metrics.jsonl", "curves.png", "predictions.json",
+        "nbest_predictions.json", "no_answer.json",
     }  # fmt: skip
     predictions, n_best = (json.loads((run / f"{name}.json").read_text()) for name in ("predictions", "nbest_predictions"))
     assert read_threshold(run) == last["eval_no_answer_threshold"]

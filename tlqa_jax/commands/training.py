@@ -72,8 +72,8 @@ def finetune_qa(parser: ArgumentParser):
     """teach a pretrained model to answer questions
 
     These are the flags for a T5: questions are text to text, "question: … context: …" or "question: …" in, the answer
-    out. Given a BERT (--start-from one, or --model bert-tiny, bert-mini, …), the command is another one, finetune-spans:
-    `tlqa finetune-spans --help` shows its flags.
+    out. Given a BERT (--start-from one, or --model bert-tiny, bert-mini, …), the command is finetune-spans: its flags
+    are shown by `tlqa finetune-spans --help`.
 
     Held-out questions are scored by exact match and F1, and their predictions written. Stopped? The same command with
     --resume goes on from the newest checkpoint.
@@ -147,8 +147,9 @@ def of_family(name: str, words: Sequence[str]) -> str:
     given = {flag: value for flag, value in zip(words, [*words[1:], ""]) if flag.startswith("--")}
     start_from, model = given.get("--start-from"), given.get("--model", "")
     bert = is_bert(start_from) if start_from else model.startswith("bert")
-    theirs, ours = ({"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)} for config in (QAConfig, ExtractiveQAConfig))
-    wrong = sorted(given.keys() & (theirs - ours if bert else ours - theirs))
+    flags = lambda config: {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)}
+    right, others = flags(ExtractiveQAConfig if bert else QAConfig), flags(QAConfig if bert else ExtractiveQAConfig)
+    wrong = sorted(given.keys() & (others - right))
     if wrong:
         this, other, command = ("BERT", "T5", "finetune-spans") if bert else ("T5", "BERT", "finetune-qa")
         what = start_from or (f"--model {model}" if model else "what is trained without --start-from and --model")
