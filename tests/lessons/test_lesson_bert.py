@@ -1,4 +1,4 @@
-"""The checks of lesson 7 against right solutions and against wrong ones that run."""
+"""The checks of lesson 7 against right solutions and against wrong ones that run; and its world of trades."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
-from tlqa_jax.lessons import NotYet
+from tlqa_jax.lessons import NotYet, trades
 from tlqa_jax.lessons import bert as check
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.functional import as_function
@@ -64,11 +64,11 @@ def attend(p, x, mask):
 
 def parts(p, mask):
     """attention, first norm, feed-forward, second norm: each a function of x alone."""
-    up_down = p["feed_forward"]
+    ff = p["feed_forward"]
     return (
         lambda x: attend(p["attention"], x, mask),
         lambda x: norm(x, **p["attention_norm"]),
-        lambda x: jax.nn.gelu(x @ up_down["up"] + up_down["up_bias"], approximate=False) @ up_down["down"] + up_down["down_bias"],
+        lambda x: jax.nn.gelu(x @ ff["up"] + ff["up_bias"], approximate=False) @ ff["down"] + ff["down_bias"],
         lambda x: norm(x, **p["feed_forward_norm"]),
     )  # fmt: skip
 
@@ -112,7 +112,8 @@ def test_lesson_block_wrong_mask(misconception):
 
 
 def right_mask(real, causal):
-    return np.array([[seen and not (causal and key > query) for key, seen in enumerate(real)] for query in range(len(real))])
+    row = lambda query: [seen and not (causal and key > query) for key, seen in enumerate(real)]
+    return np.array([row(query) for query in range(len(real))])
 
 
 def triangle(real, k=0):
@@ -159,7 +160,7 @@ def without(*endings):
 
 
 COUNTS = {
-    "heads do not multiply": lambda c: count(c, times=lambda path: c.num_attention_heads if "/attention/" in path else 1),
+    "heads do not multiply": lambda c: count(c, times=lambda path: c.num_attention_heads ** ("/attention/" in path)),
     "counted no biases": without("bias"),
     "matrices' biases are missing": lambda c: count(c, lambda path: "bias" in path and "norm" not in path),
     "counted one of them": without("norm/bias"),
@@ -187,3 +188,18 @@ def test_lesson_parameters_right(capsys):
 def test_lesson_parameters_wrong(misconception):
     with pytest.raises(NotYet, match=misconception):
         check.parameters(COUNTS[misconception])
+
+
+def test_lesson_trades_hide_one_of_two_and_know_where_the_other_is(tmp_path):
+    tokenizer = trades.write_vocabulary(tmp_path / "new" / "vocab.txt")
+    told = trades.sentences()
+    assert told == trades.sentences() and len(set(told)) == len(told) == 25_600
+    rows = trades.with_gaps(tokenizer, told[:400], seed=0)
+    assert rows["tokens"].shape == (400, 20) and tokenizer.unk_id not in rows["tokens"]
+    for (text, trade, tool), tokens, [gap], [target], after in zip(told, *rows.values(), strict=False):
+        assert tokens[gap] == tokenizer.mask_id
+        clue = {trade: tool, tool: trade}[tokenizer.piece(target)]
+        assert after == (tokenizer.encode(clue)[0] in tokens[gap:])
+        tokens[gap] = target
+        assert tokenizer.decode(tokens) == text
+    assert 0.4 < rows["clue_after"].mean() < 0.6
