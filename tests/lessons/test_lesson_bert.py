@@ -198,7 +198,7 @@ def test_lesson_trades_hide_one_of_two_and_know_where_the_other_is(tmp_path):
     assert rows["tokens"].shape == (400, 20) and tokenizer.unk_id not in rows["tokens"]
     for (text, trade, tool), tokens, [gap], [target], after in zip(told, *rows.values(), strict=False):
         assert tokens[gap] == tokenizer.mask_id
-        clue = {trade: tool, tool: trade}[tokenizer.piece(target)]
+        clue = {trade: tool, tool: trade}[tokenizer.piece(int(target))]
         assert after == (tokenizer.encode(clue)[0] in tokens[gap:])
         tokens[gap] = target
         assert tokenizer.decode(tokens) == text
