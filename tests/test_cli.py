@@ -459,14 +459,15 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
     """In a process of its own, as a user would; nothing but our own lines may reach the terminal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     line = [*PRETRAIN.split(), "--out", str(tmp_path / "a run"), "--steps", "100000", "--log-every", "50"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, and so would ours
     process = subprocess.Popen(
         [sys.executable, "-m", "tlqa_jax.cli", *line],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
+    signal.signal(signal.SIGINT, before)
     shown = [process.stdout.readline(), process.stdout.readline()]
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=60)
