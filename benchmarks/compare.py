@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py --torch-python .../bin/python --flax-python .../bin/python
 
-README.md says how to make the two environments, and what is held equal. A contender whose Python is not given is left out.
+README.md says how to make the two environments and what is held equal. A contender without a Python is left out.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import works
 from tlqa_jax.tasks import span_corruption
 
 HERE = Path(__file__).parent
-# glibc keeps freed memory and asks for huge pages: without it, each step of each contender gives its memory back and faults it in anew
+# glibc keeps freed memory and asks for huge pages: without it, each step of each contender gives its memory back and
+# faults it in anew
 TUNED_ALLOCATOR = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:"
     "glibc.malloc.trim_threshold=1000000000000:glibc.malloc.top_pad=268435456"
@@ -60,7 +61,7 @@ class Contender:
 
 
 def compare(work: str, pythons: dict[str, str], rounds: int, threads: int, allocator: str) -> dict:
-    """The contenders' seconds on one work, turn by turn: A B C A B C …, so that the machine's moods fall on all alike."""
+    """The contenders' seconds on one work, turn by turn: A B C A B C …, so the machine's moods fall on all alike."""
     contenders = [Contender(name, python, work, threads, allocator) for name, python in pythons.items()]
     for _ in range(rounds):
         for contender in contenders:
@@ -74,7 +75,7 @@ def compare(work: str, pythons: dict[str, str], rounds: int, threads: int, alloc
 
 
 def span_corruption_speed(rounds: int, batch: int = 128) -> list[float]:
-    """Source tokens a second, on one core: drawing the masks and building inputs and targets, at an input length of 512."""
+    """Source tokens a second, on one core: drawing masks, building inputs and targets, at an input length of 512."""
     all_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(all_cores)})
     rng = np.random.default_rng(0)
@@ -93,8 +94,11 @@ def span_corruption_speed(rounds: int, batch: int = 128) -> list[float]:
 
 
 def table(results: list[dict]) -> str:
-    """Markdown: medians with the smallest and largest turn, and the median ratio of a round with its smallest and largest."""
-    lines = ["| work | contender | ms (smallest–largest) | tlqa_jax is faster by | first call, s |", "|---|---|---|---|---|"]
+    """Markdown: the median turn and the median ratio of a round, each with the smallest and the largest."""
+    lines = [
+        "| work | contender | ms (smallest–largest) | tlqa_jax is faster by | first call, s |",
+        "|---|---|---|---|---|",
+    ]
     spread = lambda values, form: f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
     for result in results:
         ours = result["contenders"]["tlqa"]["seconds"]
@@ -103,20 +107,28 @@ def table(results: list[dict]) -> str:
             milliseconds = spread([1000 * s for s in contender["seconds"]], ".0f")
             ratios = [theirs / our for theirs, our in zip(contender["seconds"], ours)]
             ratio = "" if name == "tlqa" else f"{spread(ratios, '.2f')}"
-            lines.append(f"| {title} | {contender['versions']} | {milliseconds} | {ratio} | {contender['first_call']:.1f} |")
+            lines.append(
+                f"| {title} | {contender['versions']} | {milliseconds} | {ratio} | {contender['first_call']:.1f} |"
+            )
             title = ""
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--torch-python", help="a Python that has Transformers and PyTorch")
     parser.add_argument("--flax-python", help="a Python that has Transformers 4.57 and Flax")
     parser.add_argument("--works", nargs="+", default=list(works.TITLES), choices=works.TITLES, help="what to measure")
-    parser.add_argument("--allocators", nargs="+", default=["default", "tuned"], choices=["default", "tuned"], help="of every contender")
+    parser.add_argument(
+        "--allocators", nargs="+", default=["default", "tuned"], choices=["default", "tuned"], help="of every contender"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contender")
     parser.add_argument("--threads", type=int, default=2, help="threads and cores of each contender")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for table.md and results.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/benchmarks"), help="folder for table.md and results.json"
+    )
     flags = parser.parse_args()
 
     pythons = {"tlqa": sys.executable, "torch": flags.torch_python, "flax": flags.flax_python}
@@ -129,14 +141,16 @@ def main() -> None:
     speeds = span_corruption_speed(flags.rounds)
 
     text = (
-        f"{platform.system()}, {platform.machine()}, {flags.threads} threads, {flags.rounds} rounds\n\n{table(results)}\n\n"
+        f"{platform.system()}, {platform.machine()}, {flags.threads} threads, {flags.rounds} rounds\n\n"
+        f"{table(results)}\n\n"
         f"Span corruption on one core: {statistics.median(speeds) / 1e6:.0f} million tokens/s "
         f"({min(speeds) / 1e6:.0f}–{max(speeds) / 1e6:.0f}).\n"
     )
     print(text)
     flags.out.mkdir(parents=True, exist_ok=True)
     (flags.out / "table.md").write_text(text)
-    (flags.out / "results.json").write_text(json.dumps({"works": results, "span_corruption_tokens_per_second": speeds}, indent=1) + "\n")
+    numbers = {"works": results, "span_corruption_tokens_per_second": speeds}
+    (flags.out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 if __name__ == "__main__":

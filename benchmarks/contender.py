@@ -1,4 +1,4 @@
-"""One contender, one work, one process: prepares the work, then times it whenever a line with a number of calls arrives.
+"""One contender, one work, one process: prepares the work, then times it when a line with a number of calls arrives.
 
     python contender.py tlqa|flax|torch train|greedy-1|greedy-8|mlm-mini|mlm-base|spans-base
 

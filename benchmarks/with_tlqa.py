@@ -1,7 +1,7 @@
-"""The works with tlqa_jax: its own pmap-ed train steps and its own greedy decoding, nothing rewritten for the benchmark.
+"""The works with tlqa_jax: its own pmap-ed train steps and greedy decoding, nothing rewritten for the benchmark.
 
-As our programs do, it tells the C library to keep freed memory, unless the benchmark has told it already, as it then has
-everybody's.
+As our programs do, it tells the C library to keep freed memory, unless the benchmark has told it already, as it
+then has everybody's.
 """
 
 import os
@@ -46,13 +46,16 @@ def bert(kind: type, size: str, dropout: float) -> nnx.Module:
 
 def masked_lm(size: str) -> Callable[[], float]:
     tokens, positions, targets = works.masked_tokens(size)
-    batch = {"tokens": tokens, "positions": positions, "targets": targets, "weights": np.ones(targets.shape, np.float32)}
+    weights = np.ones(targets.shape, np.float32)
+    batch = {"tokens": tokens, "positions": positions, "targets": targets, "weights": weights}
     batch["token_types"] = np.zeros_like(tokens)
     apply, params = as_function(bert(BertForMaskedLM, size, works.DROPOUT))
     return training_step(mlm.make_train_step, partial(mlm.pretraining_logits, apply, 0), params, batch)
 
 
-def training_step(make_train_step: Callable, apply: Callable, params: Params, batch: dict[str, np.ndarray]) -> Callable[[], float]:
+def training_step(
+    make_train_step: Callable, apply: Callable, params: Params, batch: dict[str, np.ndarray]
+) -> Callable[[], float]:
     optimizer = adamw(optax.constant_schedule(works.LEARNING_RATE), weight_decay=works.WEIGHT_DECAY, clip=None)
     train_step = make_train_step(apply, optimizer, seed=0)
     state = replicate({"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)})

@@ -1,9 +1,10 @@
-"""The work that every contender is given: sizes and random tokens. numpy only, so that each environment can import it."""
+"""The work every contender is given: sizes and random tokens. numpy only, so that each environment can import it."""
 
 import numpy as np
 
 T5_SMALL = dict(
-    vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8, feed_forward_proj="relu", tie_word_embeddings=True
+    vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8, feed_forward_proj="relu",
+    tie_word_embeddings=True,
 )
 BERTS = {
     "mini": dict(hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024),
@@ -25,7 +26,9 @@ TITLES = {
 CALLS_A_TURN = {"train": 2, "greedy-1": 5, "greedy-8": 3, "mlm-mini": 3, "mlm-base": 2, "spans-base": 3}
 
 
-def random_tokens(batch: int, length: int, seed: int, *, first: int = 2, vocab_size: int = T5_SMALL["vocab_size"]) -> np.ndarray:
+def random_tokens(
+    batch: int, length: int, seed: int, *, first: int = 2, vocab_size: int = T5_SMALL["vocab_size"]
+) -> np.ndarray:
     """[batch, length] int32 ids from `first` on: for T5 without padding (0) and end (1)."""
     return np.random.default_rng(seed).integers(first, vocab_size, (batch, length)).astype(np.int32)
 

@@ -459,7 +459,7 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
     """In a process of its own, as a user would; nothing but our own lines may reach the terminal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     line = [*PRETRAIN.split(), "--out", str(tmp_path / "a run"), "--steps", "100000", "--log-every", "50"]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, and so would ours
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would ours
     process = subprocess.Popen(
         [sys.executable, "-m", "tlqa_jax.cli", *line],
         stdout=subprocess.PIPE,

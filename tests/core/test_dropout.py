@@ -1,7 +1,8 @@
 """The hash that makes dropout's bits, held to the same statistical tests as JAX's threefry beside it.
 
-Each test computes a figure that is standard normal for perfect bits (a z-score) and asks it to stay below 5: one
-perfect generator in two million fails that. Threefry goes through the tests as well: one that asks too much shows itself.
+Each test computes a figure that is standard normal for perfect bits (a z-score) and asks it to stay below 5:
+one perfect generator in two million fails that. Threefry goes through the tests as well: one that asks too
+much shows itself.
 """
 
 from functools import partial

@@ -157,7 +157,11 @@ def test_labelled_texts_from_json_lines_and_csv(tmp_path):
 
 @pytest.mark.parametrize(
     "row, message",
-    [('{"text": "good"}', 'no field "label"'), ('{"text": "good", "label": 0.5}', "a number"), ('{"text": " ", "label": 1}', "empty")],
+    [
+        ('{"text": "good"}', 'no field "label"'),
+        ('{"text": "good", "label": 0.5}', "a number"),
+        ('{"text": " ", "label": 1}', "empty"),
+    ],
 )
 def test_a_labelled_text_that_is_none_is_named(tmp_path, row, message):
     with pytest.raises(UserError, match=f"a.jsonl, line 1.*{message}"):

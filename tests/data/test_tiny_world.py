@@ -18,7 +18,10 @@ from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FOR
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
-MADE_WITH = {"vocabulary.model": sentencepiece.__version__ == "0.2.3", "wordpiece.txt": tokenizers.__version__ == "0.23.3"}
+MADE_WITH = {
+    "vocabulary.model": sentencepiece.__version__ == "0.2.3",
+    "wordpiece.txt": tokenizers.__version__ == "0.23.3",
+}
 TRAINING_FILES = ("pretraining.txt", "context_train.json", "closed_book_train.json")
 
 
@@ -52,7 +55,9 @@ def test_bundled_files_are_what_the_generator_makes(files):
 
 
 def test_same_seed_same_files_and_another_seed_another_world(files):
-    sizes = WorldSizes(residents=4, strangers_train=4, rounds_train=1, strangers_dev=4, retold_passages=4, other_passages=4)
+    sizes = WorldSizes(
+        residents=4, strangers_train=4, rounds_train=1, strangers_dev=4, retold_passages=4, other_passages=4
+    )
     small = all_files(World(3, sizes))
     assert small == all_files(World(3, sizes))  # the vocabulary too
     other = all_files(World(4, sizes))
@@ -60,7 +65,9 @@ def test_same_seed_same_files_and_another_seed_another_world(files):
 
 
 def test_write_files(tmp_path):
-    sizes = WorldSizes(residents=2, strangers_train=2, rounds_train=1, strangers_dev=2, retold_passages=2, other_passages=2)
+    sizes = WorldSizes(
+        residents=2, strangers_train=2, rounds_train=1, strangers_dev=2, retold_passages=2, other_passages=2
+    )
     written = tiny_world.write_files(tmp_path / "new", World(0, sizes))
     assert {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()} == written
 

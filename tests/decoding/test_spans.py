@@ -51,12 +51,14 @@ def by_brute_force(params, example, *, max_answer_length, n, **lengths):
     starts, ends = windows.characters(every)
     for w in every:
         mask = rows["tokens"][[w]] != 0
-        start, end = (np.asarray(x)[0] for x in apply(params, rows["tokens"][[w]], token_types=rows["token_types"][[w]], mask=mask))
+        logits = apply(params, rows["tokens"][[w]], token_types=rows["token_types"][[w]], mask=mask)
+        start, end = (np.asarray(x)[0] for x in logits)
         no_answer.append(float(start[0] + end[0]))
         for i in range(len(start)):
             for j in range(i, min(i + max_answer_length, len(end))):
                 if may_start[w, i] and tokens[w, j] != NOWHERE:
-                    candidates.append((float(start[i] + end[j]), int(starts[w, i]), example.context[starts[w, i] : ends[w, j]]))
+                    text = example.context[starts[w, i] : ends[w, j]]
+                    candidates.append((float(start[i] + end[j]), int(starts[w, i]), text))
     candidates.sort(key=lambda c: (-c[0], c[1], len(c[2])))
     distinct = []
     for candidate in candidates:
@@ -67,7 +69,9 @@ def by_brute_force(params, example, *, max_answer_length, n, **lengths):
 
 contexts = st.text(st.sampled_from("aab c"), max_size=60)
 # two lengths of rows and two sizes of batches: little to compile
-settings_of_answerer = st.fixed_dictionaries({"max_answer_length": st.integers(1, 6), "n": st.integers(1, 7), "stride": st.integers(0, 8)})
+settings_of_answerer = st.fixed_dictionaries(
+    {"max_answer_length": st.integers(1, 6), "n": st.integers(1, 7), "stride": st.integers(0, 8)}
+)
 APPLIED = {}
 
 
@@ -154,8 +158,11 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(monkeypatch):
 
 def test_few_shapes_hold_every_row_once():
     lengths = np.array([40, 3, 70, 33, 64])
-    batches = [(rows.tolist(), count, length) for rows, count, length in few_shapes(lengths, longest=70, devices=2, batch_size=3)]
-    assert batches == [([2, 4, 0, 3], 4, 70), ([1, 1, 1, 1], 1, 32)]  # 3 is rounded up to 4; 128 is more than the longest
+    batches = [
+        (rows.tolist(), count, length)
+        for rows, count, length in few_shapes(lengths, longest=70, devices=2, batch_size=3)
+    ]
+    assert batches == [([2, 4, 0, 3], 4, 70), ([1, 1, 1, 1], 1, 32)]  # 3 rounded up to 4; 128 is more than the longest
     assert [len(rows) for rows, _, _ in few_shapes(lengths[:2], longest=70, devices=2, batch_size=8)] == [2]
 
 

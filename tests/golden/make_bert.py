@@ -2,9 +2,9 @@
 
     python tests/golden/make_bert.py        # needs torch and transformers (made with torch 2.13, transformers 4.57.6)
 
-Each file holds the configuration, the weights and their gradients under Hugging Face's names, inputs with padding (a hole
-in the middle, too) and token types, the embeddings and the output of every layer, and what the head returns. The gradients
-are those of the sum of `direction/N` times the head's N-th output; padding has no part in it, as in any loss.
+Each file holds the configuration, the weights and their gradients under Hugging Face's names, inputs with padding (a
+hole in the middle, too) and token types, the embeddings and the output of every layer, and what the head returns. The
+gradients are those of the sum of `direction/N` times the head's N-th output; padding has no part in it, as in any loss.
 """
 
 import copy
@@ -32,7 +32,10 @@ OUTPUTS = {  # what is returned, in order
 
 def make(architecture: str, *, seed: int = 1, rows: int = 2, length: int = 7, **changes) -> dict[str, np.ndarray]:
     torch.manual_seed(seed)
-    config = BertConfig(**SIZES, **{"max_position_embeddings": length + 2, **changes}, architectures=[architecture], attn_implementation="eager")
+    config = BertConfig(
+        **SIZES, **{"max_position_embeddings": length + 2, **changes},
+        architectures=[architecture], attn_implementation="eager",
+    )
     model = getattr(transformers, architecture)(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -47,7 +50,8 @@ def make(architecture: str, *, seed: int = 1, rows: int = 2, length: int = 7, **
     tokens = np.where(mask, random.integers(1, SIZES["vocab_size"], (rows, length)), 0)
     token_types = np.broadcast_to(np.arange(length) > length // 2, (rows, length)).astype(np.int64)
     inputs = dict(input_ids=tokens, attention_mask=mask, token_type_ids=token_types)
-    arrays, exact = (compute(copy.deepcopy(m), inputs, architecture, seed) for m in (model, copy.deepcopy(model).double()))
+    both = (model, copy.deepcopy(model).double())
+    arrays, exact = (compute(copy.deepcopy(m), inputs, architecture, seed) for m in both)
     compared = [name for name in exact if not name.endswith("key.bias")]  # whose gradient is 0 but for rounding
     rounding = max(np.abs(arrays[name] - exact[name]).max() / max(np.abs(exact[name]).max(), 1e-9) for name in compared)
     assert rounding < 4e-6, f"choose another seed: its float32 rounding alone is {rounding:.1e} of the largest entry"

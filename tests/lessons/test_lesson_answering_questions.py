@@ -100,7 +100,9 @@ PROBABILITIES = {
     "mean of the tokens' probabilities": lambda x, row: chosen(x, row).mean(),
     "per token": lambda x, row: np.exp(np.log(chosen(x, row)).mean()),
     "logarithm of the probability": lambda x, row: np.log(chosen(x, row)).sum(),
-    "these are logits": lambda x, row: np.exp(sum(x[t, token] for t, token in enumerate(row[: row.tolist().index(1) + 1]))),
+    "these are logits": lambda x, row: np.exp(
+        sum(x[t, token] for t, token in enumerate(row[: row.tolist().index(1) + 1]))
+    ),
     "only the first token": lambda x, row: chosen(x, row)[0],
     "added the probabilities": lambda x, row: chosen(x, row).sum(),
 }  # fmt: skip

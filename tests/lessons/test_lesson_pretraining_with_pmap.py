@@ -42,7 +42,7 @@ def test_lesson_global_mean_wrong(misconception):
 
 
 def gradient_of(loss):
-    """`loss(sum of this device's losses, their weight)` -> a function as the exercise wants, nothing done afterwards."""
+    """`loss(sum of this device's losses, their weight)` -> a function as in the exercise, nothing done afterwards."""
     return lambda loss_sum, w, rows: jax.grad(lambda w: loss(loss_sum(w, rows), rows["weights"].sum()))(w)
 
 
@@ -77,11 +77,12 @@ def test_lesson_gradients_wrong(misconception):
 
 
 def test_lesson_gradients_are_the_same_through_pmap():
-    """The check stands rows for devices, by vmap. That `grad` of a `psum` is too large by the number holds in pmap too."""
+    """The check has rows for devices, by vmap. That `grad` of a `psum` is too large by the number holds in pmap too."""
     devices, x = jax.local_device_count(), np.ones((jax.local_device_count(), 2), np.float32)
     gradient = jax.grad(lambda w, x: psum((w * x).sum(), AXIS))
     for transform in (jax.pmap, jax.vmap):
-        assert np.array(transform(gradient, in_axes=(None, 0), axis_name=AXIS)(3.0, x)).tolist() == [2.0 * devices] * devices
+        gradients = transform(gradient, in_axes=(None, 0), axis_name=AXIS)(3.0, x)
+        assert np.array(gradients).tolist() == [2.0 * devices] * devices
 
 
 def fold(*numbers):

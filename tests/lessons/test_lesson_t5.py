@@ -45,7 +45,9 @@ def rounded(relative, bidirectional):
 
 BUCKETS = {
     "past and future are exchanged": lambda relative, both_ways: package_buckets(-relative, both_ways),
-    "before and after share": lambda relative, both_ways: package_buckets(-np.abs(relative) if both_ways else relative, both_ways),
+    "before and after share": lambda relative, both_ways: package_buckets(
+        -np.abs(relative) if both_ways else relative, both_ways
+    ),
     "each direction all 32": all_32_each_way,
     "run over the last bucket": beyond_the_table,
     "equally wide": linear,
@@ -69,7 +71,9 @@ def size(x, axis=-1):
 
 
 NORMS = {
-    "subtract the mean": lambda x, scale: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-6) * scale,
+    "subtract the mean": lambda x, scale: (
+        (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-6) * scale
+    ),
     "epsilon inside the square root": lambda x, scale: x / (jnp.sqrt(jnp.mean(x**2, -1, keepdims=True)) + 1e-6) * scale,
     "no epsilon": lambda x, scale: x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True)) * scale,
     "over the positions": lambda x, scale: x / size(x, 0) * scale,

@@ -170,7 +170,12 @@ def test_saying_nothing_at_all_can_be_best_and_a_missing_prediction_is_wrong_at_
     assert best_threshold({}, {}, examples) == (0.0, 0.0)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["", "b", "b c"]), st.sampled_from([(), ("b",), ("b c", "d")]), st.integers(-2, 2)), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "b", "b c"]), st.sampled_from([(), ("b",), ("b c", "d")]), st.integers(-2, 2)),
+        min_size=1,
+    )
+)
 def test_the_best_threshold_is_that_of_a_sweep_over_all(rows):
     examples = [Question(str(i), golds) for i, (_, golds, _) in enumerate(rows)]
     predictions = {str(i): text for i, (text, _, _) in enumerate(rows)}

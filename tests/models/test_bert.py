@@ -14,13 +14,15 @@ from tlqa_jax.core.dropout import dropout
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import (
-    BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, PretrainingLogits, SpanLogits,
+    BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, PretrainingLogits,
+    SpanLogits,
 )
 from tlqa_jax.models.functional import as_function, as_module
 
 CONFIG = BertConfig(
-    vocab_size=41, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11, max_position_embeddings=9,
-    type_vocab_size=3, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3, id2label=("no", "yes", "perhaps"),
+    vocab_size=41, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11,
+    max_position_embeddings=9, type_vocab_size=3,
+    hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3, id2label=("no", "yes", "perhaps"),
 )
 TOKENS = jnp.array([[5, 6, 7, 8, 9], [12, 13, 14, 0, 0]])  # B=2, L=5
 TYPES = jnp.array([[0, 0, 1, 1, 2], [0, 1, 1, 0, 0]])
@@ -93,9 +95,8 @@ def test_hidden_states_are_the_embeddings_and_every_layer_and_pooled_is_of_the_f
     words, positions, types = (params["embeddings"][name]["table"] for name in ("word", "position", "token_type"))
     x = np.asarray(words[TOKENS] + positions[:5][None] + types[TYPES], np.float64)
     x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
-    scale, bias, matrix, shift = map(np.asarray, (
-        params["embeddings"]["norm"]["scale"], params["embeddings"]["norm"]["bias"], params["pooler"]["matrix"], params["pooler"]["bias"]
-    ))
+    norm, pooler = params["embeddings"]["norm"], params["pooler"]
+    scale, bias, matrix, shift = map(np.asarray, (norm["scale"], norm["bias"], pooler["matrix"], pooler["bias"]))
     np.testing.assert_allclose(encoded.hidden_states[0], x * scale + bias, atol=1e-5)
     np.testing.assert_allclose(encoded.pooled, np.tanh(np.asarray(encoded.last)[:, 0] @ matrix + shift), atol=1e-5)
 
@@ -198,8 +199,8 @@ def test_the_classifier_drops_from_what_is_pooled():
 
 DEVIATION = 0.8796  # of a normal distribution without what is beyond two deviations
 SIZES = BertConfig(
-    vocab_size=300, hidden_size=48, num_hidden_layers=1, num_attention_heads=3, intermediate_size=80, max_position_embeddings=64,
-    type_vocab_size=2, initializer_range=0.05,
+    vocab_size=300, hidden_size=48, num_hidden_layers=1, num_attention_heads=3, intermediate_size=80,
+    max_position_embeddings=64, type_vocab_size=2, initializer_range=0.05,
 )
 ONES, ZEROS = r".*norm\.scale", r".*(bias|_bias)"
 
@@ -297,7 +298,8 @@ def test_float16_is_refused_with_the_reason():
 def test_bfloat16_computes_and_float32_keeps(kind):
     apply, params = random_model(kind, dtype=jnp.bfloat16)
     outputs = lambda params: jax.tree.leaves(apply(params, TOKENS, token_types=TYPES, mask=MASK, key=jax.random.key(0)))
-    gradients = jax.eval_shape(jax.grad(lambda params: sum(x.astype(jnp.float32).sum() for x in outputs(params))), params)
+    total = lambda params: sum(x.astype(jnp.float32).sum() for x in outputs(params))
+    gradients = jax.eval_shape(jax.grad(total), params)
     assert {x.dtype for x in jax.eval_shape(outputs, params)} == {jnp.dtype("bfloat16")}
     assert {leaf.dtype for leaf in jax.tree.leaves((params, gradients))} == {jnp.dtype("float32")}
 

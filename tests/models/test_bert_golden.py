@@ -1,4 +1,4 @@
-"""BERT against Hugging Face's on seeded random weights: embeddings, every layer, what each head returns, every gradient.
+"""BERT against Hugging Face's on seeded random weights: embeddings, all layers, what each head returns, every gradient.
 
 The files come from `tests/golden/make_bert.py` and are read by `from_pretrained`, as a checkpoint would be. Differences
 are measured against the largest entry of the array.
@@ -42,7 +42,8 @@ def loaded(arrays: dict[str, np.ndarray], config: dict, folder: Path):
 
 def test_every_head_has_its_file():
     assert FILES == [
-        "bert", "bert_causal", "bert_classification", "bert_long", "bert_masked_lm", "bert_pretraining", "bert_question_answering",
+        "bert", "bert_causal", "bert_classification", "bert_long", "bert_masked_lm", "bert_pretraining",
+        "bert_question_answering",
     ]
 
 
@@ -52,7 +53,8 @@ def test_layers_outputs_and_gradients(file, tmp_path):
         golden = {key: stored[key] for key in stored.files}
     config = json.loads(golden.pop("config").item())
     model = loaded(below(golden, "weight/"), config, tmp_path / "weights")
-    expected_gradients = flatten_dict(as_function(loaded(below(golden, "gradient/"), config, tmp_path / "gradients"))[1])
+    gradient_model = loaded(below(golden, "gradient/"), config, tmp_path / "gradients")
+    expected_gradients = flatten_dict(as_function(gradient_model)[1])
     inputs = [jnp.asarray(golden[name], jnp.int32) for name in ("tokens", "token_types")]
     apply, params = as_function(model)
     encode, encoder_params = as_function(model if isinstance(model, Bert) else model.encoder)

@@ -12,7 +12,8 @@ from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.relative_positions import relative_position_bucket
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.layers import (
-    Attention, Embedding, FeedForward, LayerNorm, Linear, RelativeBias, RMSNorm, attention, fused_attention, gelu, truncated_normal,
+    Attention, Embedding, FeedForward, LayerNorm, Linear, RelativeBias, RMSNorm, attention, fused_attention,
+    gelu, truncated_normal,
 )
 
 B, L, S, D, H, K, F, V = 2, 4, 5, 6, 3, 7, 11, 13
@@ -227,7 +228,8 @@ def test_feed_forward_with_biases_and_gelu_against_numpy():
     x = draw(B, L, D)
     hidden = np.asarray(x) @ np.asarray(layer.up[...]) + np.asarray(layer.up_bias[...])
     hidden = hidden * np.vectorize(lambda z: (1 + math.erf(z / math.sqrt(2))) / 2)(hidden)
-    np.testing.assert_allclose(compiled(layer, x), hidden @ np.asarray(layer.down[...]) + np.asarray(layer.down_bias[...]), atol=1e-5)
+    expected = hidden @ np.asarray(layer.down[...]) + np.asarray(layer.down_bias[...])
+    np.testing.assert_allclose(compiled(layer, x), expected, atol=1e-5)
 
 
 def test_gelu_is_the_exact_one():
@@ -264,7 +266,8 @@ def test_layer_norm_takes_its_means_in_float32():
 @pytest.mark.parametrize("shape", [(B, D), (B, L, D)])
 def test_linear(shape):
     layer, x = filled(lambda: Linear(D, F, 1.0, rngs=nnx.Rngs(0))), draw(*shape)
-    np.testing.assert_allclose(compiled(layer, x), np.asarray(x) @ np.asarray(layer.matrix[...]) + np.asarray(layer.bias[...]), atol=1e-5)
+    expected = np.asarray(x) @ np.asarray(layer.matrix[...]) + np.asarray(layer.bias[...])
+    np.testing.assert_allclose(compiled(layer, x), expected, atol=1e-5)
 
 
 def test_truncated_normal_ends_at_two_deviations():

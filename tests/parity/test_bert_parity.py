@@ -44,8 +44,9 @@ def random_bert(architecture: str, seed: int):
     heads, positions, kinds = draw(1, 6), draw(8, 150), draw(1, 3)
     labels = draw(2, 7) if architecture == "BertForSequenceClassification" else 2
     config = transformers.BertConfig(
-        vocab_size=draw(20, 300), hidden_size=heads * draw(2, 24), num_attention_heads=heads, num_hidden_layers=draw(1, 4),
-        intermediate_size=draw(5, 160), max_position_embeddings=positions, type_vocab_size=kinds, is_decoder=seed % 10 == 9,
+        vocab_size=draw(20, 300), hidden_size=heads * draw(2, 24), num_attention_heads=heads,
+        num_hidden_layers=draw(1, 4), intermediate_size=draw(5, 160), max_position_embeddings=positions,
+        type_vocab_size=kinds, is_decoder=seed % 10 == 9,
         hidden_act=("gelu", "gelu", "relu", "gelu_new")[draw(0, 3)], layer_norm_eps=10.0 ** -draw(5, 12),
         id2label={i: f"label {i}" for i in range(labels)},
     )

@@ -15,7 +15,10 @@ PAD, CLS, SEP = 0, 1, 2
 
 
 class Pieces:
-    """A piece is up to three letters of a word, or another character; "a" is 10 + 0, "b" 10 + 1, any piece by its first letter."""
+    """A piece is up to three letters of a word, or another character.
+
+    Its id is that of its first letter: 10 + 0 for "a", 10 + 1 for "b".
+    """
 
     pad_id, cls_id, sep_id = PAD, CLS, SEP
 
@@ -66,7 +69,8 @@ def test_one_window_by_hand():
 def test_three_windows_by_hand():
     # behind a question of one token there is room for 4 (8 - 3 - 1), 2 of them shared: windows abcd, cdef, efg
     windows = windows_of(
-        Question("x", "a b c d e f g", ("d e",), (6,)), Question("y", "a"), input_length=8, stride=2, max_question_length=2
+        Question("x", "a b c d e f g", ("d e",), (6,)), Question("y", "a"),
+        input_length=8, stride=2, max_question_length=2,
     )
     assert windows.example.tolist() == [0, 0, 0, 1]
     assert windows.begins.tolist() == [0, 3, 4]
@@ -90,7 +94,8 @@ def test_rows_can_be_asked_for_in_any_order_and_shorter():
     whole = windows.batch(every(windows))
     some = windows.batch(np.array([3, 1]), 7)
     assert some["tokens"].tolist() == whole["tokens"][[3, 1], :7].tolist()
-    assert windows.most_context(np.array([3, 1]), 7).tolist() == windows.most_context(every(windows))[[3, 1], :7].tolist()
+    most_context = windows.most_context(every(windows))
+    assert windows.most_context(np.array([3, 1]), 7).tolist() == most_context[[3, 1], :7].tolist()
 
 
 def test_an_empty_context_has_a_window_too():
@@ -166,7 +171,8 @@ def test_every_context_token_is_in_a_window_and_in_one_with_most_context(example
         assert np.sort(tokens[own][best[own]]).tolist() == list(range(len(ids)))  # each exactly once
         for row, places in zip(rows[own], tokens[own]):
             assert row[places != NOWHERE].tolist() == [ids[place] for place in places if place != NOWHERE]
-        for token, *span in zip(tokens[own].ravel(), *(side[own].ravel() for side in windows.characters(every(windows)))):
+        characters = (side[own].ravel() for side in windows.characters(every(windows)))
+        for token, *span in zip(tokens[own].ravel(), *characters):
             assert span == [NOWHERE, NOWHERE] if token == NOWHERE else tuple(span) == offsets[token]
         held = [set(row[row != NOWHERE].tolist()) for row in tokens[own]]
         assert all(len(a & b) == lengths["stride"] for a, b in zip(held, held[1:]))  # neighbours share the stride

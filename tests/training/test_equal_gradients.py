@@ -120,7 +120,8 @@ def test_dropout_differs_between_devices_and_steps_but_not_between_runs():
 
     def losses_per_device(step_number):
         def loss(rows, step):
-            logits, targets, weights = span_corruption.predict(apply, params, rows, span_corruption.dropout_key(0, step))
+            key = span_corruption.dropout_key(0, step)
+            logits, targets, weights = span_corruption.predict(apply, params, rows, key)
             return span_corruption.cross_entropy(logits, targets, weights)[0]
 
         return np.asarray(jax.pmap(loss, axis_name=span_corruption.AXIS, in_axes=(0, None))(rows, step_number))

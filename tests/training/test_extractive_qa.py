@@ -27,7 +27,9 @@ from tlqa_jax.weights.huggingface import save_pretrained
 
 from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
 
-SIZES = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40)
+SIZES = dict(
+    hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40
+)
 WORDS = ["who", "made", "the", "clock", "lamp", "in", "town", "?", ".", "was", "by", "oss", "ull", "ann", "bo", "##s"]
 PAD = 0
 
@@ -39,9 +41,11 @@ def questions(count: int, unanswerable: bool = False) -> list[dict]:
         makers = rng.permutation(["oss", "ull", "ann", "bo"])[:2].tolist()
         things = rng.permutation(["clock", "lamp"]).tolist()
         told = [f"the {thing} in the town was made by {maker} ." for thing, maker in zip(things, makers)]
-        context = " ".join(told[: 1 if unanswerable and number % 3 == 0 else 2])
-        answers = [] if unanswerable and number % 3 == 0 else [{"text": makers[1], "answer_start": context.index(makers[1])}]
-        rows.append({"id": f"q{number}", "question": f"who made the {things[1]} ?", "context": context, "answers": answers})
+        silent = unanswerable and number % 3 == 0
+        context = " ".join(told[: 1 if silent else 2])
+        question = f"who made the {things[1]} ?"
+        answers = [] if silent else [{"text": makers[1], "answer_start": context.index(makers[1])}]
+        rows.append({"id": f"q{number}", "question": question, "context": context, "answers": answers})
     return rows
 
 
@@ -60,8 +64,9 @@ def finetuning(folder):
     """A short run with everything in it: several windows, accumulation, dropout, a checkpoint on the way."""
     config = ExtractiveQAConfig(
         out=str(folder / "run"), questions=str(folder / "v2.jsonl"), held_out=str(folder / "v2.jsonl"),
-        vocabulary=str(folder / "vocab.txt"), model=str(folder / "model.json"), input_length=24, stride=8, max_question_length=6, max_answer_length=3, n_best=4, epochs=4.0,
-        batch_size=16, accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=4, save_every=5,
+        vocabulary=str(folder / "vocab.txt"), model=str(folder / "model.json"),
+        input_length=24, stride=8, max_question_length=6, max_answer_length=3, n_best=4, epochs=4.0, batch_size=16,
+        accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=4, save_every=5,
     )  # fmt: skip
     finetune(config, quiet=True)
     return config
@@ -82,12 +87,15 @@ def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
     assert len(losses) == 10  # 8 questions of 1 window, 16 of 2: 40 windows, 4 times, 16 at once
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.3
     last = rows(run)[-1]
-    assert {"eval_loss", "eval_em", "eval_f1", "eval_f1_low", "eval_no_answer_threshold", "eval_NoAns_f1"} <= last.keys()
+    assert {
+        "eval_loss", "eval_em", "eval_f1", "eval_f1_low", "eval_no_answer_threshold", "eval_NoAns_f1",
+    } <= last.keys()  # fmt: skip
     assert {path.name for path in run.iterdir()} == {
         "config.json", "vocab.txt", "checkpoints", "metrics.jsonl", "curves.png", "predictions.json",
         "nbest_predictions.json", "no_answer.json",
     }  # fmt: skip
-    predictions, n_best = (json.loads((run / f"{name}.json").read_text()) for name in ("predictions", "nbest_predictions"))
+    read = lambda name: json.loads((run / f"{name}.json").read_text())
+    predictions, n_best = read("predictions"), read("nbest_predictions")
     assert read_threshold(run) == last["eval_no_answer_threshold"]
     assert predictions.keys() == n_best.keys() == {f"q{number}" for number in range(24)}
     assert all(text in [candidate["text"] for candidate in n_best[id]] for id, text in predictions.items())

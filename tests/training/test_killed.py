@@ -16,8 +16,8 @@ SIZES = {
     "pretrain-mlm": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24},
 }
 FLAGS = [
-    "--input-length", "32", "--batch-size", "8", "--steps", "1200", "--warmup", "20", "--save-every", "20", "--evaluate-every", "400",
-    "--log-every", "20", "--held-out", "tiny_world:pretraining_dev.txt",
+    "--input-length", "32", "--batch-size", "8", "--steps", "1200", "--warmup", "20", "--save-every", "20",
+    "--evaluate-every", "400", "--log-every", "20", "--held-out", "tiny_world:pretraining_dev.txt",
 ]  # fmt: skip
 
 
@@ -42,7 +42,9 @@ def test_ten_kills_change_nothing(program, tmp_path):
     while kills < 10:
         resume = ["--resume"] if (run / "config.json").exists() else []
         begin = time.time()
-        process = subprocess.Popen(command(program, run, *model, *resume), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command(program, run, *model, *resume), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         metrics = run / "metrics.jsonl"
         while process.poll() is None and not (metrics.exists() and metrics.stat().st_mtime > begin):
             time.sleep(0.05)  # until it compiles

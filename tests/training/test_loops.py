@@ -26,7 +26,8 @@ def pretraining(folder):
     """A short run with everything in it: salient spans, questions, accumulation, dropout, a checkpoint on the way."""
     config = SpanCorruptionConfig(
         out=str(folder / "pretrained"), texts="tiny_world:pretraining_spans.jsonl", model=str(folder / "model.json"),
-        questions="tiny_world:context_dev.json", questions_share=0.25, salient_share=0.25, input_length=56, batch_size=16, accumulate=2, steps=6, warmup=2,
+        questions="tiny_world:context_dev.json", questions_share=0.25, salient_share=0.25,
+        input_length=56, batch_size=16, accumulate=2, steps=6, warmup=2,
         learning_rate=0.01, log_every=1, evaluate_every=6, save_every=3,
     )
     pretrain(config, quiet=True)
@@ -48,7 +49,9 @@ def test_pretraining_learns_and_leaves_a_whole_run_behind(folder, pretraining):
     losses = [row["loss"] for row in rows(run) if "loss" in row]
     assert len(losses) == 6 and losses[-1] < losses[0] - 0.1
     assert {"eval_loss", "eval_accuracy"} <= rows(run)[-1].keys()
-    assert {path.name for path in run.iterdir()} == {"config.json", "vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.json", "vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png",
+    }
     assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit()) == ["3", "6"]
     config, params, tokenizer = load_t5(run)
     assert config.d_model == 16 and params["embedding"]["table"].shape == (config.vocab_size, 16)
@@ -103,7 +106,8 @@ def test_rows_of_pretraining_depend_on_seed_and_step_alone(folder, pretraining):
     from tlqa_jax.data.sources import local_path
     from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
-    data = SpanCorruptionData(pretraining, SentencePieceTokenizer(local_path(pretraining.vocabulary)), pretraining.texts)
+    tokenizer = SentencePieceTokenizer(local_path(pretraining.vocabulary))
+    data = SpanCorruptionData(pretraining, tokenizer, pretraining.texts)
     indices = np.arange(16)
     whole = data.build(indices, slice(0, 16), 5)
     halves = [data.build(indices[rows], rows, 5) for rows in (slice(0, 8), slice(8, 16))]

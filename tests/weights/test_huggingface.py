@@ -24,8 +24,8 @@ from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer, save_p
 from tlqa_jax.weights.safetensors_file import read_safetensors, write_safetensors
 
 CONFIG = BertConfig(
-    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11, max_position_embeddings=9,
-    id2label=("no", "yes", "perhaps"),
+    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11,
+    max_position_embeddings=9, id2label=("no", "yes", "perhaps"),
 )
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##s", "cat", "Cat"]
 KINDS = (Bert, BertForPreTraining, BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification)
@@ -131,7 +131,9 @@ def test_gamma_and_beta_buffers_and_copies(saved, models):
         arrays["cls.predictions.decoder.bias"] = arrays["cls.predictions.bias"]
         arrays["bert.embeddings.position_ids"] = np.arange(9.0)[None]
         arrays["cls.seq_relationship.weight"] = np.ones((2, 6))  # as bert-base-uncased
-        rename = lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        rename = lambda name: (
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        )
         return {rename(name): array for name, array in arrays.items()}
 
     change(older)
@@ -160,7 +162,8 @@ def test_a_pooler_that_no_head_reads_is_kept(saved):
     change(lambda arrays: arrays | pooler)
     model = from_pretrained(folder)
     assert (model.encoder.pooler.matrix[...] == np.eye(6)).all()
-    assert pooler.keys() <= read_safetensors(save_pretrained(model, folder.parent / "again") / "model.safetensors").keys()
+    again = save_pretrained(model, folder.parent / "again")
+    assert pooler.keys() <= read_safetensors(again / "model.safetensors").keys()
 
 
 def test_another_architecture_on_request(saved, models):
@@ -225,7 +228,10 @@ def test_missing_unused_and_misshapen_keys_are_listed_together(saved):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["BertForTokenClassification"]}, 'the architecture is "BertForTokenClassification"; known are BertModel, '),
+        (
+            {"architectures": ["BertForTokenClassification"]},
+            'the architecture is "BertForTokenClassification"; known are BertModel, ',
+        ),
         ({"architectures": ...}, "no architecture is named; known are .*architecture="),
         ({"model_type": "roberta"}, 'model_type is "roberta"; known are bert'),
         ({"position_embedding_type": "relative_key"}, 'position_embedding_type is "relative_key"'),
@@ -333,7 +339,10 @@ def test_other_models_and_vocabularies_that_are_too_large_are_refused(models, vo
 # vocabularies --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("settings", "pieces"), [(None, ["the", "cat", "##s"]), ({"do_lower_case": False}, ["the", "Cat", "##s"])])
+@pytest.mark.parametrize(
+    ("settings", "pieces"),
+    [(None, ["the", "cat", "##s"]), ({"do_lower_case": False}, ["the", "Cat", "##s"])],
+)
 def test_cased_or_not(tmp_path, settings, pieces):
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
     if settings:
@@ -343,7 +352,10 @@ def test_cased_or_not(tmp_path, settings, pieces):
 
 def test_a_vocabulary_in_tokenizer_json(tmp_path):
     vocab = {piece: i for i, piece in reversed(list(enumerate(PIECES)))}
-    whole = {"model": {"type": "WordPiece", "vocab": vocab}, "normalizer": {"type": "BertNormalizer", "lowercase": False}}
+    whole = {
+        "model": {"type": "WordPiece", "vocab": vocab},
+        "normalizer": {"type": "BertNormalizer", "lowercase": False},
+    }
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.pieces("the Cats") == ["the", "Cat", "##s"] and tokenizer.encode("Cat") == [8]

@@ -7,7 +7,11 @@ import pytest
 from tlqa_jax.errors import UserError
 from tlqa_jax.weights.safetensors_file import read_safetensors, write_safetensors
 
-ARRAYS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "a": np.float32([[-1.5]]), "empty": np.zeros((0, 4), np.float32)}
+ARRAYS = {
+    "b": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "a": np.float32([[-1.5]]),
+    "empty": np.zeros((0, 4), np.float32),
+}
 
 
 def raw(header: dict, data: bytes = b"") -> bytes:
@@ -36,7 +40,8 @@ def test_the_bytes(tmp_path):
 def test_the_library_reads_what_we_write_and_we_what_it_writes(tmp_path):
     library = pytest.importorskip("safetensors.numpy")
     write_safetensors(tmp_path / "ours", ARRAYS)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in ARRAYS.items()}  # it mixes others up without a word
+    # the library mixes others up without a word
+    contiguous = {name: np.ascontiguousarray(array) for name, array in ARRAYS.items()}
     library.save_file(contiguous | {"a": np.float16([[-1.5]]), "n": np.arange(5)}, tmp_path / "theirs")
     for name, array in library.load_file(tmp_path / "ours").items():
         assert array.tolist() == ARRAYS[name].tolist()
@@ -57,9 +62,10 @@ X = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"\x05", b"\xff" * 8, b"\x80\x02}q\x00." * 10, (3).to_bytes(8, "little") + b"[1]", raw({"x": X}, b"1234"), raw({"x": X}),
-        raw({"x": X | {"shape": [3]}}, b"12345678"), raw({"x": X | {"data_offsets": [4, 2]}}, b"12345678"),
-        raw({"x": X | {"dtype": "F8"}}, b"12345678"), raw({"x": {"dtype": "F32"}}, b"12345678"), raw({"x": 3}),
+        b"", b"\x05", b"\xff" * 8, b"\x80\x02}q\x00." * 10, (3).to_bytes(8, "little") + b"[1]",
+        raw({"x": X}, b"1234"), raw({"x": X}), raw({"x": X | {"shape": [3]}}, b"12345678"),
+        raw({"x": X | {"data_offsets": [4, 2]}}, b"12345678"), raw({"x": X | {"dtype": "F8"}}, b"12345678"),
+        raw({"x": {"dtype": "F32"}}, b"12345678"), raw({"x": 3}),
         raw({"x": X | {"data_offsets": [-8, 0]}}, b"12345678"),
     ],
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """Dropout whose random bits cost almost nothing.
 
-`jax.random.bernoulli` runs threefry, some hundred integer operations a number: it takes more than a third of a T5-small
-step on a CPU. Dropout needs no cryptographic quality, so a 32-bit integer hash of (element number, key) is enough, and
-XLA fuses its few operations into whatever uses the mask. `tests/core/test_dropout.py` holds the bits to statistical tests.
+`jax.random.bernoulli` runs threefry, some hundred integer operations a number: it takes more than a third of a
+T5-small step on a CPU. Dropout needs no cryptographic quality, so a 32-bit integer hash of (element number, key)
+is enough, and XLA fuses its few operations into whatever uses the mask. `tests/core/test_dropout.py` holds the
+bits to statistical tests.
 """
 
 import jax

@@ -10,8 +10,8 @@ def relative_position_bucket(
     """The bucket, 0..num_buckets-1, of each relative position `key position - query position`.
 
     Near distances have a bucket each; farther ones share logarithmically wider buckets; everything from `max_distance`
-    on shares the last. A bidirectional encoder spends half of the buckets on the future; a causal decoder has none there, and
-    keys in the future (masked anyway) fall into bucket 0.
+    on shares the last. A bidirectional encoder spends half of the buckets on the future; a causal decoder has none
+    there, and keys in the future (masked anyway) fall into bucket 0.
     """
     if bidirectional:
         num_buckets //= 2

@@ -8,9 +8,9 @@
     tfds:squad:train   tfds:wiki40b/en:validation   see `tfds_sources`
     tiny_world:pretraining.txt                      a file that comes with this package
 
-A row of texts has a field "text", a row of labelled texts also a "label". A row of questions has "question", and "answer" (one text) or "answers" (a list of
-texts, or SQuAD's texts with their starts), and may have "context", "answer_start", "id" and "title". Starts count
-Unicode characters.
+A row of texts has a field "text", a row of labelled texts also a "label". A row of questions has "question", and
+"answer" (one text) or "answers" (a list of texts, or SQuAD's texts with their starts), and may have "context",
+"answer_start", "id" and "title". Starts count Unicode characters.
 
 What is wrong with a source is a `UserError` of one line that says where: the file, the line or question, the field.
 """

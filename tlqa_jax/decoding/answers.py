@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 class Answerer:
     """Answers questions with a T5, on all of this process's devices.
 
-    Rows are sorted by length and put into batches of few shapes (`few_shapes`); what the answers are does not depend on that.
+    Rows are sorted by length and put into batches of few shapes (`few_shapes`); the answers do not depend on that.
 
     Args:
         apply: the T5 as a function.
@@ -35,8 +35,9 @@ class Answerer:
     """
 
     def __init__(
-        self, apply: Callable, tokenizer: SentencePieceTokenizer, *, input_length: int, target_length: int, batch_size: int = 32
-    ):
+        self, apply: Callable, tokenizer: SentencePieceTokenizer, *, input_length: int, target_length: int,
+        batch_size: int = 32,
+    ):  # fmt: skip
         self.tokenizer, self.input_length, self.target_length = tokenizer, input_length, target_length
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         self.generate = jax.pmap(partial(greedy, apply, max_length=target_length), axis_name="devices")
@@ -47,8 +48,9 @@ class Answerer:
         if not examples:
             return []
         arrays = encode_examples(
-            self.tokenizer, examples, input_length=self.input_length, target_length=self.target_length, use_context=use_context
-        )
+            self.tokenizer, examples,
+            input_length=self.input_length, target_length=self.target_length, use_context=use_context,
+        )  # fmt: skip
         answers: list[Answer | None] = [None] * len(examples)
         for rows, count, length in few_shapes(
             arrays.input_lengths, longest=self.input_length, devices=self.devices, batch_size=self.batch_size

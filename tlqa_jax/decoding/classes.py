@@ -1,7 +1,6 @@
 """Texts in, the names of their classes out: batches of few shapes through a classifier."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax

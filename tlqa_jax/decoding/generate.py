@@ -31,8 +31,9 @@ def greedy(
     """Take the likeliest token again and again, at most `max_length` times, until every row has written eos.
 
     `apply` is a T5 as a function (`models.functional.as_function`). A pure function: `jax.jit` or `jax.pmap` it with
-    `apply` and the sizes bound. The encoder runs once, and so do the projections of its output to the keys and values of cross-attention;
-    each step then costs one token, because the keys and values of the earlier ones are kept in a cache.
+    `apply` and the sizes bound. The encoder runs once, and so do the projections of its output to the keys and
+    values of cross-attention; each step then costs one token, because the keys and values of the earlier ones are
+    kept in a cache.
     """
     encoded = apply(params, inputs, input_mask=input_mask, method="encode")
     batch = inputs.shape[0]

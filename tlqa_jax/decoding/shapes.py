@@ -11,10 +11,10 @@ SHORTEST = 32  # tokens; longer rows are padded to 64, 128, … up to the longes
 def few_shapes(
     lengths: Int[np.ndarray, "N"], *, longest: int, devices: int, batch_size: int
 ) -> Iterator[tuple[Int[np.ndarray, "B"], int, int]]:
-    """(rows, count, length) of each batch: which rows stand in it, how many of them count, and to what length to pad them.
+    """(rows, count, length) of each batch: which rows stand in it, how many of them count, to what length to pad them.
 
-    The longest rows come first. Batches have `batch_size` rows, rounded up to a multiple of `devices`, or one for each device
-    where that is enough for all; what is missing to a full batch repeats its first row.
+    The longest rows come first. Batches have `batch_size` rows, rounded up to a multiple of `devices`, or one for each
+    device where that is enough for all; what is missing to a full batch repeats its first row.
     """
     order = np.argsort(-lengths, kind="stable")
     size = devices if len(order) <= devices else -(-batch_size // devices) * devices

@@ -1,11 +1,12 @@
 """Pointing at answers: from the start and end logits of all windows of a question to its n best answers, or none.
 
 A candidate is a span of context tokens (i, j), scored by start logit of i + end logit of j (Devlin et al. 2019, section
-4.2), where i <= j, both lie in the same window, no longer than the length limit. A token is in several windows: it may begin
-a candidate only in the one that shows most around it (`Windows.most_context`), so that no span is scored twice.
+4.2), where i <= j, both lie in the same window, no longer than the length limit. A token is in several windows: it may
+begin a candidate only in the one that shows most around it (`Windows.most_context`), so that no span is scored twice.
 
-Where a question may have no answer, "none" scores what the window least inclined to it gives [CLS]: the smallest start +
-end logit there. The no-answer score is this minus the best span's score; above a threshold the answer is none (section 4.3).
+Where a question may have no answer, "none" scores what the window least inclined to it gives [CLS]: the smallest
+start + end logit there. The no-answer score is this minus the best span's score; above a threshold the answer is
+none (section 4.3).
 
 B is the number of windows in a batch, L the length of their rows, M the length limit.
 """
@@ -32,7 +33,7 @@ NO_SPAN = float(np.finfo(np.float32).max)  # the no-answer score where the conte
 
 
 class Candidate(NamedTuple):
-    """A text of the context, the first of its characters (-1 for no answer, whose text is ""), its share and its score."""
+    """A text of the context, its first character (-1 for no answer, whose text is ""), its share and its score."""
 
     text: str
     start: int
@@ -74,7 +75,9 @@ def span_scores(
     return starts[..., None] + np.lib.stride_tricks.sliding_window_view(ends, max_answer_length, axis=1)
 
 
-def best_spans(scores: Float32[np.ndarray, "L M"], n: int, text_of: Callable[[int, int], str]) -> list[tuple[float, int, int]]:
+def best_spans(
+    scores: Float32[np.ndarray, "L M"], n: int, text_of: Callable[[int, int], str]
+) -> list[tuple[float, int, int]]:
     """The n best spans of different text in a window: (score, first position, last position), best first.
 
     Of equal texts the best counts; of equal scores the one that begins earlier, then the shorter one.
@@ -123,9 +126,9 @@ def decide(
 class SpanAnswerer:
     """Answers questions with an encoder that points into their context, on all of this process's devices.
 
-    Windows are sorted by length and put into batches of few shapes (`few_shapes`); what the answers are does not depend on that.
-    The logits of two batches are held at once, and of each window its n best spans until its example is done: long documents, and
-    many of them, work in bounded memory.
+    Windows are sorted by length and put into batches of few shapes (`few_shapes`); the answers do not depend on that.
+    The logits of two batches are held at once, and of each window its n best spans until its example is done: long
+    documents, and many of them, work in bounded memory.
 
     Args:
         apply: the model as a function: (params, tokens, token_types, mask) -> (start logits, end logits).
@@ -133,8 +136,8 @@ class SpanAnswerer:
         batch_size: windows at once where there are many.
         max_answer_length: longest answer in tokens.
         n_best: how many answers to return for each question; no answer, where it may be one, comes on top.
-        null_threshold: the answer is none where the no-answer score is above it. None: there always is an answer, unless the
-            context has no token; infinity: the same, with no answer among the n best.
+        null_threshold: the answer is none where the no-answer score is above it. None: there always is an answer,
+            unless the context has no token; infinity: the same, with no answer among the n best.
     """
 
     def __init__(

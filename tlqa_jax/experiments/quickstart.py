@@ -4,11 +4,11 @@
 
 Two things are measured, on two groups of people, each beside the same model fine-tuned as long without pretraining:
 
-- context: a passage and a question about somebody who is in no training file. The model has to read. Every passage names
-  facts of the same type about others, so that the best rule by type and position alone stays low.
-- closed book: the question alone, about residents whose passages were in the pretraining text but about whom no question was asked at
-  any stage. The model has to remember. Questions about other residents, and about strangers with a passage, are mixed
-  into pretraining: they teach what a question is.
+- context: a passage and a question about somebody who is in no training file. The model has to read. Every passage
+  names facts of the same type about others, so that the best rule by type and position alone stays low.
+- closed book: the question alone, about residents whose passages were in the pretraining text but about whom no
+  question was asked at any stage. The model has to remember. Questions about other residents, and about strangers with
+  a passage, are mixed into pretraining: they teach what a question is.
 """
 
 import json
@@ -20,7 +20,8 @@ from pathlib import Path
 from tlqa_jax.asking import open_run
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
-    Asked, ContextQuestions, World, chance, closed_book_questions, context_questions, make_people, marked_lines, tell, type_baseline,
+    Asked, ContextQuestions, World, chance, closed_book_questions, context_questions, make_people, marked_lines, tell,
+    type_baseline,
 )
 from tlqa_jax.experiments.report import write_report
 from tlqa_jax.metrics.squad import evaluate
@@ -98,8 +99,9 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
 def build_world(folder: Path, seed: int) -> None:
     """The bundled world, told more amply than in its bundled files, five relations of it.
 
-    Whoever reads the same few passages again and again learns them by heart instead of learning to read; here hardly a
-    passage occurs twice. No dev stranger is among the strangers of training, and no question there is about an unasked resident.
+    Whoever reads the same few passages again and again learns them by heart instead of learning to read; here
+    hardly a passage occurs twice. No dev stranger is among the strangers of training, and no question there is
+    about an unasked resident.
     """
     folder.mkdir()
     world, rng = World(), random.Random(seed)
@@ -116,7 +118,11 @@ def build_world(folder: Path, seed: int) -> None:
     def write_rows(name: str, rows: list[dict]) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    told = [tell(rng, [resident], relations=RELATIONS) for _ in range(PASSAGES_PER_RESIDENT) for resident in world.residents]
+    told = [
+        tell(rng, [resident], relations=RELATIONS)
+        for _ in range(PASSAGES_PER_RESIDENT)
+        for resident in world.residents
+    ]
     rng.shuffle(told)
     (folder / "pretraining.jsonl").write_text(marked_lines(told))
     names = make_people(rng, 1200, exclude=world.residents + world.strangers_dev)
@@ -157,5 +163,7 @@ def examples(out: Path, world: dict[str, str], number: int = 3) -> list[dict]:
         questions = open_questions(world[f"{name}_dev"])
         questions = questions[:: len(questions) // number][:number]
         for question, answer in zip(questions, open_run(out)(questions, use_context=group == "context")):
-            rows.append(dict(question=question.question, context=question.context, gold=question.answers[0], **answer._asdict()))
+            rows.append(
+                dict(question=question.question, context=question.context, gold=question.answers[0], **answer._asdict())
+            )
     return rows

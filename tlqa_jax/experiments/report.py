@@ -34,7 +34,9 @@ def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> N
         mark = "right" if row["text"] == row["gold"] else f"wrong: {row['gold']}"
         console.print(f"{row['question']}  [bold]{row['text']}[/bold]  ({row['probability']:.0%} sure, {mark})")
     question = next(row["question"] for row in examples if not row["context"])
-    console.print(f"\n{report['seconds']:.0f} seconds. The report is in {out}/report.html. Next, ask something yourself:")
+    console.print(
+        f"\n{report['seconds']:.0f} seconds. The report is in {out}/report.html. Next, ask something yourself:"
+    )
     console.print(f"  tlqa answer {shlex.quote(str(out))} --question {shlex.quote(question)}", soft_wrap=True)
     (out / "report.html").write_text(page(report, examples, bars(report), curves(out)))
 
@@ -45,9 +47,14 @@ def bars(report: dict[str, float]) -> str:
     names = list(ROWS)
     for offset, group, color in ((-0.2, 0, "#2a6f97"), (0.2, 1, "#e09f3e")):
         values = [report[ROWS[name][group]] if ROWS[name][group] else 0 for name in names]
-        label = ("reading: a passage about people never seen", "remembering: no passage, people never asked about")[group]
+        label = (
+            "reading: a passage about people never seen",
+            "remembering: no passage, people never asked about",
+        )[group]
         drawn = axes.barh([i + offset for i in range(len(names))], values, 0.38, color=color, label=label)
-        axes.bar_label(drawn, [f"{v:.0f}" if ROWS[n][group] else "" for v, n in zip(values, names)], padding=2, fontsize=8)
+        axes.bar_label(
+            drawn, [f"{v:.0f}" if ROWS[n][group] else "" for v, n in zip(values, names)], padding=2, fontsize=8
+        )
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlim=(0, 108), xlabel="exact match, %")
@@ -58,7 +65,11 @@ def bars(report: dict[str, float]) -> str:
 def curves(out: Path) -> str:
     """The training losses of the three runs, in SVG."""
     figure, axes = new_figure(7, 3, columns=2)
-    runs = {"pretrained": (axes[0], "pretraining"), "finetuned": (axes[1], "pretrained"), "unpretrained": (axes[1], "not pretrained")}
+    runs = {
+        "pretrained": (axes[0], "pretraining"),
+        "finetuned": (axes[1], "pretrained"),
+        "unpretrained": (axes[1], "not pretrained"),
+    }
     for run, (axis, label) in runs.items():
         rows = [row for row in read_metrics(out / run / "metrics.jsonl") if "loss" in row]
         axis.plot([row["step"] for row in rows], [row["loss"] for row in rows], label=label)

@@ -84,8 +84,9 @@ def masked_weights(masked_weights: Callable[..., Float[Array, "L S"]]) -> None:
         {
             "you masked after the softmax. The forbidden keys have taken their share already, and what is left does "
             "not sum to 1: mask the scores, before the softmax.": softmax(scores, axis=-1) * mask,
-            "you gave forbidden keys the score 0. That is a score like another, its weight is exp(0) = 1 before sharing "
-            "out. It takes a score of minus infinity, or nearly.": softmax(np.where(mask, scores, 0.0), axis=-1),
+            "you gave forbidden keys the score 0. That is a score like another, its weight is exp(0) = 1 before "
+            "sharing out. It takes a score of minus infinity, or nearly.": softmax(
+                np.where(mask, scores, 0.0), axis=-1),
             "your True means \"forbidden\": in this course True means \"may attend\".": softmax(
                 np.where(mask, lowest, scores), axis=-1),
             "the row in which everything is forbidden became NaN: 0 / 0. One such row (padding in a batch) makes every "

@@ -14,7 +14,7 @@ from tlqa_jax.training.span_corruption import SpanCorruptionConfig
 
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
 RESIDENTS, PASSAGES = 24, 40  # who lives in the street, and how often each is told about
-STRANGERS, ROUNDS = 1000, 6  # people of elsewhere, and in how many passages each name occurs, with other facts each time
+STRANGERS, ROUNDS = 1000, 6  # people of elsewhere; in how many passages each name occurs, with other facts each time
 OTHERS = 2  # in such a passage
 SIZES = dict(d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4)
 SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
@@ -75,7 +75,7 @@ def closed_book(rng: random.Random, people: Sequence[Person], forms: int) -> Ite
 
 
 def reading(rng: random.Random, people: Sequence[Person], rounds: int) -> Iterable[dict]:
-    """A passage that tells one fact about a person, and one of the same type about others; a question about the person."""
+    """A passage with one fact about a person, and one of the same type about others; a question about the person."""
     for person in (new_facts(rng, person) for person in list(people) * rounds):
         passage = tell_among_others(rng, person, types=1, others=OTHERS, relations=RELATIONS)
         mention = next(mention for mention in passage.mentions if mention.person is person)

@@ -102,12 +102,13 @@ def official_report(
     no_answer_scores: Mapping[str, float] | None = None,
     threshold: float = math.inf,
 ) -> dict[str, float]:
-    """The figures of the official script of v2.0 under its names, in percent: exact, f1, total, then the same with HasAns_
-    for the questions that have an answer and with NoAns_ for those that have none, where there are any.
+    """The figures of the official script of v2.0 under its names, in percent: exact, f1, total, then the same with
+    HasAns_ for the questions that have an answer and with NoAns_ for those that have none, where there are any.
 
-    With `no_answer_scores` the predictions are taken `with_threshold`, and best_exact, best_exact_thresh, best_f1 and
-    best_f1_thresh say what the `best_threshold` would give (here at thresholds that can be had; the official script also stops
-    between two equal scores). Missing predictions count as in `evaluate`. Raises ValueError if there are no examples.
+    With `no_answer_scores` the predictions are taken `with_threshold`, and best_exact, best_exact_thresh, best_f1
+    and best_f1_thresh say what the `best_threshold` would give (here at thresholds that can be had; the official
+    script also stops between two equal scores). Missing predictions count as in `evaluate`. Raises ValueError if
+    there are no examples.
     """
     examples = list(examples)
     said = predictions if no_answer_scores is None else with_threshold(predictions, no_answer_scores, threshold)
@@ -142,9 +143,9 @@ def best_threshold(
 ) -> tuple[float, float]:
     """(the best score in percent, the lowest threshold that gives it) of all thresholds for `with_threshold`.
 
-    `predictions` are what is said where something is said. The questions are gone through in the order of their no-answer
-    scores: below the threshold the predictions count, above it saying nothing does. It is tuned on the very examples that
-    it is scored on; for an honest figure tune on others. Raises ValueError if there are no examples.
+    `predictions` are what is said where something is said. The questions are gone through in the order of their
+    no-answer scores: below the threshold the predictions count, above it saying nothing does. It is tuned on the very
+    examples that it is scored on; for an honest figure tune on others. Raises ValueError if there are no examples.
     """
     examples = list(examples)
     per_example = [
@@ -198,7 +199,9 @@ def read_predictions(path: str | Path) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}") from None
+        raise UserError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     if not isinstance(predictions, dict):

@@ -57,7 +57,9 @@ class BertConfig:
             if not 0 <= (getattr(self, name) or 0.0) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
         if self.hidden_size % self.num_attention_heads:
-            raise UserError(f"hidden_size is {self.hidden_size}; num_attention_heads {self.num_attention_heads} must divide it")
+            raise UserError(
+                f"hidden_size is {self.hidden_size}; num_attention_heads {self.num_attention_heads} must divide it"
+            )
         if self.hidden_act not in ACTIVATIONS:
             raise UserError(f'hidden_act is "{self.hidden_act}"; known are {", ".join(ACTIVATIONS)}')
         if not self.id2label:
@@ -101,7 +103,7 @@ class BertConfig:
 
 
 class EncoderOutput(NamedTuple):
-    """In Transformers' order. `hidden_states` are the embeddings and then the output of every layer, the last one too."""
+    """In Transformers' order. `hidden_states` are the embeddings, then the output of every layer, the last one too."""
 
     last: Float[Array, "B L D"]  # [B P D] where `positions` were given
     pooled: Float[Array, "B D"] | None  # None from an encoder without a pooler
@@ -112,7 +114,9 @@ class BertEmbeddings(nnx.Module):
     """What a token is, plus where it stands, plus which of the two segments it is in; normalised."""
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
-        table = lambda rows: Embedding(rows, config.hidden_size, config.initializer_range, draw=truncated_normal, rngs=rngs)
+        table = lambda rows: Embedding(
+            rows, config.hidden_size, config.initializer_range, draw=truncated_normal, rngs=rngs
+        )
         self.word = table(config.vocab_size)
         self.position = table(config.max_position_embeddings)
         self.token_type = table(config.type_vocab_size)
@@ -125,7 +129,9 @@ class BertEmbeddings(nnx.Module):
         rows, length = tokens.shape
         positions, types = self.position.table[...].astype(dtype), self.token_type.table[...].astype(dtype)
         if length > positions.shape[0]:
-            raise UserError(f"{length} tokens in a row; this BERT has positions for max_position_embeddings = {positions.shape[0]}")
+            raise UserError(
+                f"{length} tokens in a row; this BERT has positions for max_position_embeddings = {positions.shape[0]}"
+            )
         # both as products, for the sake of their gradients (see `attention` and `RelativeBias` in layers)
         where = jnp.einsum("b,ld->bld", jnp.ones(rows, dtype), positions[:length])
         segment = project(one_hot(token_types, types.shape[0], dtype=dtype), types)
@@ -133,7 +139,7 @@ class BertEmbeddings(nnx.Module):
 
 
 class BertLayer(nnx.Module):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)): the norm stands after each sum, not before each part as in T5."""
+    """norm(x + attention(x)), then norm(x + feed_forward(x)): a norm after each sum, not before each part as in T5."""
 
     def __init__(self, config: BertConfig, kind: AttentionKind, *, rngs: nnx.Rngs):
         width, heads, deviation = config.hidden_size, config.num_attention_heads, config.initializer_range
@@ -167,17 +173,20 @@ class Bert(nnx.Module):
 
     Args:
         config: the sizes.
-        pooler: whether it has the matrix that makes `pooled` of the first token; classifiers and next-sentence prediction read that.
+        pooler: whether it has the matrix that makes `pooled` of the first token; classifiers and next-sentence
+            prediction read that.
         rngs: seeds the initial parameters: truncated normal of deviation `initializer_range`, norm scales 1, biases 0.
         dtype: of the computation, float32 or bfloat16; parameters are float32. float16 is refused.
-        attention: who may see whom, and how that is computed. "plain" and "fused" (`jax.nn.dot_product_attention` wherever there is no
-            attention dropout): everyone sees everyone but padding. "causal": plain, and nobody sees what comes later.
+        attention: who may see whom, and how that is computed. "plain" and "fused" (`jax.nn.dot_product_attention`
+            wherever there is no attention dropout): everyone sees everyone but padding. "causal": plain, and nobody
+            sees what comes later.
     """
 
     pooler = None  # of the class: an attribute that was once None takes no module later
 
     def __init__(
-        self, config: BertConfig, *, pooler: bool = True, rngs: nnx.Rngs, dtype=jnp.float32, attention: BertAttention = "plain"
+        self, config: BertConfig, *, pooler: bool = True, rngs: nnx.Rngs, dtype=jnp.float32,
+        attention: BertAttention = "plain",
     ):
         if jnp.dtype(dtype) == jnp.float16:
             raise UserError("small gradients vanish in float16 (nothing below 6e-8): use bfloat16 or float32")
@@ -218,8 +227,8 @@ class Bert(nnx.Module):
         Args:
             token_types: 0 in the first segment, 1 in the second. None: all 0.
             mask: True = a real token. None: all are.
-            positions: those whose `last` is wanted; nothing else is computed in the last layer, and `pooled` is of the first of
-                them. A head that reads a few positions saves most of a layer so. None: all.
+            positions: those whose `last` is wanted; nothing else is computed in the last layer, and `pooled` is of the
+                first of them. A head that reads a few positions saves most of a layer so. None: all.
             key: dropout. None: without.
 
         Raises UserError if the rows are longer than `max_position_embeddings`.

@@ -1,8 +1,8 @@
 """What is put on top of BERT: its two pretraining tasks, spans for question answering, classes.
 
 Each head is built as `Head(config, rngs=rngs)`, with a new encoder, or as `Head(encoder=encoder, rngs=rngs)` around one
-that is there, a pretrained one say. Each is called as the encoder is, `(tokens, token_types=, mask=, key=)`, and returns
-what Transformers' model of that name returns, in its order. `head.encoder` is the encoder.
+that is there, a pretrained one say. Each is called as the encoder is, `(tokens, token_types=, mask=, key=)`, and
+returns what Transformers' model of that name returns, in its order. `head.encoder` is the encoder.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ Positions = Int[Array, "B P"] | None
 
 
 class PretrainingLogits(NamedTuple):
-    """`next_sentence`: 0 = the second segment follows the first, 1 = it was taken from elsewhere (Google's numbering)."""
+    """`next_sentence`: 0 = the second segment follows the first, 1 = it is from elsewhere (Google's numbering)."""
 
     masked_lm: Float[Array, "B L V"]
     next_sentence: Float[Array, "B 2"]
@@ -54,8 +54,8 @@ class Head(nnx.Module):
     """What the four have in common: the encoder.
 
     Args:
-        config: the sizes. With an `encoder` it may be left out, or tell the labels and the `classifier_dropout`, which the
-            encoder's own does not know yet; its other fields must be the encoder's.
+        config: the sizes. With an `encoder` it may be left out, or tell the labels and the `classifier_dropout`, which
+            the encoder's own does not know yet; its other fields must be the encoder's.
         encoder: an encoder to go on with, with its parameters.
         rngs, dtype, attention: as for `Bert`; with an `encoder` the last two are the encoder's.
     """
@@ -73,7 +73,9 @@ class Head(nnx.Module):
         self.config = config = config or encoder.config
         own = replace(encoder.config, id2label=config.id2label, classifier_dropout=config.classifier_dropout)
         if own != config:
-            raise UserError(f"{type(self).__name__}: the config has other sizes than the encoder: {config} and {encoder.config}")
+            raise UserError(
+                f"{type(self).__name__}: the config has other sizes than the encoder: {config} and {encoder.config}"
+            )
         self.encoder = encoder.with_pooler(rngs) if self.pooler else encoder
 
 

@@ -58,8 +58,9 @@ def project(
 
     The bias, if there is one, has a single axis: [F], [H * K], [D].
 
-    The tokens of all rows are put in one axis first. An einsum over "bld,df" gives the same, but its gradient is a sum over two
-    axes, b and l, and for such a sum XLA copies both operands into another order: a fifth of a step's time on a CPU.
+    The tokens of all rows are put in one axis first. An einsum over "bld,df" gives the same, but its gradient is a
+    sum over two axes, b and l, and for such a sum XLA copies both operands into another order: a fifth of a step's
+    time on a CPU.
     """
     tokens = x.reshape(x.shape[0] * x.shape[1], -1)
     projected = tokens @ matrix.astype(x.dtype).reshape(tokens.shape[1], -1)
@@ -72,7 +73,9 @@ def project(
 class Embedding(nnx.Module):
     """A table of V vectors of width D; read by token id, and as the output matrix where the two are tied."""
 
-    def __init__(self, vocab_size: int, width: int, standard_deviation: float, *, draw: Callable = normal, rngs: nnx.Rngs):
+    def __init__(
+        self, vocab_size: int, width: int, standard_deviation: float, *, draw: Callable = normal, rngs: nnx.Rngs
+    ):
         self.table = draw(rngs, (vocab_size, width), standard_deviation)
 
     def __call__(self, tokens: Int[Array, "B L"], dtype=jnp.float32) -> Float[Array, "B L D"]:
@@ -89,7 +92,9 @@ class Embedding(nnx.Module):
 class Linear(nnx.Module):
     """x times a matrix, plus a bias."""
 
-    def __init__(self, inputs: int, outputs: int, standard_deviation: float, *, draw: Callable = normal, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, outputs: int, standard_deviation: float, *, draw: Callable = normal, rngs: nnx.Rngs
+    ):
         self.matrix = draw(rngs, (inputs, outputs), standard_deviation)
         self.bias = zeros(outputs)
 
@@ -133,7 +138,8 @@ class RelativeBias(nnx.Module):
     """One learned number per (bucket, head), added to the attention scores: T5's only notion of order."""
 
     def __init__(
-        self, heads: int, buckets: int, max_distance: int, standard_deviation: float, *, bidirectional: bool, rngs: nnx.Rngs
+        self, heads: int, buckets: int, max_distance: int, standard_deviation: float,
+        *, bidirectional: bool, rngs: nnx.Rngs,
     ):
         self.table = normal(rngs, (buckets, heads), standard_deviation)
         self.max_distance = max_distance
@@ -146,7 +152,7 @@ class RelativeBias(nnx.Module):
             relative_positions(queries, keys),
             bidirectional=self.bidirectional, num_buckets=table.shape[0], max_distance=self.max_distance,
         )
-        # a product with a one-hot matrix: its backward pass is a matrix product as well, not a slow scatter of L x S rows
+        # a product with a one-hot matrix: its gradient is a matrix product as well, not a slow scatter of L x S rows
         one_hot = jax.nn.one_hot(bucket, table.shape[0], dtype=dtype)
         return jnp.einsum("lsn,nh->hls", one_hot, table)[None]
 
@@ -175,8 +181,8 @@ def attention(
     if scale != 1.0:
         scores = scores * scale
     if bias is not None:
-        # this product with ones is scores + bias; the sum over B in its gradient becomes a matrix product as well, where that of
-        # a broadcast would be a reduction over the leading axis, 30 times slower in XLA's CPU library
+        # this product with ones is scores + bias; the sum over B in its gradient becomes a matrix product as well,
+        # where that of a broadcast would be a reduction over the leading axis, 30 times slower in XLA's CPU library
         scores = scores + jnp.einsum("b,hls->bhls", jnp.ones(query.shape[0], bias.dtype), bias[0])
     weights = jax.nn.softmax(apply_mask(at_least_float32(scores), mask), axis=-1).astype(value.dtype)
     weights = dropout(weights, dropout_rate, dropout_key)
@@ -205,7 +211,8 @@ class Attention(nnx.Module):
 
     def __init__(
         self, width: int, heads: int, head_size: int, *, scale: float, deviations: tuple[float, float, float, float],
-        dropout_rate: float, kind: AttentionKind = "plain", biases: bool = False, draw: Callable = normal, rngs: nnx.Rngs,
+        dropout_rate: float, kind: AttentionKind = "plain", biases: bool = False, draw: Callable = normal,
+        rngs: nnx.Rngs,
     ):
         query, key, value, out = deviations
         self.query = draw(rngs, (width, heads, head_size), query)
@@ -226,20 +233,22 @@ class Attention(nnx.Module):
         return swap_heads(key), swap_heads(project(x, self.value[...], self.value_bias))
 
     def __call__(
-        self, x: Float[Array, "B L D"], keys_values: tuple[Array, Array], *, bias=None, mask=None, key: PRNGKeyArray | None = None
+        self, x: Float[Array, "B L D"], keys_values: tuple[Array, Array],
+        *, bias=None, mask=None, key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L D"]:
         query = swap_heads(project(x, self.query[...], self.query_bias))
         if self.kind == "fused" and (key is None or self.dropout_rate == 0.0):
             attended = fused_attention(query, *keys_values, scale=self.scale, bias=bias, mask=mask)
         else:
             attended = attention(
-                query, *keys_values, scale=self.scale, bias=bias, mask=mask, dropout_rate=self.dropout_rate, dropout_key=key
+                query, *keys_values,
+                scale=self.scale, bias=bias, mask=mask, dropout_rate=self.dropout_rate, dropout_key=key,
             )
         return project(swap_heads(attended), self.out[...], self.out_bias)
 
 
 class FeedForward(nnx.Module):
-    """Two matrices with an activation between, or the gated form activation(x W_0) * (x W_1) before the last (Shazeer 2020).
+    """Two matrices with an activation between, or gated: activation(x W_0) * (x W_1) before the last (Shazeer 2020).
 
     Args:
         activation: one of ACTIVATIONS. None is T5's: relu, or where it is gated the tanh gelu.

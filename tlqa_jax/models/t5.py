@@ -47,7 +47,9 @@ class T5Config:
 
     def __post_init__(self):
         if self.feed_forward_proj not in ("relu", "gated-gelu"):
-            raise UserError(f'feed_forward_proj is "{self.feed_forward_proj}"; known are "relu" (T5 1.0) and "gated-gelu" (1.1)')
+            raise UserError(
+                f'feed_forward_proj is "{self.feed_forward_proj}"; known are "relu" (T5 1.0) and "gated-gelu" (1.1)'
+            )
         sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
         for name in sizes:
             size = getattr(self, name)
@@ -59,7 +61,9 @@ class T5Config:
         if buckets < 4:
             raise UserError(f"relative_attention_num_buckets is {buckets}; it must be at least 4")
         if distance <= buckets // 2:
-            raise UserError(f"relative_attention_max_distance is {distance}; it must be more than half of the {buckets} buckets")
+            raise UserError(
+                f"relative_attention_max_distance is {distance}; it must be more than half of the {buckets} buckets"
+            )
 
     @property
     def decoder_layers(self) -> int:
@@ -82,7 +86,7 @@ class T5Config:
 
 
 class LayerCache(NamedTuple):
-    """A decoder layer's keys and values: of the words written so far (filled one by one) and of the encoder's output."""
+    """A decoder layer's keys and values: of the words so far (filled one by one) and of the encoder's output."""
 
     self_key: Float[Array, "B H T K"]
     self_value: Float[Array, "B H T K"]
@@ -99,9 +103,12 @@ def self_attention(config: T5Config, kind: AttentionKind, rngs: nnx.Rngs) -> Att
     width, head_size, inner = config.d_model, config.d_kv, config.num_heads * config.d_kv
     factor = config.initializer_factor
     # no 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, the reason its deviation is K**-0.5 smaller
-    deviations = (factor * (width * head_size) ** -0.5, factor * width**-0.5, factor * width**-0.5, factor * inner**-0.5)
+    deviations = (
+        factor * (width * head_size) ** -0.5, factor * width**-0.5, factor * width**-0.5, factor * inner**-0.5,
+    )
     return Attention(
-        width, config.num_heads, head_size, scale=1.0, deviations=deviations, dropout_rate=config.dropout_rate, kind=kind, rngs=rngs
+        width, config.num_heads, head_size, scale=1.0, deviations=deviations, dropout_rate=config.dropout_rate,
+        kind=kind, rngs=rngs,
     )
 
 
@@ -109,7 +116,8 @@ def feed_forward(config: T5Config, rngs: nnx.Rngs) -> FeedForward:
     factor = config.initializer_factor
     return FeedForward(
         config.d_model, config.d_ff, gated=config.feed_forward_proj == "gated-gelu",
-        deviations=(factor * config.d_model**-0.5, factor * config.d_ff**-0.5), dropout_rate=config.dropout_rate, rngs=rngs,
+        deviations=(factor * config.d_model**-0.5, factor * config.d_ff**-0.5),
+        dropout_rate=config.dropout_rate, rngs=rngs,
     )
 
 
@@ -121,7 +129,7 @@ def relative_bias(config: T5Config, *, bidirectional: bool, rngs: nnx.Rngs) -> R
 
 
 class EncoderLayer(nnx.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): the norm stands before each part, not after as in BERT."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): a norm before each part, not after as in BERT."""
 
     def __init__(self, config: T5Config, kind: AttentionKind, *, rngs: nnx.Rngs):
         self.attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
@@ -220,13 +228,17 @@ class T5(nnx.Module):
         target_mask: Bool[Array, "B L"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L V"]:
-        """Logits of each next target token. Masks: True = a real token; None = all are. `key`: dropout, None for none."""
+        """Logits of each next target token. Masks: True = real, None = all are. `key`: dropout, None for none."""
         encoder_key, decoder_key = split(key, 2)
         encoded = self.encode(inputs, input_mask=input_mask, key=encoder_key)
         return self.decode(targets_in, encoded, input_mask=input_mask, target_mask=target_mask, key=decoder_key)
 
     def encode(
-        self, inputs: Int[Array, "B S"], *, input_mask: Bool[Array, "B S"] | None = None, key: PRNGKeyArray | None = None
+        self,
+        inputs: Int[Array, "B S"],
+        *,
+        input_mask: Bool[Array, "B S"] | None = None,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B S D"]:
         """Every position sees every other in both directions, but for padding."""
         rate, keys = self.config.dropout_rate, split(key, self.config.num_layers + 2)
@@ -273,7 +285,12 @@ class T5(nnx.Module):
         return [LayerCache(empty, empty, *layer.cross_attention.keys_values(encoded)) for layer in self.decoder_layers]
 
     def decode_step(
-        self, token: Int[Array, "B"], step: Int[Array, ""], cache: list[LayerCache], *, input_mask: Bool[Array, "B S"] | None = None
+        self,
+        token: Int[Array, "B"],
+        step: Int[Array, ""],
+        cache: list[LayerCache],
+        *,
+        input_mask: Bool[Array, "B S"] | None = None,
     ) -> tuple[Float[Array, "B V"], list[LayerCache]]:
         """The logits after one more token, put at position `step`, and the caches that now hold it."""
         position = jnp.arange(cache[0].self_key.shape[2])

@@ -42,7 +42,8 @@ class LabelledRows:
         return {"tokens": self.tokens[indices], "labels": self.labels[indices]}
 
     def report(self) -> str:
-        return f"{self.size:,} texts" + (f", {self.cut:,} of them cut to {self.tokens.shape[1]} tokens" if self.cut else "")
+        cut = f", {self.cut:,} of them cut to {self.tokens.shape[1]} tokens" if self.cut else ""
+        return f"{self.size:,} texts{cut}"
 
 
 def encode_texts(

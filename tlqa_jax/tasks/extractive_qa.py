@@ -4,8 +4,8 @@
 
 A context longer than the model is read through several windows. A window holds as many tokens of the context as fit
 behind the question, the next one begins so that the two share `stride` tokens of the context (Transformers calls that
-number `doc_stride`; in BERT's own script the same word is how far a window moves), and the last one is shorter. So every
-token of the context is in some window, and every answer of at most `stride` + 1 tokens is whole in one.
+number `doc_stride`; in BERT's own script the same word is how far a window moves), and the last one is shorter. So
+every token of the context is in some window, and every answer of at most `stride` + 1 tokens is whole in one.
 
 The answer is learned as its first and last token; where a window does not hold all of it, both are [CLS], position 0.
 
@@ -108,7 +108,7 @@ class Windows:
         """The rows of some windows, padded to `length` (without it, to the input length): int32, each
 
             "tokens" [B L]        what the model reads; padding is `pad_id`
-            "token_types" [B L]   0 for the question with its [CLS] and [SEP], 1 for the context with its [SEP], 0 for padding
+            "token_types" [B L]   0 for [CLS], the question and [SEP], 1 for the context and its [SEP], 0 for padding
             "start", "end" [B]    positions in the row of the answer's first and last token, or of [CLS]
         """
         example = self.example[windows][:, None]
@@ -141,8 +141,8 @@ class Windows:
     def most_context(self, windows: Int[np.ndarray, "B"], length: int | None = None) -> Bool[np.ndarray, "B L"]:
         """True where this window is the one that shows a context token with most tokens around it.
 
-        What counts is the shorter side (BERT's "max context"): a token with 3 on its left and 90 on its right has 3. The
-        earlier window wins a tie, so that each token of a context has exactly one such window. An answer of at most
+        What counts is the shorter side (BERT's "max context"): a token with 3 on its left and 90 on its right has 3.
+        The earlier window wins a tie, so that each token of a context has exactly one such window. An answer of at most
         (stride + 1) // 2 tokens is whole in that of its first token.
         """
         example = self.example[windows]
@@ -154,16 +154,16 @@ class Windows:
             return np.minimum(tokens - first, np.minimum(first + room, total) - 1 - tokens)
 
         here, best, step = shorter_side(first[:, None]), tokens != NOWHERE, room - self.stride
-        for k in range(1, int(((room - 1) // step).max(initial=0)) + 1):  # windows further away share no token with this
+        for k in range(1, int(((room - 1) // step).max(initial=0)) + 1):  # windows farther off share no token with this
             before = first[:, None] - k * step
             best &= (here > shorter_side(before)) | (before < 0)
-            best &= here >= shorter_side(first[:, None] + k * step)  # past the last window, this is never more than in it
+            best &= here >= shorter_side(first[:, None] + k * step)  # past the last window, never more than in it
         return best
 
     def characters(
         self, windows: Int[np.ndarray, "B"], length: int | None = None
     ) -> tuple[Int32[np.ndarray, "B L"], Int32[np.ndarray, "B L"]]:
-        """The characters [start, end) of its context that the token at each position stands for; NOWHERE where none does."""
+        """The characters [start, end) of its context that the token at each position stands for, or NOWHERE."""
         tokens = self.context_tokens(windows, length)
         here = tokens != NOWHERE
         place = (self.context_begins[self.example[windows]][:, None] + tokens)[here]
@@ -197,8 +197,8 @@ def make_windows(
 ) -> Windows:
     """The windows of the examples, each of at most `input_length` tokens.
 
-    A question longer than `max_question_length` tokens loses its end; how many do is in `Windows.report`. An answer whose
-    characters do not begin or end where tokens do becomes the fewest tokens that cover it.
+    A question longer than `max_question_length` tokens loses its end; how many do is in `Windows.report`. An answer
+    whose characters do not begin or end where tokens do becomes the fewest tokens that cover it.
 
     Raises UserError if there would be no room to move on behind the longest question, or an example has no context.
     """
@@ -242,8 +242,9 @@ def check_lengths(input_length: int, stride: int, max_question_length: int) -> N
     room = input_length - 3 - max_question_length
     if room <= stride:
         raise UserError(
-            f"--input-length {input_length} leaves {max(room, 0)} tokens of context behind a question of --max-question-length "
-            f"{max_question_length}, and a window shares --stride {stride} of them with the next: make it longer, or one of them shorter"
+            f"--input-length {input_length} leaves {max(room, 0)} tokens of context behind a question of "
+            f"--max-question-length {max_question_length}, and a window shares --stride {stride} of them with the "
+            "next: make it longer, or one of them shorter"
         )
 
 

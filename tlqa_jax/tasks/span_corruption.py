@@ -200,7 +200,8 @@ def corrupt(
         raise ValueError(
             f"tokens {tokens.shape} and mask {mask.shape} {mask.dtype} must have one shape [B, N], the mask boolean"
         )
-    if tokens.max(initial=-1) >= sentinels.min(initial=np.iinfo(sentinels.dtype).max) and np.isin(tokens, sentinels).any():
+    lowest = sentinels.min(initial=np.iinfo(sentinels.dtype).max)
+    if tokens.max(initial=-1) >= lowest and np.isin(tokens, sentinels).any():
         raise ValueError("the tokens already hold sentinels: remove the <extra_id_N> marks from the text")
 
     starts = mask.copy()  # True at the first token of each hidden span

@@ -1,4 +1,4 @@
-"""What the pmap-ed loops share: the axis, state on every device, numbers back from them, and gradients of a global mean."""
+"""What the pmap-ed loops share: the axis, state on every device, numbers back from them, gradients of a global mean."""
 
 import os
 from collections.abc import Callable
@@ -17,8 +17,8 @@ AXIS = "devices"  # the name of the pmap-ed axis in every training and evaluatio
 def replicate(tree: Any) -> Any:
     """A copy of every array on each of this process's devices: a leading axis of that many.
 
-    An identity under pmap with our own axis name, rather than `flax.jax_utils.replicate`: its result then already has the
-    sharding that the train step returns, and the step is compiled once instead of twice.
+    An identity under pmap with our own axis name, rather than `flax.jax_utils.replicate`: its result then already has
+    the sharding that the train step returns, and the step is compiled once instead of twice.
     """
     devices = np.arange(jax.local_device_count())
     return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None))(devices, tree)
@@ -35,7 +35,9 @@ def dropout_key(seed: int, step: Array) -> PRNGKeyArray:
     return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
 
 
-def accumulate(value_and_grad: Callable, params: Any, batch: dict[str, Array], key: PRNGKeyArray, steps: int) -> tuple[Any, Any]:
+def accumulate(
+    value_and_grad: Callable, params: Any, batch: dict[str, Array], key: PRNGKeyArray, steps: int
+) -> tuple[Any, Any]:
     """The sum of `value_and_grad(params, micro_batch, key)` over `steps` equal slices of this device's rows.
 
     A sum, not a mean: the loss has been divided by the weight of the whole global batch before, so that the slices add
@@ -59,13 +61,13 @@ def check_batch(batch_size: int, accumulation: int) -> None:
     if batch_size % parts:
         below, above = batch_size // parts * parts, (batch_size // parts + 1) * parts
         raise UserError(
-            f"--batch-size {batch_size} cannot be split over {jax.device_count()} device(s) x --accumulate {accumulation}: "
-            f"use {f'{below} or ' if below else ''}{above}"
+            f"--batch-size {batch_size} cannot be split over {jax.device_count()} device(s) x "
+            f"--accumulate {accumulation}: use {f'{below} or ' if below else ''}{above}"
         )
 
 
 def compute_dtype(choice: str = "auto") -> Any:
-    """The dtype models compute in: "auto" is bfloat16 on TPUs and GPUs that have it, else float32. float16 is refused."""
+    """What models compute in: "auto" is bfloat16 on TPUs and GPUs that have it, else float32. float16 is refused."""
     if choice == "auto":
         device = jax.local_devices()[0]
         capability = str(getattr(device, "compute_capability", "0"))
@@ -80,15 +82,23 @@ def compute_dtype(choice: str = "auto") -> Any:
 def describe() -> str:
     """What JAX sees, in a few lines: the devices and their memory, whether pmap adds over them, the compute type."""
     devices = jax.local_devices()
-    lines = [f"jax {jax.__version__}, backend {jax.default_backend()}, {jax.device_count()} device(s) in {jax.process_count()} process(es)"]
+    lines = [
+        f"jax {jax.__version__}, backend {jax.default_backend()}, "
+        f"{jax.device_count()} device(s) in {jax.process_count()} process(es)"
+    ]
     for device in devices:
         stats = device.memory_stats() or {}
         limit, used = stats.get("bytes_limit"), stats.get("bytes_in_use", 0)
-        memory = f"{limit / 2**30:.1f} GiB, {used / 2**30:.1f} in use" if limit else f"the host's {host_memory() / 2**30:.1f} GiB, shared"
+        memory = (
+            f"{limit / 2**30:.1f} GiB, {used / 2**30:.1f} in use"
+            if limit
+            else f"the host's {host_memory() / 2**30:.1f} GiB, shared"
+        )
         lines.append(f"  {device.id}: {device.device_kind}, memory: {memory}")
     ones = np.ones(len(devices), np.float32)
     total = float(jax.pmap(lambda x: jax.lax.psum(x, AXIS), axis_name=AXIS)(ones)[0])
-    lines.append(f"pmap: a sum of ones over all devices is {total:.0f}" + ("" if total == jax.device_count() else ", which is WRONG"))
+    wrong = "" if total == jax.device_count() else ", which is WRONG"
+    lines.append(f"pmap: a sum of ones over all devices is {total:.0f}{wrong}")
     lines.append(f"models compute in {np.dtype(compute_dtype()).name}; parameters are float32")
     return "\n".join(lines)
 

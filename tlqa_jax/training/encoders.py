@@ -55,8 +55,10 @@ def begin_with(settings: Any) -> Encoder:
 
 
 def taken_over(fresh: Params, pretrained: Params) -> Params:
-    """`fresh` with each part that `pretrained` has as well, and with nothing that it has beyond that: another task's head."""
+    """`fresh` with each part that `pretrained` has as well, and nothing that it has beyond: another task's head."""
     return {
-        name: part if name not in pretrained else taken_over(part, pretrained[name]) if isinstance(part, dict) else pretrained[name]
+        name: part if name not in pretrained
+        else taken_over(part, pretrained[name]) if isinstance(part, dict)
+        else pretrained[name]
         for name, part in fresh.items()
     }

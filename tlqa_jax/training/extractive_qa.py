@@ -1,9 +1,9 @@
-"""Fine-tuning a BERT to point at answers in their contexts, over all devices with pmap (Devlin et al. 2019, section 4.2).
+"""Fine-tuning BERT to point at answers in their contexts, over all devices with pmap (Devlin et al. 2019, section 4.2).
 
     tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
 
-A context too long for the model is read through several windows (`tasks.extractive_qa`), and a row of a batch is a window.
-Questions without an answer point at [CLS] (section 4.3). Not yet measured.
+A context too long for the model is read through several windows (`tasks.extractive_qa`), and a row of a batch is a
+window. Questions without an answer point at [CLS] (section 4.3). Not yet measured.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
 """
@@ -28,7 +28,9 @@ from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.sources import QAExample, open_questions
 from tlqa_jax.decoding.spans import SpanAnswer, SpanAnswerer, span_logits, write_n_best
 from tlqa_jax.errors import UserError
-from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions
+from tlqa_jax.metrics.squad import (
+    best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions,
+)
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
@@ -136,7 +138,9 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     if not config.questions:
         raise UserError("nothing to learn from: give --questions")
-    lengths = dict(input_length=config.input_length, stride=config.stride, max_question_length=config.max_question_length)
+    lengths = dict(
+        input_length=config.input_length, stride=config.stride, max_question_length=config.max_question_length
+    )
     examples = open_questions(config.questions, data_dir=config.data_dir)
     windows = make_windows(tokenizer, examples, **lengths)
     held_out = open_questions(config.held_out, data_dir=config.data_dir) if config.held_out else []
@@ -214,11 +218,13 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     return run
 
 
-def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+def make_train_step(
+    predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
+) -> Callable:
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
-    `predict(params, tokens, token_types, key=…)` gives the start and end logits. The batch is that of `Windows.batch`, with a
-    leading axis of devices.
+    `predict(params, tokens, token_types, key=…)` gives the start and end logits. The batch is that of `Windows.batch`,
+    with a leading axis of devices.
     """
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):
@@ -240,7 +246,7 @@ def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, 
 
 
 def span_loss(predict: Callable, params: Any, rows: dict[str, Array], key=None) -> Float[Array, "B"]:
-    """-log p of the start and of the end, each a softmax over all positions of the row, averaged: in nats, for each row.
+    """-log p of the start and the end, each a softmax over all positions of the row, averaged: in nats, for each row.
 
     `key` seeds dropout; None for none.
     """
@@ -250,15 +256,20 @@ def span_loss(predict: Callable, params: Any, rows: dict[str, Array], key=None) 
 
 
 def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> dict[str, Array]:
-    """Sums over a batch, without dropout: of the loss in nats and of the weights. Rows of "weight" 0 only fill up the last batch."""
+    """Sums over a batch, without dropout: of the loss in nats and of the weights.
+
+    Rows of "weight" 0 only fill up the last batch.
+    """
     return {"loss": (span_loss(predict, params, rows) * rows["weight"]).sum(), "weight": rows["weight"].sum()}
 
 
-def score_answers(examples: Sequence[QAExample], answers: Sequence[SpanAnswer]) -> tuple[dict[str, float], dict[str, str]]:
+def score_answers(
+    examples: Sequence[QAExample], answers: Sequence[SpanAnswer]
+) -> tuple[dict[str, float], dict[str, str]]:
     """(EM, F1 and an interval around it, and the predictions they are of) of the answers to held-out questions.
 
-    Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and the figures of
-    those with and those without an answer are reported apart, under the official script's names.
+    Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and
+    the figures of those with and those without an answer are reported apart, under the official script's names.
     """
     predictions = {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
     scores = {}

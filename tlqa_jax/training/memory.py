@@ -8,12 +8,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed for the next step, instead of giving it back to the system. Returns whether it listens.
+    """Tell glibc to keep what is freed for the next step, not give it back to the system. Returns whether it listens.
 
-    XLA takes the memory for a step's intermediate results in one piece and frees it after the step. glibc gives pieces of
-    that size back to the system at once, and so each step asks for the same memory again, a page fault for every 4 KiB of
-    it. Afterwards the process holds as much as its largest step needed, until it ends. Call it before the first
-    computation; on a system without glibc it does nothing.
+    XLA takes the memory for a step's intermediate results in one piece and frees it after the step. glibc gives pieces
+    of that size back to the system at once, and so each step asks for the same memory again, a page fault for every
+    4 KiB of it. Afterwards the process holds as much as its largest step needed, until it ends. Call it before the
+    first computation; on a system without glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -6,8 +6,8 @@ The loss is that of both tasks together: the mean over the masked tokens plus th
 --no-next-sentence there are no pairs, every row is packed full (Liu et al. 2019), and the first is all of it.
 
 On the tiny world, 1,500 steps of 32 rows of 64 tokens at a rate of 2e-3 without dropout take 5 to 10 minutes on 2 busy
-CPU cores. Of the masked tokens of the held-out text the tiny model then names 59%, and 72% where its initial weights are
-larger (a --model file with "initializer_range": 0.05): small models in short runs want that.
+CPU cores. Of the masked tokens of the held-out text the tiny model then names 59%, and 72% where its initial weights
+are larger (a --model file with "initializer_range": 0.05): small models in short runs want that.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
 """

@@ -18,13 +18,15 @@ NAMED_BERTS = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "sma
 def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: float) -> T5Config:
     """The sizes called `choice`: "tiny", "small", "base", or a JSON file of T5Config fields such as a `config.json`.
 
-    A named size, and a file without `vocab_size`, takes the vocabulary's size rounded up to a multiple of 128, as T5's own
-    32,100 became 32,128: hardware likes it. A `vocab_size` smaller than the vocabulary is an error.
+    A named size, and a file without `vocab_size`, takes the vocabulary's size rounded up to a multiple of 128, as T5's
+    own 32,100 became 32,128: hardware likes it. A `vocab_size` smaller than the vocabulary is an error.
     """
     if choice in NAMED:
         return NAMED[choice](vocab_size=rounded(tokenizer.vocab_size), dropout_rate=dropout_rate)
     values = read_sizes(choice, NAMED)
-    config = load_t5_config({"vocab_size": rounded(tokenizer.vocab_size), "dropout_rate": dropout_rate, **values}, choice)
+    config = load_t5_config(
+        {"vocab_size": rounded(tokenizer.vocab_size), "dropout_rate": dropout_rate, **values}, choice
+    )
     check_vocabulary(config, tokenizer, choice)
     return config
 
@@ -65,10 +67,12 @@ def check_vocabulary(config: T5Config, tokenizer: SentencePieceTokenizer, where:
     """Refuse a vocabulary with ids that the model has no embedding for, or other special ids."""
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
-            f"the vocabulary has {tokenizer.vocab_size} ids (sentinels included), the model of {where} only {config.vocab_size}: "
+            f"the vocabulary has {tokenizer.vocab_size} ids (sentinels included), "
+            f"the model of {where} only {config.vocab_size}: "
             "give the vocabulary it was trained with, or a larger vocab_size"
         )
     if (config.pad_token_id, config.eos_token_id) != (tokenizer.pad_id, tokenizer.eos_id):
         raise UserError(
-            f"{where} has pad and eos ids {config.pad_token_id}, {config.eos_token_id}; the vocabulary {tokenizer.pad_id}, {tokenizer.eos_id}"
+            f"{where} has pad and eos ids {config.pad_token_id}, {config.eos_token_id}; "
+            f"the vocabulary {tokenizer.pad_id}, {tokenizer.eos_id}"
         )

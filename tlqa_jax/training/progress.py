@@ -33,8 +33,8 @@ def read_metrics(path: Path) -> list[dict]:
 class Progress:
     """A context in which a loop reports: a bar on a terminal, a line per report elsewhere; always `metrics.jsonl`.
 
-    Rows of steps after `start` (written by a run that was killed before its next checkpoint) are dropped first. In a run of several
-    processes only the first one writes and shows.
+    Rows of steps after `start` (written by a run that was killed before its next checkpoint) are dropped first. In a
+    run of several processes only the first one writes and shows.
     """
 
     def __init__(self, directory: Path, title: str, steps: int, *, start: int = 0, quiet: bool = False):
@@ -61,16 +61,23 @@ class Progress:
         if self.chief:
             self.file.close()
 
-    def train(self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens_per_step: int, last_good) -> None:
+    def train(
+        self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens_per_step: int, last_good
+    ) -> None:
         """Report training up to `step`. Raises TrainingDiverged, naming `last_good()`, if a number is not finite."""
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             checkpoint = last_good()
             advice = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint had been written yet"
-            raise TrainingDiverged(f"{self.title}: the loss is {loss} at step {step}; {advice}. Try a lower --learning-rate")
+            raise TrainingDiverged(
+                f"{self.title}: the loss is {loss} at step {step}; {advice}. Try a lower --learning-rate"
+            )
         now = time.perf_counter()
         speed = (step - self.last_step) * tokens_per_step / (now - self.last_time)
         self.last_time, self.last_step = now, step
-        self._write(dict(step=step, loss=loss, gradient_norm=gradient_norm, learning_rate=learning_rate, tokens_per_second=round(speed)))
+        self._write(dict(
+            step=step, loss=loss, gradient_norm=gradient_norm, learning_rate=learning_rate,
+            tokens_per_second=round(speed),
+        ))
         status = [f"loss {loss:.3f}", f"lr {learning_rate:.1e}", f"{speed:,.0f} tokens/s"]
         if self.bar:
             self.bar.update(self.task, completed=step, status=status)
@@ -80,7 +87,9 @@ class Progress:
     def evaluated(self, step: int, **metrics: float) -> None:
         """Report an evaluation at `step`; the time it took does not count into the speed of training."""
         self._write(dict(step=step, **{f"eval_{name}": value for name, value in metrics.items()}))
-        text = "  ".join(_written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high")))
+        text = "  ".join(
+            _written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high"))
+        )
         self.console.print(f"{self.title} {step}/{self.steps}  held out: {text}", highlight=False)
         self.last_time = time.perf_counter()
 
@@ -91,7 +100,7 @@ class Progress:
 
 
 class Line(ProgressColumn):
-    """The bar and its numbers in one line, fitted to the terminal's width at every refresh: what matters least goes first."""
+    """The bar and its numbers in one line, fitted to the terminal at every refresh: what matters least goes first."""
 
     max_refresh = 0.5
 

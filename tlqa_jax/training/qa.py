@@ -50,7 +50,8 @@ class QAConfig:
     start_from: str | None = None
     """A pretrained run. Without it the model starts from random weights, with --model and --vocabulary."""
     context_questions: str | None = None
-    """Questions to learn from, asked with their context: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
+    """Questions to learn from, asked with their context:
+    SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
     closed_book_questions: str | None = None
     """The same, asked without context."""
     held_out_context: str | None = None
@@ -151,7 +152,8 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
     answerer = Answerer(
-        apply, tokenizer, input_length=config.input_length, target_length=config.target_length, batch_size=config.batch_size
+        apply, tokenizer,
+        input_length=config.input_length, target_length=config.target_length, batch_size=config.batch_size,
     )
 
     def build(rows: QAArrays, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
@@ -180,7 +182,9 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
             state = checkpoints.restore(state)
         start = int(state["step"])
         state = replicate(state)
-        batches = training_batches(len(arrays.inputs), config.batch_size, config.seed, partial(build, arrays), start=start)
+        batches = training_batches(
+            len(arrays.inputs), config.batch_size, config.seed, partial(build, arrays), start=start
+        )
         with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
             for step in range(start + 1, config.steps + 1):
                 state, reported = train_step(state, next(batches))
@@ -202,7 +206,9 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     return run
 
 
-def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+def make_train_step(
+    apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
+) -> Callable:
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0.
@@ -233,5 +239,7 @@ def read_questions(config: QAConfig, with_context: str | None, closed_book: str 
     questions = {name: open_questions(source, data_dir=config.data_dir) for name, source in sources.items() if source}
     without = next((example.id for example in questions.get("context", ()) if not example.context), None)
     if without is not None:
-        raise UserError(f"{with_context}: question {without} has no context; such questions go to the closed-book flags")
+        raise UserError(
+            f"{with_context}: question {without} has no context; such questions go to the closed-book flags"
+        )
     return questions

@@ -7,8 +7,8 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.training.optimizers import Decay
 
 COUNTS = (
-    "steps", "batch_size", "accumulate", "input_length", "target_length", "max_question_length", "max_answer_length", "n_best",
-    "log_every", "evaluate_every", "save_every", "keep",
+    "steps", "batch_size", "accumulate", "input_length", "target_length", "max_question_length", "max_answer_length",
+    "n_best", "log_every", "evaluate_every", "save_every", "keep",
 )  # fmt: skip
 NOT_NEGATIVE = ("warmup", "weight_decay", "seed", "stride")
 POSITIVE = ("learning_rate", "clip", "mean_span_length", "epochs")

@@ -166,7 +166,9 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     return run
 
 
-def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+def make_train_step(
+    apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
+) -> Callable:
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0.
@@ -192,7 +194,7 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, se
 
 
 class SpanCorruptionData:
-    """The rows of a run: windows of the concatenated documents, with fresh noise each time, and perhaps questions between them.
+    """The rows of a run: windows of the concatenated documents, with fresh noise each time, and perhaps questions.
 
     A window has `tokens_length` tokens, the number that random noise turns into exactly `input_length` inputs. Which
     window, noise and question stand in a row is a function of (seed, step, row), whatever the number of devices.
@@ -206,7 +208,10 @@ class SpanCorruptionData:
         )
         spans = span_corruption.noise_counts(self.tokens_length, config.noise_density, config.mean_span_length)[1]
         if spans > len(self.sentinels):
-            raise UserError(f"--input-length {config.input_length} needs {spans} sentinels, the vocabulary has {len(self.sentinels)}")
+            raise UserError(
+                f"--input-length {config.input_length} needs {spans} sentinels, "
+                f"the vocabulary has {len(self.sentinels)}"
+            )
         if config.questions_share and not config.questions:
             raise UserError("--questions-share wants --questions")
         examples = open_questions(config.questions, data_dir=config.data_dir) if config.questions_share else []
@@ -238,11 +243,14 @@ class SpanCorruptionData:
         mask = self._random_mask(np.random.default_rng((config.seed, step)), config.batch_size)[rows]
         asked = round(config.questions_share * config.batch_size)
         marked = asked + round(config.salient_share * config.batch_size)
-        row_rngs = {row: np.random.default_rng((config.seed, step, row)) for row in range(rows.start, min(rows.stop, marked))}
+        row_rngs = {
+            row: np.random.default_rng((config.seed, step, row)) for row in range(rows.start, min(rows.stop, marked))
+        }
         for row, rng in row_rngs.items():
             if row >= asked:
                 own = row - rows.start
-                mask[own] = span_corruption.salient_spans_mask(rng, self.spans[indices[own]][None], config.salient_rate)[0]
+                spans = self.spans[indices[own]][None]
+                mask[own] = span_corruption.salient_spans_mask(rng, spans, config.salient_rate)[0]
         batch = self._corrupted(indices, mask)
         for row, rng in row_rngs.items():
             if row < asked:
@@ -263,6 +271,7 @@ class SpanCorruptionData:
 
     def _corrupted(self, windows: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         inputs, targets = span_corruption.corrupt(
-            self.tokens[windows], mask, sentinels=self.sentinels, inputs_length=self.input_length, targets_length=self.target_length
+            self.tokens[windows], mask,
+            sentinels=self.sentinels, inputs_length=self.input_length, targets_length=self.target_length,
         )
         return {"inputs": inputs, "targets": targets}

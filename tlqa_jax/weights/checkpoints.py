@@ -41,8 +41,12 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._args = ocp.args
         self.directory = Path(run).resolve() / CHECKPOINTS
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler())
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(
+            self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
 
     def latest(self) -> Path | None:
         """The newest checkpoint's directory, or None."""
@@ -135,7 +139,9 @@ def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
         if not overwrite:
             raise UserError(f"{run} is already in use: give another --out, --resume it, or --overwrite it")
         if not (run / CONFIG).exists():
-            raise UserError(f"--overwrite: {run} does not look like a run (no {CONFIG}): delete it yourself if you mean it")
+            raise UserError(
+                f"--overwrite: {run} does not look like a run (no {CONFIG}): delete it yourself if you mean it"
+            )
 
 
 def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -157,7 +163,8 @@ def read_config(run: Path | str) -> dict[str, Any]:
     """The `config.json` of a run."""
     path = Path(run) / CONFIG
     if not path.exists():
-        raise UserError(f"{run} is not a run: {f'it has no {CONFIG}' if Path(run).exists() else 'there is no such directory'}")
+        lacking = f"it has no {CONFIG}" if Path(run).exists() else "there is no such directory"
+        raise UserError(f"{run} is not a run: {lacking}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -187,7 +194,7 @@ def load_t5(run: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
 
 
 def main_run(run: Path | str) -> Path:
-    """The run itself, or, of a directory that holds several (a quickstart's), the one its `config.json` calls "main"."""
+    """The run itself; of a directory that holds several (a quickstart's) the one its `config.json` calls "main"."""
     main = read_config(run).get("main")
     return Path(run) / main if main else Path(run)
 
@@ -203,7 +210,9 @@ def load_t5_config(values: Any, where: Path | str) -> T5Config:
     for name, value in values.items():
         kind = float | int if kinds[name] is float else kinds[name]
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of kind {getattr(kinds[name], '__name__', kinds[name])}")
+            raise UserError(
+                f"{where}: {name} is {json.dumps(value)}, not of kind {getattr(kinds[name], '__name__', kinds[name])}"
+            )
         if type(value) is int and value < 1 and not name.endswith("_id"):
             raise UserError(f"{where}: {name} is {value}, which is too small")
     return T5Config(**values)

@@ -13,7 +13,6 @@ A family of models is one more module like `huggingface_bert.py`: a table of nam
 
 import json
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,9 @@ def from_pretrained(
     values = _read_json(directory / CONFIG)
     family = FAMILIES.get(values.get("model_type", "bert"))
     if family is None:
-        raise UserError(f'{directory / CONFIG}: model_type is "{values["model_type"]}"; known are {", ".join(FAMILIES)}')
+        raise UserError(
+            f'{directory / CONFIG}: model_type is "{values["model_type"]}"; known are {", ".join(FAMILIES)}'
+        )
     architecture = architecture or (values.get("architectures") or [None])[0]
     if architecture not in family.ARCHITECTURES:
         found = f'the architecture is "{architecture}"' if architecture else "no architecture is named"
@@ -64,7 +65,10 @@ def from_pretrained(
     stored = family.tidy(architecture, _read_weights(directory), directory)
     model = family.empty_model(architecture, config, set(stored), **options)
     ours, rules = flatten(as_function(model)[1]), family.rules(architecture, config)
-    wanted = {rules[path].theirs: np.broadcast_to(np.float32(0), _their_shape(leaf.shape, rules[path].inputs)) for path, leaf in ours.items()}
+    wanted = {
+        rules[path].theirs: np.broadcast_to(np.float32(0), _their_shape(leaf.shape, rules[path].inputs))
+        for path, leaf in ours.items()
+    }
     stored = {key: array.astype(np.float32) if array.dtype.kind in "fV" else array for key, array in stored.items()}
     compare(stored, wanted, f"{directory}, read as {architecture},")
     params = {}
@@ -86,7 +90,9 @@ def save_pretrained(
     """
     kinds = {kind: (family, name) for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
     if type(model) not in kinds:
-        raise UserError(f"a {type(model).__name__} cannot be saved this way; known are {', '.join(k.__name__ for k in kinds)}")
+        raise UserError(
+            f"a {type(model).__name__} cannot be saved this way; known are {', '.join(k.__name__ for k in kinds)}"
+        )
     family, architecture = kinds[type(model)]
     directory = Path(directory)
     used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
@@ -101,7 +107,9 @@ def save_pretrained(
     rules, arrays = family.rules(architecture, config), {}
     for path, leaf in flatten(as_function(model)[1]).items():
         array, inputs = np.asarray(leaf), rules[path].inputs
-        arrays[rules[path].theirs] = array if inputs is None else array.reshape(_their_shape(array.shape, inputs)[::-1]).T
+        if inputs is not None:
+            array = array.reshape(_their_shape(array.shape, inputs)[::-1]).T
+        arrays[rules[path].theirs] = array
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
         new = Path(beside) / "new"
@@ -135,7 +143,8 @@ def load_tokenizer(name: str | Path) -> WordPieceTokenizer:
     lowercase = bool(settings["do_lower_case"])
     if settings["strip_accents"] not in (None, lowercase) or not settings["tokenize_chinese_chars"]:
         raise UserError(
-            f"{directory}: strip_accents is {settings['strip_accents']}, tokenize_chinese_chars {settings['tokenize_chinese_chars']}; "
+            f"{directory}: strip_accents is {settings['strip_accents']}, "
+            f"tokenize_chinese_chars {settings['tokenize_chinese_chars']}; "
             "known here are accents stripped just where text is lower-cased, and Chinese characters apart"
         )
     if (directory / VOCABULARY).exists() or not whole:
@@ -145,7 +154,8 @@ def load_tokenizer(name: str | Path) -> WordPieceTokenizer:
         raise UserError(f'{directory / TOKENIZER}: the vocabulary is of type "{model.get("type")}", not WordPiece')
     with tempfile.TemporaryDirectory() as folder:  # newer versions of Transformers write no vocab.txt
         file = Path(folder) / VOCABULARY
-        file.write_text("".join(f"{piece}\n" for piece in sorted(model["vocab"], key=model["vocab"].get)), encoding="utf-8")
+        pieces = sorted(model["vocab"], key=model["vocab"].get)
+        file.write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
         return WordPieceTokenizer(file, lowercase=lowercase)
 
 
@@ -168,8 +178,8 @@ def _read_weights(directory: Path) -> dict[str, np.ndarray]:
     pickles = sorted(path.name for path in directory.glob("*.bin"))
     if pickles:
         raise UserError(
-            f"{directory} has its parameters in {', '.join(pickles)}, a pickle, which can run any code when it is opened: "
-            "save it as safetensors (Transformers' save_pretrained does) or take a version of it that is"
+            f"{directory} has its parameters in {', '.join(pickles)}, a pickle, which can run any code when it is "
+            "opened: save it as safetensors (Transformers' save_pretrained does) or take a version of it that is"
         )
     raise UserError(f"{directory} has no {WEIGHTS}")
 
@@ -188,7 +198,9 @@ def _directory(name: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise UserError(f"{name} is no directory here; to download it from the hub, pip install huggingface_hub") from None
+        raise UserError(
+            f"{name} is no directory here; to download it from the hub, pip install huggingface_hub"
+        ) from None
     files = [CONFIG, WEIGHTS, INDEX, "model-*.safetensors", VOCABULARY, TOKENIZER_CONFIG, TOKENIZER]
     try:
         return Path(snapshot_download(name, allow_patterns=files))

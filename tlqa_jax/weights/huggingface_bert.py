@@ -103,15 +103,23 @@ def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
 
 
 def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
-    """The sizes from a `config.json`, and the options of `Bert` that it asks for. What cannot be done here is refused."""
+    """The sizes in a `config.json`, and the options of `Bert` that it asks for. What cannot be done here is refused."""
     if values.get("position_embedding_type", "absolute") != "absolute":
-        raise UserError(f'{where}: position_embedding_type is "{values["position_embedding_type"]}"; only "absolute" is known here')
+        raise UserError(
+            f'{where}: position_embedding_type is "{values["position_embedding_type"]}"; only "absolute" is known here'
+        )
     if values.get("add_cross_attention"):
         raise UserError(f"{where}: add_cross_attention is true; only an encoder is known here")
-    sizes = {field.name: values[field.name] for field in dataclasses.fields(BertConfig) if values.get(field.name) is not None}
+    sizes = {
+        field.name: values[field.name]
+        for field in dataclasses.fields(BertConfig)
+        if values.get(field.name) is not None
+    }
     for field in dataclasses.fields(BertConfig):
         value, kind = sizes.get(field.name, field.default), field.type
-        if field.name != "id2label" and (isinstance(value, bool) or not isinstance(value, int | kind if kind is not str else str)):
+        if field.name != "id2label" and (
+            isinstance(value, bool) or not isinstance(value, int | kind if kind is not str else str)
+        ):
             raise UserError(f"{where}: {field.name} is {value!r}, not of kind {getattr(kind, '__name__', kind)}")
     if "id2label" in values:
         names = values["id2label"]
@@ -128,7 +136,8 @@ def write_config(model: Bert | Head) -> dict[str, Any]:
     encoder = model if isinstance(model, Bert) else model.encoder
     values = dataclasses.asdict(model.config) | {"is_decoder": encoder.causal, "position_embedding_type": "absolute"}
     labels = values.pop("id2label")
-    if isinstance(model, BertForSequenceClassification):  # of other heads Transformers takes them for their number of outputs
+    # of other heads Transformers takes the labels for their number of outputs
+    if isinstance(model, BertForSequenceClassification):
         values["id2label"] = {str(i): label for i, label in enumerate(labels)}
         values["label2id"] = {label: i for i, label in enumerate(labels)}
     return values

@@ -1,7 +1,7 @@
 """Safetensors files: named arrays and nothing that could run, unlike a pickle.
 
     8 bytes   the length of the header, little-endian
-    header    JSON: {"name": {"dtype": "F32", "shape": [3, 4], "data_offsets": [begin, end]}, ..., "__metadata__": {...}}
+    header    JSON: {"name": {"dtype": "F32", "shape": [3, 4], "data_offsets": [begin, end]}, …, "__metadata__": {…}}
     data      the arrays one after another; offsets count from here
 
 Thirty lines, where the library's numpy side does not know bfloat16.
@@ -16,8 +16,8 @@ import numpy as np
 from tlqa_jax.errors import UserError
 
 DTYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64, "I32": np.int32,
-    "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }
 
 

@@ -31,7 +31,7 @@ class WorldSizes:
     passages_per_resident: int = 8
     forms_per_fact: int = 3  # closed-book training questions about each fact of an asked resident
     strangers_train: int = 900
-    rounds_train: int = 4  # passages with a training stranger's name, each time with other facts: memorising does not pay
+    rounds_train: int = 4  # passages with a training stranger's name, each with other facts: memorising does not pay
     strangers_dev: int = 300
     retold_passages: int = 120  # about passers-by, who appear nowhere else
     other_passages: int = 60  # of pretraining_dev.txt; even

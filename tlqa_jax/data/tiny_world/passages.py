@@ -192,9 +192,10 @@ def questions(
 def tell_among_others(
     rng: random.Random, person: Person, *, types: int, others: int = 2, relations: Sequence[str] = RELATIONS
 ) -> Passage:
-    """A passage about one person with distractors: of each of `types` types one fact of theirs, and one of each of `others` people.
+    """A passage about one person with distractors.
 
-    The sentences stand in random order. All values of a type in the passage are different.
+    Of each of `types` types it tells one fact of theirs, and one of each of `others` people. The sentences stand in
+    random order. All values of a type in the passage are different.
     """
     sentences: list[tuple[Person | Other, frozenset[str]]] = []
     descriptions = rng.sample([(text, pronoun) for pronoun, texts in OTHERS.items() for text in texts], types * others)
