@@ -1,0 +1,710 @@
+# %% [markdown]
+# # Lesson 9: Pointing at answers
+#
+# **Time** 80 minutes, of which the computer needs several (not yet measured on a quiet machine).
+#
+# **Know first** Exact match (lesson 1), BERT (lesson 7), the masked LM (lesson 8, whose run is taken up here; without
+# it, this lesson makes one).
+#
+# **You will be able to**
+# - turn an answer into two tokens, and two tokens back into the exact characters of the text;
+# - write the loss of the two pointers, and say why the best start and the best end are not the best answer;
+# - cut a long text into windows, and say which window may speak for a token;
+# - let a model say "there is no answer here", and tune on held-out questions when it should;
+# - compare fine-tuning with frozen features and with random weights, each beside a guess.
+
+# %%
+import dataclasses
+import json
+import math
+import random
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from matplotlib import pyplot as plt
+
+from tlqa_jax.asking import open_run
+from tlqa_jax.data.sources import QAExample, open_questions
+from tlqa_jax.data.tiny_world import TYPE_OF, Person, bundled, typed_mentions
+from tlqa_jax.decoding.spans import best_spans, decide, span_scores
+from tlqa_jax.lessons import SMOKE, show, street
+from tlqa_jax.lessons import pointing_at_answers as check
+from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
+from tlqa_jax.models.bert_heads import BertForQuestionAnswering
+from tlqa_jax.models.functional import as_function
+from tlqa_jax.tasks.extractive_qa import make_windows
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training import extractive_qa
+from tlqa_jax.training.devices import replicate
+from tlqa_jax.training.encoders import begin_with
+from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
+from tlqa_jax.training.mlm import pretrain
+from tlqa_jax.training.progress import read_metrics
+from tlqa_jax.weights.bert_runs import load_bert_model, read_threshold
+
+# %% [markdown]
+# ## An answer is a place
+#
+# A T5 *writes* its answer, word by word, and may write anything (lesson 6). BERT cannot write. It has one vector for
+# each token that it has read, and that is enough if the answer stands in the text: **point at its first token and at
+# its last** (Devlin et al. 2019, section 4.2). What a model points at was said in the text, word for word. It may be
+# the wrong place, but it is never an invention.
+#
+# The text is again the street's, and the questions are the ones of lesson 6: a passage tells one thing about a
+# stranger and two of the same kind about others, so that knowing a town when one sees one gives one answer in three.
+# The people of `held_out` are in no training file.
+
+# %%
+# With True, runs are kept on your Google Drive, as in lesson 5.
+KEEP_ON_DRIVE = False
+runs = Path("runs/lessons/smoke" if SMOKE else "runs/lessons")
+if KEEP_ON_DRIVE:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    runs = Path("/content/drive/MyDrive/tlqa_jax")
+
+files = street.write_street(runs / "street")
+reading, strangers = (
+    [json.loads(line) for line in (files / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    for name in ("reading", "reading_held_out")
+)
+held_out_people = [Person(*name.split(), ()) for name in sorted({row["title"] for row in strangers})]
+held_out = list(street.reading(random.Random(9), held_out_people, rounds=4))[: 48 if SMOKE else None]
+assert not {row["title"] for row in reading} & {row["title"] for row in held_out}
+street.write_rows(files / "pointing_held_out.jsonl", held_out)
+print(len(reading), "questions to learn from,", len(held_out), "held out. One of them:")
+print(held_out[0]["context"], "\n", held_out[0]["question"], "->", held_out[0]["answer"])
+
+# %% [markdown]
+# Question and context go into one row, a `[SEP]` behind each and `[CLS]` in front. The token types tell the model
+# which is which. Blue is the question, green the context, and orange what it is to point at:
+
+# %%
+tokenizer = WordPieceTokenizer(bundled("wordpiece.txt"))
+lengths = dict(input_length=64, stride=16, max_question_length=24)
+windows = make_windows(tokenizer, open_questions(files / "reading.jsonl"), **lengths)
+row = {name: array[0] for name, array in windows.batch(np.array([0])).items()}
+used = int((row["tokens"] != tokenizer.pad_id).sum())
+
+figure, axes = plt.subplots(figsize=(10, 2.6), layout="constrained")
+x, y = 0.0, 0
+for position, (token, kind) in enumerate(zip(row["tokens"][:used].tolist(), row["token_types"].tolist())):
+    piece = tokenizer.piece(token)
+    colour = "lightgray" if token in tokenizer.special_ids else "palegreen" if kind else "lightskyblue"
+    colour = "orange" if row["start"] <= position <= row["end"] else colour
+    width = len(piece) + 1.2
+    if x + width > 100:
+        x, y = 0.0, y - 1
+    axes.barh(y, width - 0.3, 0.5, left=x, color=colour, align="center")
+    axes.text(x + width / 2 - 0.15, y, piece, family="monospace", fontsize=10, ha="center", va="center")
+    axes.text(x + width / 2 - 0.15, y - 0.4, position, fontsize=7, color="gray", ha="center", va="center")
+    x += width
+axes.set(xlim=(-0.5, 100.5), ylim=(y - 0.6, 0.5))
+axes.axis("off")
+show(figure, "09_row")
+print("start", row["start"], "end", row["end"], "of", used, "tokens")
+
+# %% [markdown]
+# ## The wrong version first: decode the tokens
+#
+# The model points at tokens, and a person wants text. The tempting way is to decode the tokens:
+
+# %%
+menu = "At Renée Ångström's café (since 1910) the soup costs 2.50 crowns."
+ids, offsets = tokenizer.encode_with_offsets(menu)
+print(tokenizer.decode(ids))
+assert tokenizer.decode(ids) != menu
+
+# %% [markdown]
+# Capitals, accents and the spaces around marks are gone: the tokenizer threw them away before the model read a word.
+# No rule brings them back. So one keeps, for each token, **the characters that it came from**, `[start, end)`, and
+# takes the answer out of the text itself:
+
+# %%
+first, last = 1, next(i for i, (_, end) in enumerate(offsets) if end == menu.index(" ("))
+answer = menu[offsets[first][0] : offsets[last][1]]
+print(answer)
+assert answer == "Renée Ångström's café"
+
+# %% [markdown]
+# Training needs the way there: the data say at which characters an answer stands, and the model has to be told at
+# which tokens. Often that is simple. But an answer may begin or end in the middle of a token: the people who marked
+# SQuAD did not know how it would be cut. Then one takes the fewest tokens that cover it all.
+#
+# ## Exercise 1: the tokens of an answer
+#
+# `offsets[i]` are the characters `[start, end)` of token i. Return the first and the last token of the answer that has
+# the characters `[start, end)`. The last one itself, not the one behind it: it will have a logit of its own.
+
+# %%
+def answer_tokens(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    # Hint: token (s, e) has some of the answer exactly if e > start and s < end.
+    # BLANK
+    inside = [i for i, (s, e) in enumerate(offsets) if e > start and s < end]
+    return inside[0], inside[-1]
+    # END BLANK
+
+
+check.answer_tokens(answer_tokens)
+
+# %% [markdown]
+# There and back again, on every training question; and they are the tokens that the package trains on:
+
+# %%
+for number, row in enumerate(reading):
+    offsets = tokenizer.encode_with_offsets(row["context"])[1]
+    first, last = answer_tokens(offsets, row["answer_start"], row["answer_start"] + len(row["answer"]))
+    assert row["context"][offsets[first][0] : offsets[last][1]] == row["answer"]
+    assert (first, last) == tuple(windows.answers[number])
+print("All", len(reading), "answers, to the character.")
+
+# %% [markdown]
+# ## Two numbers for each token
+#
+# All that is new in the model is a matrix of two columns. It makes of each token's vector $T_i$ two numbers, a start
+# logit $s_i$ and an end logit $e_i$: how well could an answer begin here, and how well end? Two softmaxes over **all
+# positions of the row** make probabilities of them, and the loss is that of two classifications with as many classes
+# as there are positions, here averaged:
+#
+# $$p_\text{start}(i) = \frac{e^{s_i}}{\sum_j e^{s_j}} \qquad p_\text{end}(i) = \frac{e^{e_i}}{\sum_j e^{e_j}} \qquad
+#   \text{loss} = -\tfrac12 \big( \log p_\text{start}(\text{start}) + \log p_\text{end}(\text{end}) \big)$$
+#
+# ## Exercise 2: the loss by hand
+
+# %%
+def span_loss(start_logits: jax.Array, end_logits: jax.Array, start: jax.Array, end: jax.Array) -> jax.Array:
+    """Logits [B L], right positions [B] -> [B]."""
+    # Hint: jax.nn.log_softmax(x, axis=-1). One entry of each row: jnp.take_along_axis(x, i[:, None], axis=-1)[:, 0].
+    # BLANK
+    loss = 0.0
+    for logits, target in [(start_logits, start), (end_logits, end)]:
+        log_p = jax.nn.log_softmax(logits, axis=-1)
+        loss -= jnp.take_along_axis(log_p, target[:, None], axis=-1)[:, 0]
+    return loss / 2
+    # END BLANK
+
+
+check.span_loss(span_loss)
+
+# %% [markdown]
+# Yours against the package's, on a BERT that has learned nothing. What must its loss be, roughly? It has no opinion on
+# 64 positions, so about $\log 64 = 4.16$:
+
+# %%
+model_config = begin_with(
+    ExtractiveQAConfig(model=street.masked_lm(files, runs / "bert").model, input_length=64, dropout=0.0)
+).config
+apply, fresh = as_function(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)))
+batch = windows.batch(np.arange(32))
+logits = apply(fresh, batch["tokens"], token_types=batch["token_types"], mask=batch["tokens"] != tokenizer.pad_id)
+yours = span_loss(*logits, batch["start"], batch["end"])
+packages = extractive_qa.span_loss(partial(extractive_qa.span_logits, apply, tokenizer.pad_id), fresh, batch)
+print(f"{yours.mean():.2f}, with no opinion {math.log(64):.2f}")
+assert np.allclose(yours, packages, atol=1e-5) and abs(yours.mean() - math.log(64)) < 0.5
+
+# %% [markdown]
+# ## The wrong version first: the best start and the best end
+#
+# Now choose. The start is where $p_\text{start}$ is largest, the end where $p_\text{end}$ is. It needs no search and
+# is in many a notebook. Ask *Where was Mira born?* of a model that is torn between two towns, with these numbers (the
+# rest is spread over the other words):
+
+# %%
+words = "Mira was born in Oss and moved on to Kelby".split()
+p_start = np.array([0.02, 0.01, 0.01, 0.02, 0.42, 0.02, 0.02, 0.02, 0.01, 0.45])
+p_end = np.array([0.02, 0.01, 0.01, 0.01, 0.52, 0.01, 0.03, 0.02, 0.02, 0.35])
+LONGEST = 3
+i, j = p_start.argmax(), p_end.argmax()
+print(f"from {words[i]!r}, token {i}, to {words[j]!r}, token {j}: {words[i : j + 1]}")
+assert i > j  # it ends before it begins
+
+# %% [markdown]
+# Each of the two is a good choice by itself, and together they are no answer. The start says Kelby, the end says Oss,
+# and neither knows of the other. What has to be chosen is a *pair*. If the two choices are made independently, as the
+# loss assumes, the pair's probability is the product, and the best pair is the largest product **among the pairs that
+# are answers**: $i \le j$, and not too long.
+
+# %%
+pairs = np.outer(p_start, p_end)
+i, j = np.indices(pairs.shape)
+allowed = (i <= j) & (j < i + LONGEST)
+figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+axes.imshow(np.where(allowed, pairs, np.nan), cmap="Blues", vmin=0, vmax=0.3)
+axes.imshow(np.where(allowed, np.nan, 1.0), cmap="Greys", vmin=0, vmax=6)
+for a, b in np.argwhere(pairs > 0.1):
+    axes.text(b, a, f"{pairs[a, b]:.2f}", ha="center", va="center", color="white" if allowed[a, b] else "dimgray")
+axes.text(2, 6.5, "ends before it begins", ha="center", color="dimgray", style="italic")
+axes.text(6.6, 1.5, "longer than three tokens", ha="center", color="dimgray", style="italic")
+axes.set(xticks=range(len(words)), yticks=range(len(words)), xlabel="last token", ylabel="first token")
+axes.set_title("p(first) x p(last)")
+axes.set_xticklabels(words, rotation=40, ha="right")
+axes.set_yticklabels(words)
+show(figure, "09_pairs")
+a, b = np.unravel_index(np.where(allowed, pairs, 0).argmax(), pairs.shape)
+print("the best allowed pair:", words[a : b + 1])
+assert words[a : b + 1] == ["Oss"]
+
+# %% [markdown]
+# Of probabilities one takes the product, of logits the **sum**: the two softmaxes divide by the same number for all
+# pairs, so $s_i + e_j$ has the same order as $p_\text{start}(i)\, p_\text{end}(j)$.
+#
+# ## Exercise 3: the best span
+#
+# Return `(i, j)` with the largest `start[i] + end[j]` of all pairs with `i <= j` and at most `max_length` tokens.
+
+# %%
+def best_span(start: np.ndarray, end: np.ndarray, max_length: int) -> tuple[int, int]:
+    # Hint: two loops and max(..., key=...) will do; or a table start[:, None] + end, with -inf where not allowed.
+    # BLANK
+    L = len(start)
+    spans = [(i, j) for i in range(L) for j in range(i, min(i + max_length, L))]
+    return max(spans, key=lambda span: start[span[0]] + end[span[1]])
+    # END BLANK
+
+
+check.best_span(best_span)
+
+# %%
+rng = np.random.default_rng(0)
+for _ in range(100):  # the package: the table of all spans in one array, of which it can take the n best
+    start, end = rng.standard_normal((2, 1, 30)).astype(np.float32)
+    everywhere = np.ones((1, 30), bool)
+    scores = span_scores(start, end, everywhere, everywhere, max_answer_length=5)[0]
+    (_, i, j), *others = best_spans(scores, 3, lambda i, j: f"{i} to {j}")
+    assert (i, j) == best_span(start[0], end[0], 5) and len(others) == 2
+print("Yours is the first of the package's n best, on every one.")
+
+# %% [markdown]
+# ## A text that is too long
+#
+# Our BERT has 64 positions, the real one 512, and a Wikipedia article has thousands of tokens. So the context is cut
+# into **windows**: each has the whole question and as many tokens of the context as there is room for. An answer that
+# lies across the cut would be whole in neither window, so neighbours *share* `stride` tokens. (Mind the word: in
+# BERT's own script the same "doc stride" is how far a window *moves*; in Transformers, as here, it is what is shared.)
+#
+# ## Exercise 4: windows
+#
+# The first window begins at token 0; each next one shares `stride` tokens with the one before; the last is the first
+# that reaches the end, and may be shorter. Return `(first token, number of tokens)` of each.
+
+# %%
+def cut(length: int, room: int, stride: int) -> list[tuple[int, int]]:
+    # Hint: how far does a window move if `room` tokens fit and `stride` of them were in the window before?
+    # BLANK
+    found = [(0, min(room, length))]
+    while sum(found[-1]) < length:
+        first = found[-1][0] + room - stride
+        found.append((first, min(room, length - first)))
+    return found
+    # END BLANK
+
+
+check.windows(cut)
+
+# %% [markdown]
+# A long text made of twelve held-out passages, and the package's windows over it. They are yours:
+
+# %%
+def joined(rows: list[dict]) -> list[QAExample]:
+    """Their passages as one text, and each question about that text."""
+    text, examples = " ".join(row["context"] for row in rows), []
+    for row in rows:
+        start = text.index(row["context"]) + row["answer_start"]
+        id = f"{row['title']} {start}"
+        examples.append(QAExample(id, row["question"], (row["answer"],), text, (start,)))
+    return examples
+
+
+document = joined(held_out[:12])[:1]
+long_windows = make_windows(tokenizer, document, **lengths)
+W = np.arange(len(long_windows.example))
+room = 64 - 3 - int(long_windows.question_lengths[0])
+shown = long_windows.context_tokens(W)  # [W L]: which token of the context stands at each position; -1 where none does
+extents = [(int(tokens.min()), len(tokens)) for tokens in (row[row >= 0] for row in shown)]
+print(int(long_windows.context_lengths[0]), "tokens, room for", room, "->", extents)
+assert cut(int(long_windows.context_lengths[0]), room, 16) == extents
+
+# %% [markdown]
+# A token in two windows is scored twice. Which score counts? In the window where it is the very first, the model has
+# not seen the name that stood just before it. BERT's rule: a token's score is taken from the window that shows
+# **most context around it**, and what is counted is its shorter side. So each token has exactly one window that
+# speaks for it, the dark parts here:
+
+# %%
+speaks = long_windows.most_context(W)
+figure, axes = plt.subplots(figsize=(10, 3), layout="constrained")
+for number, (first, size) in enumerate(extents):
+    axes.barh(number, size, 0.75, left=first, color="lightskyblue")
+    own = shown[number][speaks[number]]
+    axes.barh(number, own.max() - own.min() + 1, 0.75, left=own.min(), color="tab:blue")
+axes.set(xlabel="token of the context", ylabel="window", ylim=(len(extents) - 0.4, -0.6), xlim=(0, None))
+axes.set_title("Windows of one text; dark: the tokens that each speaks for")
+show(figure, "09_windows")
+owned = np.sort(shown[speaks])
+assert (owned == np.arange(long_windows.context_lengths[0])).all()  # every token once
+
+# %% [markdown]
+# ## Before any training
+#
+# Three things to compare with. Rules that understand nothing: the first or the last value of the right kind that the
+# passage names. And the BERT from above, with random weights: it points anywhere.
+
+# %%
+def em(answers: list[str], examples: list[QAExample]) -> tuple[float, float, float]:
+    """Exact match in percent, and its 95% interval."""
+    score = evaluate({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
+    return (score.exact_match, *bootstrap_interval(score.exact_match_per_example))
+
+
+examples = open_questions(files / "pointing_held_out.jsonl")
+of_its_kind = [typed_mentions(row["context"], TYPE_OF[row["relation"]]) for row in held_out]
+table = {
+    "first of\nits kind": em([values[0] for values in of_its_kind], examples),
+    "last of\nits kind": em([values[-1] for values in of_its_kind], examples),
+}
+for name, (score, low, high) in table.items():
+    print(f"{name.replace(chr(10), ' ')}: {score:.1f}  ({low:.1f} to {high:.1f})")
+
+# %% [markdown]
+# ## Fine-tuning, twice
+#
+# The program is the package's `training/extractive_qa.py`: lesson 5's loop with your loss in the middle. It runs twice
+# with the same questions, steps and learning rate: once from the BERT that has read the street's passages in lesson 8,
+# and once from random weights. (Each cell is a resume cell, as in lesson 5.)
+
+# %%
+def resumable(config):
+    """Goes on with the run where there is one."""
+    return dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists())
+
+
+pretrained = runs / "masked_lm"  # lesson 8's
+if not (pretrained / "checkpoints").exists():
+    pretrained = pretrain(resumable(street.masked_lm(files, runs / "bert")))
+bert_sizes = street.masked_lm(files, runs / "bert").model
+
+
+def learn_to_point(out: str, start_from: Path | None, questions: str, held_out: str, **settings) -> Path:
+    settings = dict(steps=600, learning_rate=1e-3) | settings | (dict(steps=6) if SMOKE else {})
+    return finetune(resumable(ExtractiveQAConfig(
+        out=str(runs / out), start_from=start_from and str(start_from), model=bert_sizes, **lengths,
+        questions=str(files / f"{questions}.jsonl"), held_out=str(files / f"{held_out}.jsonl"), max_answer_length=8,
+        batch_size=32, dropout=0.0, weight_decay=0.0, evaluate_every=3 if SMOKE else 100, **settings,
+    )))  # fmt: skip
+
+
+pointing = learn_to_point("pointing", pretrained, "reading", "pointing_held_out")
+
+# %%
+from_nothing = learn_to_point("pointing_from_nothing", None, "reading", "pointing_held_out")
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+for axes, key, name, guess, label in [
+    (panels[0], "loss", "training loss, nats", math.log(3), "log 3: one of three places"),
+    (panels[1], "eval_em", "held out: exact match, %", table["first of\nits kind"][0], "first of its kind"),
+]:
+    for start, run in [("pretrained", pointing), ("from random weights", from_nothing)]:
+        points = [(row["step"], row[key]) for row in read_metrics(run / "metrics.jsonl") if key in row]
+        axes.plot(*zip(*points, strict=True), ".-", label=start)
+    axes.axhline(guess, color="tab:gray", linestyle=":")
+    axes.text(0.02, guess, label, transform=axes.get_yaxis_transform(), va="bottom", color="dimgray", fontsize=9)
+    axes.set(xlabel="step", ylabel=name, ylim=(0, None))
+panels[1].legend()
+show(figure, "09_curves")
+
+# %% [markdown]
+# Look at the left picture first. Both find out quickly that the answer is one of the three things of the right kind:
+# that is worth $\log 3$. From there on one has to see *who* a sentence is about, and there they part. BERT's positions
+# are learned; from random weights, nothing tells it that the next word is nearer than the last one. To fill in masked
+# words, one has to know what stands beside what, and that took the pretraining its time. It need not be learned again.
+#
+# ## Frozen: features instead of fine-tuning
+#
+# There are two ways to use a pretrained encoder. **Fine-tuning** changes all of it. **Feature-based**, its vectors are
+# taken as they are, computed once for all texts, and only the new head learns: 258 numbers here. It is cheap, and a
+# thousand tasks can share one encoder. How good is it? (Devlin et al. 2019, section 5.3, ask the same.) Your loss
+# trains it:
+
+# %%
+def learn_the_head(encoder: nnx.Module, steps: int) -> dict:
+    """The parameters of a BertForQuestionAnswering around a frozen encoder, with a trained head."""
+    apply, frozen = as_function(encoder)
+    encode = jax.jit(lambda tokens, types: apply(frozen, tokens, token_types=types, mask=tokens != 0).last)
+    rows = windows.batch(windows.learnable)
+    parts = [np.array_split(rows[name], 20) for name in ("tokens", "token_types")]
+    features = np.concatenate([encode(*part) for part in zip(*parts, strict=True)])
+    head = {"matrix": jnp.zeros((features.shape[-1], 2)), "bias": jnp.zeros(2)}
+    optimizer = optax.adam(optax.linear_schedule(0.02, 0.0, steps))
+
+    @jax.jit
+    def step(head, memory, x, start, end):
+        loss = lambda head: span_loss(*jnp.moveaxis(x @ head["matrix"] + head["bias"], -1, 0), start, end).mean()
+        updates, memory = optimizer.update(jax.grad(loss)(head), memory)
+        return optax.apply_updates(head, updates), memory
+
+    rng, memory = np.random.default_rng(0), optimizer.init(head)
+    for _ in range(steps):
+        picked = rng.choice(len(features), 32, replace=False)
+        head, memory = step(head, memory, features[picked], rows["start"][picked], rows["end"][picked])
+    return {"encoder": frozen, "span": head}
+
+# %%
+reader = open_run(pointing)  # the model, its parameters on all devices, and what makes answers of its logits
+steps = 20 if SMOKE else 2000
+frozen = {
+    "frozen,\npretrained": learn_the_head(load_bert_model(pretrained)[0].encoder, steps),
+    "frozen,\nrandom": learn_the_head(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)).encoder, steps),
+}
+given = {name: reader.answerer(replicate(params), examples) for name, params in frozen.items()}
+given |= {"fine-tuned\nfrom random": open_run(from_nothing)(examples), "fine-tuned,\npretrained": reader(examples)}
+table |= {name: em([answer.text for answer in answers], examples) for name, answers in given.items()}
+
+# %%
+figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+score, low, high = np.array(list(table.values())).T
+colours = ["lightgray"] * 2 + ["tab:orange"] * 2 + ["tab:blue"] * 2
+bars = axes.bar(list(table), score, color=colours, yerr=[score - low, high - score], capsize=4)
+axes.bar_label(bars, fmt="%.0f", padding=2)
+axes.set(ylabel="exact match, %", ylim=(0, 110), title="Held-out strangers. Gray: rules. Orange: only the head learned")
+show(figure, "09_scores")
+for name, (score, low, high) in table.items():
+    print(f"{name.replace(chr(10), ' '):24} {score:5.1f}  ({low:.1f} to {high:.1f})")
+best_rule = max(table[name][0] for name in ("first of\nits kind", "last of\nits kind"))
+assert SMOKE or table["fine-tuned,\npretrained"][0] > best_rule + 20
+
+# %% [markdown]
+# How often would the best start and the best end, each taken alone, have been no answer at all?
+
+# %%
+held_out_windows = make_windows(tokenizer, examples, **lengths)
+rows = held_out_windows.batch(np.arange(len(held_out_windows.example)))
+
+
+def probabilities(run: Path, rows: dict) -> tuple[np.ndarray, np.ndarray]:
+    """p(start) and p(end) [B L] over all positions."""
+    apply, params = as_function(load_bert_model(run)[0])
+    predict = jax.jit(partial(extractive_qa.span_logits, apply, tokenizer.pad_id))
+    logits = predict(params, rows["tokens"], rows["token_types"])
+    return tuple(np.array(jax.nn.softmax(x, axis=-1)) for x in logits)
+
+
+for name, run in [("from random weights", from_nothing), ("pretrained", pointing)]:
+    p_start, p_end = probabilities(run, rows)
+    i, j = p_start.argmax(axis=1), p_end.argmax(axis=1)
+    print(f"{name}: the end before the start in {(i > j).sum()} of {len(i)}, over 8 tokens in {(j >= i + 8).sum()}")
+
+# %% [markdown]
+# A model that is sure agrees with itself. A model that is torn does not, and there the search over pairs earns its
+# keep.
+#
+# ## Looking at it
+#
+# Above each word how likely the answer begins there (blue), below it how likely it ends there (orange). First a right
+# answer, then the wrong one of which the model is most sure:
+
+# %%
+def strip(axes, example: QAExample, run: Path) -> None:
+    """The context with the scores of its tokens, of one question whose context fits into a window."""
+    own = make_windows(tokenizer, [example], **lengths)
+    p_start, p_end = (p[0] for p in probabilities(run, own.batch(np.array([0]))))
+    places = np.flatnonzero(own.context_tokens(np.array([0]))[0] >= 0)
+    x, y, before = 0, 0.0, 0
+    for place, start, end in zip(places, own.starts, own.ends):
+        x += start - before
+        if x + end - start > 86 and start > before:
+            x, y = 0, y - 3.4
+        middle, width = x + (end - start) / 2, end - start
+        axes.text(middle, y, example.context[start:end], family="monospace", fontsize=11, ha="center", va="center")
+        axes.bar(middle, p_start[place], 0.9 * width, bottom=y + 0.5, color="tab:blue")
+        axes.bar(middle, -p_end[place], 0.9 * width, bottom=y - 0.5, color="tab:orange")
+        x, before = x + width, end
+    axes.text(90, 0, f"[CLS]\n{p_start[0]:.2f}\n{p_end[0]:.2f}", fontsize=8, color="gray", ha="center", va="center")
+    axes.set(xlim=(-1, 93), ylim=(y - 1.7, 1.7))
+    axes.axis("off")
+
+
+answers = given["fine-tuned,\npretrained"]
+fits = np.bincount(held_out_windows.example) == 1
+correct = [answer.text in example.answers for answer, example in zip(answers, examples, strict=True)]
+order = sorted(np.flatnonzero(fits), key=lambda i: (correct[i], answers[i].probability))
+wrong = max((i for i in order if not correct[i]), key=lambda i: answers[i].probability, default=order[0])
+figure, panels = plt.subplots(2, 1, figsize=(10, 5), layout="constrained")
+for axes, i in zip(panels, (order[-1], wrong), strict=True):
+    strip(axes, examples[i], pointing)
+    said = f"{examples[i].question}    “{answers[i].text}”, {100 * answers[i].probability:.0f} %"
+    axes.set_title(said + ("" if correct[i] else f"    (right: {examples[i].answers[0]})"), fontsize=11, loc="left")
+show(figure, "09_strips")
+for candidate in answers[wrong].n_best[:4]:
+    print(f"{candidate.text:30} {candidate.probability:.3f}  from character {candidate.start}")
+
+# %% [markdown]
+# The list below the picture are the **n best** of the wrong one, with their probabilities: a softmax over the sums of
+# logits of these n. That is a share among candidates. It says how the model would divide its bets *if one of them is
+# right*, and nothing about whether one is.
+#
+# ## No answer
+#
+# Which is the next question. The same passages, asked about somebody whom they do not name:
+
+# %%
+def without_answer(rows: list[dict], seed: int) -> list[dict]:
+    """Questions that the passages of `rows` do not answer: about somebody else, or about something else."""
+    rng, found = random.Random(seed), []
+    for row, other in zip(rows, rng.sample(rows, len(rows)), strict=True):
+        if row["title"] == other["title"] or row["relation"] == other["relation"]:
+            continue
+        about = rng.choice(("somebody else", "something else"))
+        question = row["question"].replace(row["title"], other["title"])
+        if about == "something else":
+            question = other["question"].replace(other["title"], row["title"])
+        found.append({"question": question, "context": row["context"], "answers": [], "about": about})
+    return found
+
+
+unanswerable = without_answer(held_out, seed=1)
+street.write_rows(files / "pointing_unanswerable.jsonl", unanswerable)
+asked = open_questions(files / "pointing_unanswerable.jsonl")
+before = reader(asked)
+for row, answer in list(zip(unanswerable, before, strict=True))[:4]:
+    print(f"{row['context']}\n  {row['question']} -> {answer.text} ({100 * answer.probability:.0f} %)\n")
+print("answers to", len(asked), "questions without one:", sum(answer.text != "" for answer in before))
+assert all(answer.text for answer in before)
+
+# %% [markdown]
+# It answers all of them. It has never learned to look at the name in the question: in training, the passage was always
+# about the right person, and the one full name in it marked the place. No test without such questions would have shown
+# that. This is what SQuAD 2.0 was made for (Rajpurkar et al. 2018): a third of its questions have no answer in their
+# text, and look as if they had.
+#
+# Where should a model point that has nothing to point at? BERT's answer: at `[CLS]`, position 0, with both pointers.
+# The loss stays as it is, `[CLS]` is a place like any other. (Our windows do it already: where a window does not hold
+# the answer, its targets are 0 and 0.) So the training goes on, with such questions among the others:
+
+# %%
+street.write_rows(files / "pointing_none.jsonl", [*reading, *without_answer(reading, seed=2)])
+half = len(held_out_people) // 2
+first_half = {person.name for person in held_out_people[:half]}
+in_first_half = lambda row: any(name in row["context"] for name in first_half)
+questions_of_both = [*held_out, *unanswerable]
+tuning, exam = ([row for row in questions_of_both if in_first_half(row) is side] for side in (True, False))
+street.write_rows(files / "pointing_tuning.jsonl", tuning)
+street.write_rows(files / "pointing_exam.jsonl", exam)
+with_none = learn_to_point("pointing_with_none", pointing, "pointing_none", "pointing_tuning")
+
+# %% [markdown]
+# ## When to say nothing
+#
+# "None" has a score as every span has one, $s_0 + e_0$ at `[CLS]`. The difference to the best span is the **no-answer
+# score**: how much more the model is for saying nothing. If it is above a threshold, nothing is said. Which threshold?
+# That cannot be known beforehand, so it is *tuned*, on questions that are not the ones of the examination: too low,
+# and the model is silent where it knew; too high, and it talks.
+
+# %%
+careful = open_run(with_none)
+tuned, examined = open_questions(files / "pointing_tuning.jsonl"), open_questions(files / "pointing_exam.jsonl")
+
+
+def said_and_scores(examples: list[QAExample]) -> tuple[dict, dict]:
+    """The best span, were it to speak, and the no-answer score of each question."""
+    answers = careful(examples)
+    said = {e.id: next(c.text for c in a.n_best if c.text) for e, a in zip(examples, answers, strict=True)}
+    return said, {e.id: a.no_answer_score for e, a in zip(examples, answers, strict=True)}
+
+
+said, scores = said_and_scores(tuned)
+has_answer = np.array([bool(example.answers) for example in tuned])
+values = np.array([scores[example.id] for example in tuned])
+right_if_said = np.array([said[example.id] in example.answers for example in tuned])
+thresholds = np.linspace(values.min() - 0.5, values.max() + 0.5, 400)
+speaks_at = values[None] <= thresholds[:, None]
+curves = {
+    "all": np.where(speaks_at, right_if_said, ~has_answer).mean(axis=1),
+    "with an answer": (speaks_at & right_if_said)[:, has_answer].mean(axis=1),
+    "without": (~speaks_at)[:, ~has_answer].mean(axis=1),
+}
+best, threshold = best_threshold(said, scores, tuned, metric="exact")
+assert abs(100 * curves["all"].max() - best) < 1.0
+assert np.isclose(best_threshold(said, scores, tuned)[1], read_threshold(with_none), atol=1e-3)  # the program's own
+
+# %%
+about = {"has an answer": has_answer}
+for kind in ("somebody else", "something else"):
+    about[f"about {kind}"] = np.array([row.get("about") == kind for row in tuning])
+figure, (top, below) = plt.subplots(2, 1, figsize=(9, 5.6), layout="constrained", sharex=True)
+for (name, curve), colour in zip(curves.items(), ("black", "tab:blue", "tab:red"), strict=True):
+    top.plot(thresholds, 100 * curve, color=colour, label=name, linewidth=2.5 if name == "all" else 1.5)
+top.set(ylabel="exact match, %", ylim=(0, 105), title="Saying nothing above the threshold")
+top.legend(loc="lower right")
+below.hist(
+    [values[group] for group in about.values()], bins=40, stacked=True, label=list(about),
+    color=["tab:blue", "tab:red", "lightcoral"],
+)  # fmt: skip
+below.set(xlabel="no-answer score; the dashed line is the threshold", ylabel="questions")
+below.legend(loc="upper center")
+for axes in (top, below):
+    axes.axvline(threshold, color="black", linestyle="--")
+show(figure, "09_threshold")
+print(f"threshold {threshold:.2f}: {best:.1f} % on the questions that it was tuned on")
+
+# %% [markdown]
+# Now the examination, about people of the other half. The black curve's height at its best is *not* the score: it was
+# chosen to be high. Beside it stand the two models that one could have without thinking: the one that always answers
+# and one that never does.
+
+# %%
+said_exam, scores_exam = said_and_scores(examined)
+always = {e.id: a.text for e, a in zip(examined, reader(examined), strict=True)}
+candidates = {
+    "always answers (before)": always,
+    "never answers": dict.fromkeys(always, ""),
+    "with the tuned threshold": with_threshold(said_exam, scores_exam, threshold),
+}
+for name, predictions in candidates.items():
+    report = official_report(predictions, examined)
+    parts = [f"{part} {report[key]:5.1f}" for part, key in [("all", "exact"), ("with an answer", "HasAns_exact")]]
+    print(f"{name:26}", "   ".join([*parts, f"without {report['NoAns_exact']:5.1f}"]))
+final = {name: official_report(predictions, examined)["exact"] for name, predictions in candidates.items()}
+assert SMOKE or final["with the tuned threshold"] > max(final["always answers (before)"], final["never answers"])
+for kind in ("somebody else", "something else"):
+    of_kind = [example.id for example, row in zip(examined, exam, strict=True) if row.get("about") == kind]
+    silent = [candidates["with the tuned threshold"][id] == "" for id in of_kind]
+    print(f"silent where it was asked about {kind}: {100 * np.mean(silent):.0f} %")
+
+# %% [markdown]
+# ## The long text
+#
+# Last, the twelve passages in a row, and a question about each. The answer is in one or two of the windows; what do
+# the others say? Whoever always answers finds something in every window, and the loudest wins. Whoever has learned
+# `[CLS]` has an alternative in each.
+
+# %%
+documents = [held_out[i : i + 12] for i in range(0, 24 if SMOKE else 240, 12)]
+long_examples = [example for rows in documents for example in joined(rows)]
+for name, run in [("always answers", reader), ("has learned none", careful)]:
+    answers = run.answerer(run.params, long_examples)
+    spans = [next((c.text for c in answer.n_best if c.text), "") for answer in answers]
+    score, low, high = em(spans, long_examples)
+    print(f"{name:18} long texts: {score:.1f}  ({low:.1f} to {high:.1f})")
+
+# %% [markdown]
+# ## What you know now
+#
+# - An extractive answer is two positions. Offsets bring it back to the exact characters; decoding does not.
+# - The loss is two classifications over the positions; the answer is the best *allowed pair*, and not two best ends.
+# - Windows share tokens, and each token is scored where most context is around it.
+# - An n-best list divides one bet among candidates. Whether there is an answer is another question, learned at `[CLS]`
+#   and decided by a threshold, tuned on other questions than the score is from.
+# - Pretraining decides: the same fine-tuning from random weights stops at one of three.
+#
+# *Try next:* the same program with a real BERT on SQuAD:
+# `tlqa finetune-spans --start-from bert-base-uncased --questions tfds:squad:train`.
+#
+# *Read on:* Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
+# sections 4.2, 4.3 and 5.3; Rajpurkar et al. 2018, "Know What You Don't Know: Unanswerable Questions for SQuAD".
