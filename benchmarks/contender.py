@@ -1,6 +1,6 @@
 """One contender, one work, one process: prepares the work, then times it whenever a line with a number of calls arrives.
 
-    python contender.py tlqa|flax|torch train|greedy-1|greedy-8
+    python contender.py tlqa|flax|torch train|greedy-1|greedy-8|mlm-mini|mlm-base|spans-base
 
 `compare.py` starts these and speaks with them in lines of JSON; it also sets the threads and the allocator.
 """
@@ -26,7 +26,13 @@ def main(contender: str, work: str) -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to stderr: the replies stay clean
     library = importlib.import_module(f"with_{contender}")
-    call = library.train() if work == "train" else library.greedy_decoding(batch=int(work.removeprefix("greedy-")))
+    kind, _, size = work.partition("-")
+    call = {
+        "train": lambda: library.train(),
+        "greedy": lambda: library.greedy_decoding(batch=int(size)),
+        "mlm": lambda: library.masked_lm(size),
+        "spans": lambda: library.span_logits(size),
+    }[kind]()
     first, _ = timed(call)
     timed(call)  # a second one, before anything counts
     print(json.dumps({"versions": library.versions(), "first_call": first}), file=replies)

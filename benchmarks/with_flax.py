@@ -1,4 +1,4 @@
-"""The works with Transformers' Flax T5, whole steps under jit: the last Transformers that has it is 4.57."""
+"""The works with Transformers' Flax models, whole steps under jit: the last Transformers that has it is 4.57."""
 
 import inspect
 from collections.abc import Callable
@@ -11,7 +11,9 @@ import optax
 import transformers
 import works
 from flax.training.train_state import TrainState
-from transformers import FlaxT5ForConditionalGeneration, T5Config
+from transformers import (
+    BertConfig, FlaxBertForMaskedLM, FlaxBertForQuestionAnswering, FlaxT5ForConditionalGeneration, T5Config,
+)  # fmt: skip
 
 
 def versions() -> str:
@@ -25,24 +27,42 @@ def new_model(dropout: float) -> FlaxT5ForConditionalGeneration:
     return FlaxT5ForConditionalGeneration(config, input_shape=(1, 8), seed=0)
 
 
+def bert(kind: type, size: str, dropout: float):
+    rates = dict(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    config = BertConfig(vocab_size=works.BERT_VOCABULARY, **works.BERTS[size], **rates)
+    return kind(config, input_shape=(1, 8), seed=0)
+
+
 def train() -> Callable[[], float]:
-    model = new_model(works.DROPOUT)
-    optimizer = optax.adamw(works.LEARNING_RATE, weight_decay=works.WEIGHT_DECAY)
     inputs, targets = works.training_tokens()
     shifted = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
+    rows = dict(input_ids=inputs, decoder_input_ids=shifted)
+    # kinder than the one-hot product of Transformers' example script
+    loss = lambda logits: optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    return training_step(new_model(works.DROPOUT), rows, loss)
+
+
+def masked_lm(size: str) -> Callable[[], float]:
+    tokens, positions, targets = works.masked_tokens(size)
+    labels, asked = np.zeros_like(tokens), np.zeros(tokens.shape, np.float32)
+    np.put_along_axis(labels, positions, targets, axis=1)
+    np.put_along_axis(asked, positions, 1, axis=1)
+
+    def loss(logits):
+        return (optax.softmax_cross_entropy_with_integer_labels(logits, labels) * asked).sum() / asked.sum()
+
+    rows = dict(input_ids=tokens, attention_mask=np.ones_like(tokens))
+    return training_step(bert(FlaxBertForMaskedLM, size, works.DROPOUT), rows, loss)
+
+
+def training_step(model, rows: dict[str, np.ndarray], loss: Callable) -> Callable[[], float]:
+    optimizer = optax.adamw(works.LEARNING_RATE, weight_decay=works.WEIGHT_DECAY)
 
     def train_step(state, key):
         key, dropout_key = jax.random.split(key)
-
-        def mean_loss(params):
-            logits = state.apply_fn(
-                input_ids=inputs, decoder_input_ids=shifted, params=params, dropout_rng=dropout_key, train=True
-            ).logits
-            # kinder than the one-hot product of Transformers' example script
-            return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
-
-        loss, gradients = jax.value_and_grad(mean_loss)(state.params)
-        return state.apply_gradients(grads=gradients), key, loss
+        loss_of = lambda params: loss(state.apply_fn(**rows, params=params, dropout_rng=dropout_key, train=True).logits)
+        value, gradients = jax.value_and_grad(loss_of)(state.params)
+        return state.apply_gradients(grads=gradients), key, value
 
     train_step = jax.jit(train_step, donate_argnums=0)
     state = TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer)
@@ -50,8 +70,8 @@ def train() -> Callable[[], float]:
 
     def step() -> float:
         nonlocal state, key
-        state, key, loss = jax.block_until_ready(train_step(state, key))
-        return float(loss)
+        state, key, value = jax.block_until_ready(train_step(state, key))
+        return float(value)
 
     return step
 
@@ -70,5 +90,17 @@ def greedy_decoding(batch: int) -> Callable[[], float]:
         sequences = jax.block_until_ready(generate(model.params, inputs))
         assert sequences.shape == (batch, works.NEW_TOKENS + 1)  # with the start token
         return 0.0
+
+    return step
+
+
+def span_logits(size: str) -> Callable[[], float]:
+    model = bert(FlaxBertForQuestionAnswering, size, 0.0)
+    predict = jax.jit(lambda params, tokens: model(tokens, params=params))
+    tokens = works.windows()
+
+    def step() -> float:
+        logits = jax.block_until_ready(predict(model.params, tokens))
+        return float(logits.start_logits.sum() + logits.end_logits.sum())
 
     return step

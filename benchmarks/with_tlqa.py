@@ -1,5 +1,10 @@
-"""The works with tlqa_jax: its own pmap-ed train step and its own greedy decoding, nothing rewritten for the benchmark."""
+"""The works with tlqa_jax: its own pmap-ed train steps and its own greedy decoding, nothing rewritten for the benchmark.
 
+As our programs do, it tells the C library to keep freed memory, unless the benchmark has told it already, as it then has
+everybody's.
+"""
+
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -10,11 +15,17 @@ import works
 from flax import nnx
 
 from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering
+from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
+from tlqa_jax.training import mlm, span_corruption
 from tlqa_jax.training.devices import replicate
+from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import adamw
-from tlqa_jax.training.span_corruption import make_train_step
+
+if "GLIBC_TUNABLES" not in os.environ:
+    keep_freed_memory()
 
 
 def versions() -> str:
@@ -22,12 +33,30 @@ def versions() -> str:
 
 
 def train() -> Callable[[], float]:
-    apply, params = as_function(T5(T5Config(**works.T5_SMALL, dropout_rate=works.DROPOUT), rngs=nnx.Rngs(0)))
+    inputs, targets = works.training_tokens()
+    model = T5(T5Config(**works.T5_SMALL, dropout_rate=works.DROPOUT), rngs=nnx.Rngs(0))
+    apply, params = as_function(model)
+    return training_step(span_corruption.make_train_step, apply, params, {"inputs": inputs, "targets": targets})
+
+
+def bert(kind: type, size: str, dropout: float) -> nnx.Module:
+    rates = dict(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    return kind(BertConfig(vocab_size=works.BERT_VOCABULARY, **works.BERTS[size], **rates), rngs=nnx.Rngs(0))
+
+
+def masked_lm(size: str) -> Callable[[], float]:
+    tokens, positions, targets = works.masked_tokens(size)
+    batch = {"tokens": tokens, "positions": positions, "targets": targets, "weights": np.ones(targets.shape, np.float32)}
+    batch["token_types"] = np.zeros_like(tokens)
+    apply, params = as_function(bert(BertForMaskedLM, size, works.DROPOUT))
+    return training_step(mlm.make_train_step, partial(mlm.pretraining_logits, apply, 0), params, batch)
+
+
+def training_step(make_train_step: Callable, apply: Callable, params: Params, batch: dict[str, np.ndarray]) -> Callable[[], float]:
     optimizer = adamw(optax.constant_schedule(works.LEARNING_RATE), weight_decay=works.WEIGHT_DECAY, clip=None)
     train_step = make_train_step(apply, optimizer, seed=0)
     state = replicate({"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)})
-    inputs, targets = works.training_tokens()
-    batch = {"inputs": inputs[None], "targets": targets[None]}  # one device
+    batch = {name: array[None] for name, array in batch.items()}  # one device
 
     def step() -> float:
         nonlocal state
@@ -46,5 +75,17 @@ def greedy_decoding(batch: int) -> Callable[[], float]:
         generated = jax.block_until_ready(generate(params, inputs, inputs != 0))
         assert generated.tokens.shape == (batch, works.NEW_TOKENS)
         return 0.0
+
+    return step
+
+
+def span_logits(size: str) -> Callable[[], float]:
+    apply, params = as_function(bert(BertForQuestionAnswering, size, 0.0))
+    predict = jax.jit(apply)
+    tokens = works.windows()
+
+    def step() -> float:
+        start, end = jax.block_until_ready(predict(params, tokens, mask=tokens != 0))
+        return float(start.sum() + end.sum())
 
     return step

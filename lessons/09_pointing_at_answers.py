@@ -417,9 +417,10 @@ for axes, key, name, guess, label in [
         points = [(row["step"], row[key]) for row in read_metrics(run / "metrics.jsonl") if key in row]
         axes.plot(*zip(*points, strict=True), ".-", label=start)
     axes.axhline(guess, color="tab:gray", linestyle=":")
-    axes.text(0.02, guess, label, transform=axes.get_yaxis_transform(), va="bottom", color="dimgray", fontsize=9)
+    text = dict(transform=axes.get_yaxis_transform(), ha="right", color="dimgray", fontsize=9)
+    axes.text(0.98, 0.96 * guess, label, va="top", **text)
     axes.set(xlabel="step", ylabel=name, ylim=(0, None))
-panels[1].legend()
+panels[1].legend(loc="center right")
 show(figure, "09_curves")
 
 # %% [markdown]
@@ -509,58 +510,59 @@ for name, run in [("from random weights", from_nothing), ("pretrained", pointing
 #
 # ## Looking at it
 #
-# Above each word how likely the answer begins there (blue), below it how likely it ends there (orange). First a right
-# answer; then the same question to the model from random weights; last the wrong answer of which the pretrained one is
-# most sure:
+# Above each word how likely the answer begins there (blue), below it how likely it ends there (orange). A right answer,
+# and the same question to the model from random weights:
 
 # %%
 def strip(axes, example: QAExample, run: Path) -> None:
-    """The context with the scores of its tokens, of one question whose context fits into a window."""
+    """`[CLS]` and the context with the scores of their tokens, of a question whose context fits into one window."""
     own = make_windows(tokenizer, [example], **lengths)
     p_start, p_end = (p[0] for p in probabilities(run, own.batch(np.array([0]))))
     places = np.flatnonzero(own.context_tokens(np.array([0]))[0] >= 0)
+    text, ends = "[CLS] " + example.context, [5, *(own.ends + 6)]
     x, y, before = 0, 0.0, 0
-    for place, start, end in zip(places, own.starts, own.ends, strict=True):
+    for place, start, end in zip([0, *places], [0, *(own.starts + 6)], ends, strict=True):
         x += start - before
-        if x + end - start > 80 and start > before:
+        if x + end - start > 84 and start > before:
             x, y = 0, y - 3.3
         middle, width = x + (end - start) / 2, end - start
-        axes.text(middle, y, example.context[start:end], family="monospace", fontsize=13, ha="center", va="center")
+        style = dict(family="monospace", fontsize=13.2, color="black" if place else "gray")
+        axes.text(middle, y, text[start:end], ha="center", va="center", **style)
         axes.bar(middle, p_start[place], width, bottom=y + 0.55, color="tab:blue")
         axes.bar(middle, -p_end[place], width, bottom=y - 0.55, color="tab:orange")
         x, before = x + width, end
-    axes.set(xlim=(-1, 81), ylim=(y - 1.7, 1.7))
+    axes.set(xlim=(-1, 86), ylim=(y - 1.7, 1.7))
     axes.axis("off")
 
 
-answers = given["fine-tuned,\npretrained"]
-fits = np.flatnonzero(np.bincount(held_out_windows.example) == 1)
-right = {name: [a.text in e.answers for a, e in zip(said, examples, strict=True)] for name, said in given.items()}
-sure = lambda i: answers[i].probability
-only_here = [i for i in fits if right["fine-tuned,\npretrained"][i] and not right["fine-tuned\nfrom random"][i]]
-shown_right = max(only_here, key=sure, default=fits[0])
-shown_wrong = max((i for i in fits if not right["fine-tuned,\npretrained"][i]), key=sure, default=fits[-1])
+def strips(name: str, shown: list[tuple[str, Path, QAExample]]) -> None:
+    figure, panels = plt.subplots(len(shown), 1, figsize=(10, 2.6 * len(shown)), layout="constrained")
+    for axes, (model, run, example) in zip(panels, shown, strict=True):
+        strip(axes, example, run)
+        answer = open_run(run)([example])[0]
+        said = f"“{answer.text}”, {100 * answer.probability:.0f} %" if answer.text else "no answer"
+        wanted = example.answers[0] if example.answers else "no answer"
+        verdict = "" if answer.text in (example.answers or ("",)) else f"   (right: {wanted})"
+        axes.set_title(f"{example.question}   {model}: {said}{verdict}", fontsize=11, loc="left")
+    show(figure, name)
 
 # %%
-figure, panels = plt.subplots(3, 1, figsize=(10, 7.6), layout="constrained")
-for axes, name, run, i in [
-    (panels[0], "pretrained", pointing, shown_right),
-    (panels[1], "from random weights", from_nothing, shown_right),
-    (panels[2], "pretrained", pointing, shown_wrong),
-]:
-    strip(axes, examples[i], run)
-    answer = open_run(run)([examples[i]])[0]
-    said = f"{examples[i].question}   {name}: “{answer.text}”, {100 * answer.probability:.0f} %"
-    verdict = "" if answer.text in examples[i].answers else f"   (right: {examples[i].answers[0]})"
-    axes.set_title(said + verdict, fontsize=11, loc="left")
-show(figure, "09_strips")
-for candidate in answers[shown_wrong].n_best[:4]:
+answers = given["fine-tuned,\npretrained"]
+fits = np.bincount(held_out_windows.example) == 1
+others = given["fine-tuned\nfrom random"]
+only_one = [
+    i for i, example in enumerate(examples)
+    if fits[i] and answers[i].text in example.answers and others[i].text not in example.answers
+]  # fmt: skip
+torn = examples[max(only_one, key=lambda i: answers[i].probability, default=0)]
+strips("09_strips", [("pretrained", pointing, torn), ("from random weights", from_nothing, torn)])
+for candidate in open_run(from_nothing)([torn])[0].n_best[:4]:
     print(f"{candidate.text:30} {candidate.probability:.3f}  from character {candidate.start}")
 
 # %% [markdown]
-# The lines below the picture are the **n best** of the wrong one, with their probabilities: a softmax over the sums of
-# logits of these n. That is a share among candidates. It says how the model would divide its bets *if one of them is
-# right*, and nothing about whether one is.
+# The second has found out what kind of thing is asked for, and divides its bets. The lines are its **n best**, with
+# their probabilities: a softmax over the sums of logits of these n. It is a share among candidates. It says how the
+# model bets *if one of them is right*, and nothing about whether one is.
 #
 # ## What the stride is worth
 #
@@ -584,19 +586,19 @@ for stride in (0, 16, 32) if SMOKE else (0, 4, 8, 16, 24, 32):
 figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
 score, low, high = np.array([interval for interval, _ in by_stride.values()]).T
 error = [score - low, high - score]
-bars = axes.bar(list(by_stride), score, color=["lightgray"] + ["tab:blue"] * (len(score) - 1), yerr=error, capsize=4)
-labels = [f"{number / len(long_texts):.1f} windows" for _, number in by_stride.values()]
-axes.bar_label(bars, labels, label_type="center", color="white", fontsize=9)
-axes.set(ylabel="exact match, %", ylim=(0, 105), title="One passage in a long text: tokens that windows share")
+labels = [f"{name}\n{number / len(long_texts):.1f} windows" for name, (_, number) in by_stride.items()]
+bars = axes.bar(labels, score, color=["lightgray"] + ["tab:blue"] * (len(score) - 1), yerr=error, capsize=4)
+axes.bar_label(bars, fmt="%.0f", padding=2)
+axes.set(ylabel="exact match, %", ylim=(0, 110), title="One passage in a long text: tokens that windows share")
 show(figure, "09_stride")
 for name, ((score, low, high), number) in by_stride.items():
     print(f"{name:10} {score:5.1f}  ({low:.1f} to {high:.1f})   {number / len(long_texts):.1f} windows for a question")
 assert SMOKE or by_stride["share 32"][0][0] > by_stride["share 0"][0][0] > by_stride["cut off"][0][0]
 
 # %% [markdown]
-# Each answer here is a word or two, and even so a small stride loses a third of them. It is not the answers that are
-# cut through, it is the sentences: where the name is in one window and the town in the next, no window shows both. The
-# price is on the bars: more windows, more work.
+# The answers are a word or two, and hardly one is cut through. Even so, a third of them is lost where nothing is
+# shared: what is cut through are *sentences*. Where the name is in one window and the town in the next, no window
+# shows both. The price stands under the bars: more windows, more work.
 #
 # ## Has it read the question?
 #
@@ -612,8 +614,8 @@ for name, asked in [("with the question", examples), ("without", withheld)]:
 # %% [markdown]
 # It hardly needs it. In every passage there is one person with a full name, and the question is always about that
 # one: so "what stands beside the full name" is as good as reading, on this data. The model has learned what the data
-# asked for and nothing more. High scores on SQuAD hide such shortcuts as well. Now ask about somebody whom the passage
-# does not name:
+# asked for and nothing more. Real data sets have such shortcuts as well; Kaushik and Lipton (2018) looked for them in
+# just this way. Now ask about somebody whom the passage does not name:
 
 # %%
 def about_somebody_else(rows: list[dict], seed: int) -> list[dict]:
@@ -637,8 +639,8 @@ assert all(answer.text for answer in before)
 # %% [markdown]
 # ## No answer
 #
-# An answer to every question, and sure of it. No test without such questions would have shown it. That is what SQuAD
-# 2.0 was made for (Rajpurkar et al. 2018): a third of its training questions have no answer in their text, and look as
+# An answer to every question, and sure of it. No test without such questions would have shown that. SQuAD 2.0 was made
+# for it (Rajpurkar et al. 2018): a third of its training questions have no answer in their text, and look as
 # if they had.
 #
 # Where shall a model point that has nothing to point at? BERT's answer: at `[CLS]`, position 0, with both pointers. The
@@ -693,19 +695,17 @@ figure, (top, below) = plt.subplots(2, 1, figsize=(9, 5.6), layout="constrained"
 for (name, curve), colour in zip(curves.items(), ("black", "tab:blue", "tab:red"), strict=True):
     top.plot(thresholds, 100 * curve, color=colour, label=name, linewidth=2.5 if name == "all" else 1.5)
 top.set(ylabel="exact match, %", ylim=(0, 105), title="Silent above the threshold")
-top.legend(loc="center right")
-below.hist(
-    [score[has_answer], score[~has_answer]], bins=50, label=["with an answer", "without"], stacked=True,
-    color=["tab:blue", "tab:red"],
-)  # fmt: skip
+top.legend(loc="lower center")
+below.hist([score[has_answer], score[~has_answer]], bins=50, stacked=True, color=["tab:blue", "tab:red"])
 below.set(xlabel="no-answer score; dashed: the threshold", ylabel="questions")
-below.legend(loc="upper center")
 for axes in (top, below):
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
 show(figure, "09_threshold")
 print(f"threshold {threshold:.2f}: F1 {best:.1f} on the questions that it was tuned on")
 
 # %% [markdown]
+# Where a hill has both colours, no threshold can part them; it only decides who pays.
+#
 # Now the examination, about the other half of the people. (The height of the black curve at the dashed line is *not*
 # the score: the threshold was chosen to make it high.) Beside it stand the two that need no threshold, the model that
 # always answers and the one that never does:
@@ -726,9 +726,18 @@ exact = {name: report["exact"] for name, report in reports.items()}
 assert SMOKE or exact["threshold from tuning"] > max(exact["always answers"], exact["never answers"]) + 10
 
 # %% [markdown]
-# It has learned to compare names. It had a good start: lesson 8's second task, *does this segment follow that one?*,
-# was about the same comparison.
-#
+# It compares the name in the question with the name in the passage, though both are new to it. In lesson 8 it did not
+# learn that: there it was asked about the same 24 people again and again, and to know them was enough. Here nearly
+# every question is about somebody else, and only comparing pays. Look at two of the questions without an answer, one
+# where it is silent and one where it should be:
+
+# %%
+unknown = [example for example in exam if not example.answers]
+unknown = [e for e, n in zip(unknown, np.bincount(make_windows(tokenizer, unknown, **lengths).example)) if n == 1]
+unknown.sort(key=lambda example: scores[example.id])  # the least silent first
+strips("09_no_answer", [("with none", with_none, unknown[-1]), ("with none", with_none, unknown[0])])
+
+# %% [markdown]
 # Does it know now when there is no answer? Only of the kind that it was shown. Ask about the right person something
 # that the passage does not tell, an employer where it tells of a birth:
 
@@ -761,4 +770,5 @@ print(f"right with the question taken away: {with_question_away:.1f} % (before: 
 # `tlqa finetune-spans --start-from bert-base-uncased --questions tfds:squad:train`.
 #
 # *Read on:* Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
-# sections 4.2, 4.3 and 5.3; Rajpurkar et al. 2018, "Know What You Don't Know: Unanswerable Questions for SQuAD".
+# sections 4.2, 4.3 and 5.3; Rajpurkar et al. 2018, "Know What You Don't Know: Unanswerable Questions for SQuAD"; Kaushik
+# and Lipton 2018, "How Much Reading Does Reading Comprehension Require?"

@@ -148,7 +148,7 @@ def test_the_package_offers_its_names_lazily():
     assert tlqa_jax.T5 is T5 and tlqa_jax.UserError is UserError
     assert set(tlqa_jax.__all__) <= set(dir(tlqa_jax))
     for name in tlqa_jax.__all__:
-        assert getattr(tlqa_jax, name).__name__ == name
+        assert getattr(tlqa_jax, name).__name__ == {"pretrain_mlm": "pretrain"}.get(name, name)
     with pytest.raises(AttributeError, match="no attribute 'Elmo'"):
         _ = tlqa_jax.Elmo
 
@@ -164,8 +164,8 @@ def test_gold_answers_do_not_reach_the_model(run):
 
 WORDS = ["who", "made", "the", "clock", "lamp", "?", ".", "was", "by", "oss", "ull", "ann", "bo"]
 BERT = BertConfig(
-    vocab_size=24, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40,
-    id2label=("clock", "lamp"),
+    vocab_size=24, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20,
+    max_position_embeddings=40, id2label=("clock", "lamp"),
 )  # fmt: skip
 LENGTHS = {"input_length": 40, "stride": 13, "max_question_length": 6, "max_answer_length": 30}
 QUESTION, CONTEXT = "who made the lamp ?", "the clock was made by ull . " * 6 + "the lamp was made by oss ."
@@ -197,11 +197,14 @@ def berts(tmp_path_factory) -> dict[str, Path]:
 def test_a_bert_points_at_its_answer_in_a_long_context(berts):
     answer = asking.ask(QUESTION, CONTEXT, berts["spans"])
     assert answer.text and answer.text == CONTEXT[answer.start : answer.start + len(answer.text)]
-    assert not answer.context_cut and not answer.question_cut and asking.ask(QUESTION * 2, CONTEXT, berts["spans"]).question_cut
+    assert not answer.context_cut and not answer.question_cut
+    assert asking.ask(QUESTION * 2, CONTEXT, berts["spans"]).question_cut
     examples = [QAExample(str(i), QUESTION, ("oss",) * i, CONTEXT[27 * i :]) for i in range(3)]
     opened = asking.open_run(berts["spans"])
-    assert [given.text for given in opened(examples)] == [asking.ask(QUESTION, one.context, berts["spans"]).text for one in examples]
-    assert opened(examples) == opened([replace(example, answers=("ull",)) for example in examples])  # no gold reaches it
+    one_by_one = [asking.ask(QUESTION, example.context, berts["spans"]).text for example in examples]
+    assert [given.text for given in opened(examples)] == one_by_one
+    other_gold = [replace(example, answers=("ull",)) for example in examples]
+    assert opened(examples) == opened(other_gold)
 
 
 def test_a_hugging_face_directory_answers_like_the_run_it_was_made_of(berts, tmp_path):
@@ -219,7 +222,8 @@ def test_the_no_answer_threshold_of_a_run_is_kept_to(tmp_path):
     save_threshold(zero, 0.5)
     assert asking.ask(QUESTION, CONTEXT, zero).text == "the"
     examples = [QAExample(str(i), QUESTION, ("oss",) * (i % 2), CONTEXT) for i in range(3)]
-    assert asking.open_run(zero).loss(examples, batch_size=3) == pytest.approx(math.log(40), abs=1e-5)  # 40 places, all alike
+    loss = asking.open_run(zero).loss(examples, batch_size=3)
+    assert loss == pytest.approx(math.log(40), abs=1e-5)  # 40 places, all alike
 
 
 def test_texts_are_classified(berts):
@@ -231,11 +235,11 @@ def test_texts_are_classified(berts):
 def test_what_a_bert_cannot_be_asked(berts, run, tmp_path):
     spans, text = asking.open_run(berts["spans"]), QAExample("q7", QUESTION, ())
     for call, message in (
-        (lambda: asking.ask(QUESTION, run=berts["spans"]), r"spans points at answers in a context: give --context \(question 'question' has none"),
+        (lambda: asking.ask(QUESTION, run=berts["spans"]), r"spans points at answers in a context: give --context"),
         (lambda: spans([replace(text, context=" ")]), "question 'q7' has none"),
         (lambda: spans([text], use_context=False), "--closed-book is for a T5"),
         (lambda: asking.ask(QUESTION, CONTEXT, berts["classes"]), "classes names the classes of texts: `tlqa classify"),
-        (lambda: asking.ask(QUESTION, CONTEXT, berts["mlm"]), "mlm was pretrained but not taught to answer .*a BertForMaskedLM.*finetune-qa"),
+        (lambda: asking.ask(QUESTION, CONTEXT, berts["mlm"]), "mlm was pretrained but not taught .*a BertForMaskedLM"),
         (lambda: asking.classify(["x"], berts["spans"]), "spans answers questions: `tlqa answer"),
         (lambda: asking.classify(["x"], run), "run answers questions"),
         (lambda: asking.classify(["x"], tmp_path), "is not a run"),

@@ -19,14 +19,15 @@ from tlqa_jax.flags import field_texts
 from tlqa_jax.text.wordpiece import SPECIALS
 
 MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
-BERT = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20, "max_position_embeddings": 24}
+BERT = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20}
+BERT["max_position_embeddings"] = 24
 PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev.txt --held-out None --input-length 32"
 PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
 FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
-SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --input-length 24 --stride 4"
-SPANS += " --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
-CLASSES = "finetune-classifier --model bert.json --vocabulary wordpiece.txt --texts classes.jsonl --held-out classes.jsonl"
+SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --held-out questions.json"
+SPANS += " --input-length 24 --stride 4 --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
+CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
 CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
 QUESTIONS = [
     {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]}
@@ -123,7 +124,8 @@ def test_import_and_export_go_round(here, capsys, tmp_path):
     assert tlqa(f"export {tmp_path}/run --out {tmp_path}/again", capsys)[0] == 0
     assert contents(tmp_path / "hf") == contents(tmp_path / "again")
     status, _, err = tlqa(f"export pointing --out {tmp_path}/hf", capsys)
-    assert status == 2 and "already in use" in err and tlqa(f"export pointing --out {tmp_path}/hf --overwrite", capsys)[0] == 0
+    assert status == 2 and "already in use" in err
+    assert tlqa(f"export pointing --out {tmp_path}/hf --overwrite", capsys)[0] == 0
     assert tlqa(f"import {tmp_path}/hf --out {tmp_path}/run", capsys)[2].endswith("or --overwrite it\n")
 
 
@@ -133,7 +135,8 @@ def test_classify(here, capsys):
     row = json.loads(out.splitlines()[0])
     assert row["text"] == "Where is Oss?" and row["label"] in ("1", "a place") and 0.5 <= row["probability"] <= 1
     status, out, _ = tlqa("classify classifier --file classes.jsonl", capsys)
-    assert status == 0 and [json.loads(line)["text"] for line in out.splitlines()] == ["Where is Mira?", "Is Mira from Oss?"]
+    found = [json.loads(line)["text"] for line in out.splitlines()]
+    assert status == 0 and found == ["Where is Mira?", "Is Mira from Oss?"]
 
 
 def test_answer_many(here, capsys, tmp_path):
@@ -223,6 +226,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     "module, config",
     [
         ("training.span_corruption", "SpanCorruptionConfig"),
+        ("training.mlm", "MLMConfig"),
         ("training.qa", "QAConfig"),
         ("training.extractive_qa", "ExtractiveQAConfig"),
         ("training.classification", "ClassificationConfig"),
@@ -243,6 +247,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 FILES = {
     "latin.txt": "Das M\xe4dchen".encode("latin-1"),
+    "one.txt": b"One document. It has two sentences.",
     "broken.json": b'{"data": [{"paragraphs": [{"context": "A b c"',
     "broken.jsonl": b'{"question": "q", "answer": "a"}\n{"question": oops}\n',
     "elsewhere.json": squad(
@@ -312,15 +317,30 @@ ERRORS = [
     (f"{FINETUNE} --out new --input-length 4", "example 'q0' alone takes .* tokens: set --input-length"),
     (f"{FINETUNE} --out finetuned", "finetuned is already in use"),
     ("finetune-qa --model model.json --out new", "nothing to learn from"),
-    (f"{SPANS} --out new --closed-book-questions x", "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help"),
+    (
+        f"{SPANS} --out new --closed-book-questions x",
+        "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help",
+    ),
     (f"{FINETUNE} --out new --start-from pointing", "--context-questions, .*: for a T5, but pointing is a BERT"),
-    ("finetune-qa --out new --start-from pretrained --questions x", "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help"),
-    ("finetune-qa --out new --start-from classifier", "nothing to learn from: give --questions"),
-    (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT .its program is 'span_corruption'"),
+    (
+        "finetune-qa --out new --start-from pretrained --questions x",
+        "--questions: for a BERT, but pretrained is a T5 .*tlqa finetune-qa --help",
+    ),
+    (
+        "finetune-qa --out new --start-from classifier --input-length 24 --stride 4 --max-question-length 8",
+        "nothing to learn from: give --questions",
+    ),
+    (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT"),
     (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
     (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
     (f"{CLASSES} --out new --label-field no", 'no field "no"'),
+    (f"{CLASSES} --out new --start-from nowhere/at/all", "there is no such directory"),
     (f"{CLASSES} --out new --start-from finetuned", "finetuned is no run of a BERT"),
+    ("pretrain-mlm --out new --attention causal", "add --no-next-sentence"),
+    ("pretrain-mlm --out new --input-length 600", "this model reads at most 512 tokens"),
+    ("pretrain-mlm --out new --texts one.txt", "one.txt: the text has 1 documents: .* go without pairs"),
+    ("pretrain-mlm --out new --start-from finetuned", "finetuned is no run of a BERT"),
+    ("fill-mask finetuned [MASK]", "finetuned is no run of a BERT"),
     ("answer nowhere --question x", "nowhere is not a run"),
     ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
     ("answer pointing --question x", "points at answers in a context: give --context"),
@@ -356,9 +376,15 @@ ERRORS = [
     ),
     ("vocab train --texts tiny_world:pretraining_dev.txt --size 2 --out v.model", "--size 2"),
     ("vocab train --texts tiny_world:pretraining_dev.txt --cased --out v.model", "--cased is of --kind wordpiece"),
-    ("vocab train --kind wordpiece --texts tiny_world:pretraining_dev.txt --size 9 --out v.txt", "a vocabulary of 9 pieces is too small"),
+    (
+        "vocab train --kind wordpiece --texts tiny_world:pretraining_dev.txt --size 9 --out v.txt",
+        "a vocabulary of 9 pieces is too small",
+    ),
     ("vocab train --kind wordpiece --texts latin.txt --out v.txt", "latin.txt is not UTF-8"),
-    ("vocab train --kind wordpiece --texts x.txt --out v.txt --character-coverage 1", "--character-coverage is of --kind sentencepiece"),
+    (
+        "vocab train --kind wordpiece --texts x.txt --out v.txt --character-coverage 1",
+        "--character-coverage is of --kind sentencepiece",
+    ),
     ("vocab", "tlqa vocab train"),
     ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
 ]
@@ -433,6 +459,7 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
     """In a process of its own, as a user would; nothing but our own lines may reach the terminal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     line = [*PRETRAIN.split(), "--out", str(tmp_path / "a run"), "--steps", "100000", "--log-every", "50"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, and so would ours
     process = subprocess.Popen(
         [sys.executable, "-m", "tlqa_jax.cli", *line],
         stdout=subprocess.PIPE,
@@ -440,6 +467,7 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
         text=True,
         env=environment,
     )
+    signal.signal(signal.SIGINT, before)
     shown = [process.stdout.readline(), process.stdout.readline()]
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=60)

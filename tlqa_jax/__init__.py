@@ -1,4 +1,4 @@
-"""Transfer learning for question answering: BERT and T5 from scratch in JAX, with training loops, a command line and lessons.
+"""Transfer learning for question answering: BERT and T5 from scratch in JAX, with a command line and lessons.
 
     import tlqa_jax
 

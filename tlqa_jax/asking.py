@@ -1,4 +1,4 @@
-"""Asking a trained model: `ask` for one question in words, `open_run` for many and for their scores, `classify` for classes.
+"""Asking a trained model: `ask` one question, `open_run` for many and their scores, `classify` for classes of texts.
 
     >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart")
     Answer(text='Oss', probability=0.93, context_cut=False)
@@ -43,7 +43,7 @@ def ask(question: str, context: str | None = None, run: str | Path = "runs/quick
     run that has been trained on since is loaded again.
 
     Args:
-        run: directory of a fine-tuned run, or of a quickstart; or a BERT in a Hugging Face directory or by its hub name.
+        run: directory of a fine-tuned run, or of a quickstart; or a BERT's Hugging Face directory or hub name.
 
     Raises UserError if there is no such run, it was not taught to answer, or the question is empty or too long.
     """
@@ -56,7 +56,9 @@ def classify(texts: Sequence[str], run: str | Path) -> list[TextClass]:
     """The class of each text, by a classifier's run, Hugging Face directory or hub name, which is loaded once."""
     opened = _opened(run)
     if not isinstance(opened, OpenClassifier):
-        raise UserError(f"{run} answers questions: `tlqa answer {run} --question …`; a classifier comes from `tlqa finetune-classifier`")
+        raise UserError(
+            f"{run} answers questions: `tlqa answer {run} --question …` (a classifier: `tlqa finetune-classifier`)"
+        )
     return opened(texts)
 
 
@@ -114,7 +116,7 @@ class OpenSpans:
         return self.answerer(self.params, without_gold(examples))
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
-        """-log p of the first and of the last token of the first gold answer, averaged, over the windows that have it or need not."""
+        """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from."""
         self._check(examples, use_context)
         windows = make_windows(self.tokenizer, examples, **self.answerer.lengths)
         build = lambda indices, *_: windows.batch(windows.learnable[indices])
@@ -126,7 +128,8 @@ class OpenSpans:
             raise UserError(f"{self.path} points at answers in a context: --closed-book is for a T5")
         without = next((example.id for example in examples if not (example.context or "").strip()), None)
         if without is not None:
-            raise UserError(f"{self.path} points at answers in a context: give --context (question {without!r} has none)")
+            advice = f"give --context (question {without!r} has none)"
+            raise UserError(f"{self.path} points at answers in a context: {advice}")
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,9 @@ def _opened(run: str | Path) -> OpenT5 | OpenSpans | OpenClassifier:
     path = Path(run)
     if not path.is_dir():  # a name on the hub
         return _open_bert(run)
-    files = [file for pattern in (CONFIG, THRESHOLD, f"{CHECKPOINTS}/*", "*.safetensors") for file in path.glob(pattern)]
-    return (_open_bert if bert else _open_t5)(path.resolve(), *sorted(file.stat().st_mtime_ns for file in files))
+    patterns = (CONFIG, THRESHOLD, f"{CHECKPOINTS}/*", "*.safetensors")
+    changed = sorted(file.stat().st_mtime_ns for pattern in patterns for file in path.glob(pattern))
+    return (_open_bert if bert else _open_t5)(path.resolve(), *changed)
 
 
 @functools.lru_cache(maxsize=2)
@@ -182,21 +186,22 @@ def _open_t5(run: Path, *_changed: int) -> OpenT5:
 
 @functools.lru_cache(maxsize=2)
 def _open_bert(run: Path | str, *_changed: int) -> OpenSpans | OpenClassifier:
-    """As trained; a Hugging Face directory, which does not say how, with the lengths of Devlin et al. 2019 or what its model can read."""
+    """With the lengths it was trained with; of a Hugging Face directory, which does not tell them, with BERT's."""
     training = read_config(run)["training"] if is_run(run) else {}
     model, tokenizer = load_bert_model(run, dtype=compute_dtype(training.get("dtype", "auto")))
     apply, params = as_function(model)
     longest = model.config.max_position_embeddings
     if isinstance(model, BertForSequenceClassification):
         length = training.get("input_length", min(512, longest))
-        return OpenClassifier(replicate(params), Classifier(apply, tokenizer, model.config.id2label, input_length=length))
+        classifier = Classifier(apply, tokenizer, model.config.id2label, input_length=length)
+        return OpenClassifier(replicate(params), classifier)
     if not isinstance(model, BertForQuestionAnswering):
         raise UserError(
             f"{run} was pretrained but not taught to answer or to classify (it is a {type(model).__name__}): "
             f"`tlqa finetune-qa --start-from {run}` or `tlqa finetune-classifier` does that"
         )
     length = min(384, longest)
-    lengths = {"input_length": length, "stride": length // 3, "max_question_length": length // 6, "max_answer_length": 30}
-    lengths |= {name: training[name] for name in lengths if name in training}
+    lengths = {"input_length": length, "stride": length // 3, "max_question_length": length // 6}  # 384, 128, 64
+    lengths |= {name: training[name] for name in (*lengths, "max_answer_length") if name in training}
     answerer = SpanAnswerer(apply, tokenizer, **lengths, null_threshold=read_threshold(run))
     return OpenSpans(Path(run), tokenizer, apply, replicate(params), answerer)

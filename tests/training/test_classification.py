@@ -20,21 +20,24 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.classification import encode_labelled
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.classification import (
-    ClassificationConfig, finetune, labels_of, make_train_step, score_classes,
+    ClassificationConfig, finetune, labels_of, make_train_step, score_classes, without_classifier,
 )
-from tlqa_jax.training.encoders import load_encoder
+from tlqa_jax.training.encoders import taken_over
 
 from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
 from .test_extractive_qa import final_state, rows
 
-SIZES = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=16)
+SIZES = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20)
+SIZES |= dict(max_position_embeddings=16, initializer_range=0.2)
 SUBJECTS, VERDICTS = ["soup", "room", "lamp"], {"fine": 2, "grand": 2, "dull": 0, "poor": 0, "fair": 10}
 
 
 def texts(count: int) -> list[dict]:
     rng = np.random.default_rng(0)
     picked = [(rng.choice(SUBJECTS), rng.choice(list(VERDICTS))) for _ in range(count)]
-    return [{"review": f"the {one} was {verdict} ." + " fair" * 9 * (i == 1), "stars": VERDICTS[verdict]} for i, (one, verdict) in enumerate(picked)]
+    rows = [{"review": f"the {one} was {verdict} .", "stars": VERDICTS[verdict]} for one, verdict in picked]
+    rows[1]["review"] += " fair" * 9  # too long
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,10 @@ def folder(tmp_path_factory):
 def finetuning(folder):
     """A short run with everything in it: accumulation, dropout, a checkpoint on the way."""
     config = ClassificationConfig(
-        out=str(folder / "run"), texts=str(folder / "texts.jsonl"), held_out=str(folder / "texts.jsonl"), text_field="review",
-        label_field="stars", vocabulary=str(folder / "vocab.txt"), model=str(folder / "model.json"), input_length=10, epochs=4.0,
-        batch_size=16, accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=5, save_every=5,
+        out=str(folder / "run"), texts=str(folder / "texts.jsonl"), held_out=str(folder / "texts.jsonl"),
+        text_field="review", label_field="stars", vocabulary=str(folder / "vocab.txt"),
+        model=str(folder / "model.json"), input_length=10, epochs=16.0, batch_size=16,
+        accumulate=2, learning_rate=0.02, log_every=1, evaluate_every=40, save_every=30,
     )  # fmt: skip
     finetune(config, quiet=True)
     return config
@@ -61,8 +65,8 @@ def finetuning(folder):
 def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
     run = folder / "run"
     losses = [row["loss"] for row in rows(run) if "loss" in row]
-    assert len(losses) == 10  # 40 texts, 4 times, 16 at once
-    assert losses[-1] < losses[0] - 0.3
+    assert len(losses) == 40  # 40 texts, 16 times, 16 at once
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
     last = rows(run)[-1]
     assert last["eval_loss"] < losses[0] - 0.3 and last["eval_accuracy"] > 0.6
     assert {path.name for path in run.iterdir()} == {
@@ -77,7 +81,7 @@ def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
 
 def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, finetuning):
     shutil.copytree(folder / "run", folder / "stopped")
-    shutil.rmtree(folder / "stopped" / "checkpoints" / "10")  # as if killed between the two checkpoints
+    shutil.rmtree(folder / "stopped" / "checkpoints" / "40")  # as if killed between the two checkpoints
     finetune(replace(finetuning, out=str(folder / "stopped"), resume=True), quiet=True)
     whole, resumed = final_state(folder / "run"), final_state(folder / "stopped")
     assert whole.keys() == resumed.keys()
@@ -85,19 +89,11 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
     assert rows(folder / "run")[-1] == rows(folder / "stopped")[-1]
 
 
-def test_it_starts_from_another_classifier_with_a_head_of_its_own(folder, finetuning):
-    (folder / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts(40) if row["stars"] < 9))
-    started = replace(
-        finetuning, out=str(folder / "two"), start_from=finetuning.out, texts=str(folder / "two.jsonl"), held_out=None, steps=1,
-        learning_rate=1e-9, dropout=0.0, weight_decay=0.0,
-    )  # fmt: skip
-    two, pretrained = final_state(finetune(started, quiet=True)), load_encoder(finetuning.out).params
-    assert two["params/classifier/matrix"].shape == (12, 2)
-    table = pretrained["encoder"]["embeddings"]["word"]["table"]
-    np.testing.assert_allclose(two["params/encoder/embeddings/word/table"], table, atol=1e-8)
-    three = replace(started, out=str(folder / "three"), texts=finetuning.texts)  # the same classes: the same head
-    three = final_state(finetune(three, quiet=True))
-    np.testing.assert_allclose(three["params/classifier/matrix"], pretrained["classifier"]["matrix"], atol=1e-8)
+def test_the_head_of_other_classes_is_not_taken_over():
+    fresh = {"encoder": {"norm": 0}, "classifier": {"matrix": 0}}
+    other = {"encoder": {"norm": 1}, "classifier": {"matrix": 2}}
+    assert taken_over(fresh, without_classifier(other)) == {"encoder": {"norm": 1}, "classifier": {"matrix": 0}}
+    assert taken_over(fresh, other) == other
 
 
 def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetuning):
@@ -106,7 +102,7 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetun
     for changes, message in (
         (dict(label_field="sterne"), 'no field "sterne"'),
         (dict(texts=str(folder / "one.jsonl")), "every text is of the class '2', so there is nothing to tell apart"),
-        (dict(held_out=str(folder / "new.jsonl")), "texts.jsonl has no text of the class 7 to learn from"),
+        (dict(held_out=str(folder / "new.jsonl")), "texts.jsonl has no text of class 7 to learn from"),
         (dict(input_length=17), "--input-length 17: this model reads at most 16 tokens"),
         (dict(input_length=2), "--input-length 2"),
         (dict(epochs=0.0), "--epochs is 0.0"),
@@ -118,7 +114,8 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetun
     assert not (folder / "refused").exists()
 
 
-CONFIG = BertConfig(vocab_size=24, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, id2label=("0", "2", "10"), **SIZES)
+NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+CONFIG = BertConfig(vocab_size=24, id2label=("0", "2", "10"), **NO_DROPOUT, **SIZES)
 APPLY, PARAMS = as_function(BertForSequenceClassification(CONFIG, rngs=nnx.Rngs(0)))
 PREDICT = partial(class_logits, APPLY, 0)
 
@@ -146,17 +143,16 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut(tokenizer, exa
     whole_loss, whole = run(1)
     logs = np.asarray(jax.nn.log_softmax(PREDICT(PARAMS, jnp.asarray(batch["tokens"]))))
     assert whole_loss == pytest.approx(-logs[np.arange(16), batch["labels"]].mean(), rel=1e-5)
-    for devices, accumulation in ((8, 1), (2, 4)):
-        loss, gradients = run(devices, accumulation)
-        assert loss == pytest.approx(whole_loss, rel=1e-6)
-        for tree in (gradients, whole):  # truly zero: it moves all scores alike
-            tree["encoder"]["layer_0"]["attention"]["key_bias"] = np.zeros(1)
-        assert_leaves_close(gradients, whole, 1e-5)
+    loss, gradients = run(devices=8, accumulation=2)
+    assert loss == pytest.approx(whole_loss, rel=1e-6)
+    for tree in (gradients, whole):  # truly zero: it moves all scores alike
+        tree["encoder"]["layer_0"]["attention"]["key_bias"] = np.zeros(1)
+    assert_leaves_close(gradients, whole, 1e-5)
 
 
 def test_classes_do_not_depend_on_batch_size_or_devices(tokenizer, examples, monkeypatch):
     texts, found = [example.text for example in examples], []
-    for devices, batch_size in ((8, 8), (8, 24), (1, 3)):
+    for devices, batch_size in ((8, 24), (1, 3)):
         monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
         classifier = Classifier(APPLY, tokenizer, CONFIG.id2label, input_length=10, batch_size=batch_size)
         found.append(classifier(jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), PARAMS), texts))
@@ -165,18 +161,20 @@ def test_classes_do_not_depend_on_batch_size_or_devices(tokenizer, examples, mon
     assert [given.text_cut for given in first] == [number == 1 for number in range(40)]
     expected = jax.nn.log_softmax(PREDICT(PARAMS, jnp.asarray([[2, *tokenizer.encode(texts[0]), 3]])))[0]
     np.testing.assert_allclose(first[0].log_probabilities, expected, rtol=1e-5)
-    for given in found[1:]:
-        assert [(one.label, one.text_cut) for one in given] == [(one.label, one.text_cut) for one in first]
-        np.testing.assert_allclose([one.log_probabilities for one in given], [one.log_probabilities for one in first], rtol=1e-5)
-        scores = score_classes(examples, given, CONFIG.id2label)
-        assert scores == pytest.approx(score_classes(examples, first, CONFIG.id2label), rel=1e-6)
+    second = found[1]
+    assert [(given.label, given.text_cut) for given in second] == [(given.label, given.text_cut) for given in first]
+    logs = [[given.log_probabilities for given in classes] for classes in found]
+    np.testing.assert_allclose(logs[1], logs[0], rtol=1e-5)
+    scores = score_classes(examples, second, CONFIG.id2label)
+    assert scores == pytest.approx(score_classes(examples, first, CONFIG.id2label), rel=1e-6)
 
 
 def test_scores_of_classes_by_hand():
     examples = [LabelledText("a", "yes"), LabelledText("b", "no"), LabelledText("c", "no")]
     halves, quarter = (float(np.log(0.5)),) * 2, (float(np.log(0.25)), float(np.log(0.75)))
-    given = [TextClass("no", 0.5, halves, False), TextClass("no", 0.5, halves, False), TextClass("yes", 0.75, quarter, True)]
+    given = [*2 * [TextClass("no", 0.5, halves, False)], TextClass("yes", 0.75, quarter, True)]
     scores = score_classes(examples, given, ("no", "yes"))
     assert scores["accuracy"] == pytest.approx(1 / 3)
     assert scores["loss"] == pytest.approx((2 * np.log(2) + np.log(4)) / 3)
-    assert labels_of([*examples, *(LabelledText("", label) for label in ("10", "9", "Yes"))]) == ("9", "10", "Yes", "no", "yes")
+    examples += [LabelledText("", label) for label in ("10", "9", "Yes")]
+    assert labels_of(examples) == ("9", "10", "Yes", "no", "yes")

@@ -84,8 +84,8 @@ def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
     last = rows(run)[-1]
     assert {"eval_loss", "eval_em", "eval_f1", "eval_f1_low", "eval_no_answer_threshold", "eval_NoAns_f1"} <= last.keys()
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "vocab.txt", "checkpoints", "metrics.jsonl", "curves.png", "predictions.json", "nbest_predictions.json",
-        "no_answer.json",
+        "config.json", "vocab.txt", "checkpoints", "metrics.jsonl", "curves.png", "predictions.json",
+        "nbest_predictions.json", "no_answer.json",
     }  # fmt: skip
     predictions, n_best = (json.loads((run / f"{name}.json").read_text()) for name in ("predictions", "nbest_predictions"))
     assert read_threshold(run) == last["eval_no_answer_threshold"]
@@ -206,19 +206,14 @@ def test_pretrained_parts_are_taken_over_and_another_task_s_head_is_not():
     assert jax.tree.structure(params) == jax.tree.structure(PARAMS)
 
 
-def test_a_run_starts_from_a_hugging_face_directory_or_a_run(folder, finetuning):
+def test_a_run_starts_from_a_hugging_face_directory(folder, finetuning):
     tokenizer = WordPieceTokenizer(folder / "vocab.txt")
     encoder = Bert(CONFIG, rngs=nnx.Rngs(7), attention="causal")
     save_pretrained(encoder, folder / "hf", tokenizer)
-    started = replace(finetuning, out=str(folder / "started"), start_from=str(folder / "hf"), vocabulary=None, questions=str(folder / "v1.jsonl"),
+    started = replace(finetuning, out=str(folder / "started"), start_from=str(folder / "hf"), vocabulary=None,
                       held_out=None, steps=1, learning_rate=1e-9, dropout=0.0, weight_decay=0.0)  # fmt: skip
-    first = final_state(finetune(started, quiet=True))
+    state = final_state(finetune(started, quiet=True))
     table = encoder.embeddings.word.table[...]
-    np.testing.assert_allclose(first["params/encoder/embeddings/word/table"], table, atol=1e-8)
+    np.testing.assert_allclose(state["params/encoder/embeddings/word/table"], table, atol=1e-8)
     config = json.loads((folder / "started" / "config.json").read_text())
-    assert config["training"]["attention"] == "causal" and read_threshold(folder / "started") is None
-    again = replace(started, out=str(folder / "again"), start_from=str(folder / "started"), questions=str(folder / "v2.jsonl"), seed=5)
-    second = final_state(finetune(again, quiet=True))
-    for name in ("span/matrix", "encoder/embeddings/word/table"):  # the head as well: it has the same task
-        np.testing.assert_allclose(second[f"params/{name}"], first[f"params/{name}"], atol=1e-8)
-    assert read_threshold(folder / "again") == 0.0
+    assert config["training"]["attention"] == "causal" and read_threshold(folder / "started") == 0.0

@@ -11,14 +11,18 @@ import pytest
 
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 
+SIZES = {
+    "pretrain-spans": {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2},
+    "pretrain-mlm": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24},
+}
 FLAGS = [
     "--input-length", "32", "--batch-size", "8", "--steps", "1200", "--warmup", "20", "--save-every", "20", "--evaluate-every", "400",
     "--log-every", "20", "--held-out", "tiny_world:pretraining_dev.txt",
 ]  # fmt: skip
 
 
-def command(run, *flags):
-    return [sys.executable, "-m", "tlqa_jax.cli", "pretrain-spans", "--out", str(run), *FLAGS, *flags]
+def command(program, run, *flags):
+    return [sys.executable, "-m", "tlqa_jax.cli", program, "--out", str(run), *FLAGS, *flags]
 
 
 def final_state(run):
@@ -28,16 +32,17 @@ def final_state(run):
 
 
 @pytest.mark.slow
-def test_ten_kills_change_nothing(tmp_path):
-    (tmp_path / "model.json").write_text(json.dumps({"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}))
+@pytest.mark.parametrize("program", SIZES)
+def test_ten_kills_change_nothing(program, tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps(SIZES[program]))
     model = ["--model", str(tmp_path / "model.json")]
-    subprocess.run(command(tmp_path / "whole", *model), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command(program, tmp_path / "whole", *model), check=True, stdout=subprocess.DEVNULL)
 
     rng, kills, run = random.Random(0), 0, tmp_path / "killed"
     while kills < 10:
         resume = ["--resume"] if (run / "config.json").exists() else []
         begin = time.time()
-        process = subprocess.Popen(command(run, *model, *resume), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command(program, run, *model, *resume), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         metrics = run / "metrics.jsonl"
         while process.poll() is None and not (metrics.exists() and metrics.stat().st_mtime > begin):
             time.sleep(0.05)  # until it compiles
@@ -51,7 +56,7 @@ def test_ten_kills_change_nothing(tmp_path):
         if process.returncode == 0:
             break
     if process.returncode != 0:
-        subprocess.run(command(run, *model, "--resume"), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command(program, run, *model, "--resume"), check=True, stdout=subprocess.DEVNULL)
     print(f"{kills} kills")
     assert kills >= 1
     whole, killed = final_state(tmp_path / "whole"), final_state(run)

@@ -11,23 +11,29 @@ from flax import nnx
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertConfig
-from tlqa_jax.models.bert_heads import BertForPreTraining, BertForQuestionAnswering
+from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.encoders import load_encoder
-from tlqa_jax.weights.bert_runs import is_bert, is_run, load_bert, load_bert_model, save_wordpiece
+from tlqa_jax.weights.bert_runs import (
+    export_bert, import_bert, is_bert, is_run, load_bert, load_bert_model, save_wordpiece,
+)
 from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, start_run
 from tlqa_jax.weights.huggingface import save_pretrained
 
+from .test_huggingface import random_model
+
 CONFIG = BertConfig(
-    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11, max_position_embeddings=9
-)
+    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11,
+    max_position_embeddings=9,
+)  # fmt: skip
 TOKENS = jnp.array([[2, 5, 6, 3, 0], [2, 7, 3, 0, 0]])
 
 
 def write_run(path, model, tokenizer, program="mlm", **training):
     """A run as the training programs leave it."""
-    record = {"program": program, "architecture": type(model).__name__, "model": asdict(model.config), "training": training}
+    record = {"program": program, "architecture": type(model).__name__, "model": asdict(model.config)}
+    record["training"] = training
     start_run(path, record)
     save_wordpiece(path, tokenizer)
     with Checkpoints(path) as checkpoints:
@@ -41,9 +47,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     (folder / "v.txt").write_text("\n".join([*SPECIALS, "the", "##s", "cat", "Cat"]) + "\n")
     cased = WordPieceTokenizer(folder / "v.txt", lowercase=False)
-    model = BertForPreTraining(CONFIG, rngs=nnx.Rngs(0), attention="causal")
+    model = random_model(BertForPreTraining, CONFIG, attention="causal")
     write_run(folder / "mlm", model, cased, attention="causal", lowercase=False)
-    spans = BertForQuestionAnswering(CONFIG, rngs=nnx.Rngs(1))
+    spans = random_model(BertForQuestionAnswering, CONFIG)
     write_run(folder / "spans", spans, cased, "extractive_qa", lowercase=True)
     save_pretrained(spans, folder / "hf", cased)
     start_run(folder / "t5", {"program": "qa", "model": {}, "training": {}})
@@ -54,7 +60,7 @@ def test_a_run_is_rebuilt_as_it_was_trained(folder):
     architecture, config, params, tokenizer = load_bert(folder / "mlm")
     assert (architecture, config, tokenizer.lowercase) == ("BertForPreTraining", CONFIG, False)
     assert tokenizer.pieces("Cats") == ["Cat", "##s"]
-    trained = BertForPreTraining(CONFIG, rngs=nnx.Rngs(0), attention="causal")
+    trained = random_model(BertForPreTraining, CONFIG, attention="causal")
     assert jax.tree.all(jax.tree.map(np.array_equal, params, as_function(trained)[1]))
     model, _ = load_bert_model(folder / "mlm")
     assert type(model) is BertForPreTraining and model.encoder.causal
@@ -69,7 +75,7 @@ def test_a_run_and_a_hugging_face_directory_go_through_one_door(folder):
     assert theirs.encoder.dtype == jnp.bfloat16
     assert [is_run(folder / name) for name in ("mlm", "hf", "t5", "nowhere")] == [True, False, True, False]
     assert [is_bert(folder / name) for name in ("mlm", "hf", "t5", "no/bert/here")] == [True, True, False, False]
-    assert [is_bert(name) for name in ("google-bert/bert-base-uncased", "runs/small", "t5-small")] == [True, False, False]
+    assert is_bert("google-bert/bert-base-uncased") and not is_bert("runs/small") and not is_bert("t5-small")
 
 
 def test_what_a_run_is_started_from(folder):
@@ -77,8 +83,39 @@ def test_what_a_run_is_started_from(folder):
     assert started.attention == "causal" and started.config == CONFIG and not started.tokenizer.lowercase
     assert started.params.keys() == {"encoder", "masked_lm", "next_sentence"}
     assert load_encoder(str(folder / "hf")).attention == "plain"
-    save_pretrained(Bert(CONFIG, rngs=nnx.Rngs(0)), folder / "encoder", load_encoder(str(folder / "hf")).tokenizer)
+    save_pretrained(random_model(Bert, CONFIG), folder / "encoder", load_encoder(str(folder / "hf")).tokenizer)
     assert load_encoder(str(folder / "encoder")).params["encoder"].keys() == {"embeddings", "layer_0", "pooler"}
+
+
+@pytest.mark.parametrize("kind", [Bert, BertForPreTraining, BertForMaskedLM])
+def test_imported_and_exported_it_is_the_same(folder, kind, tmp_path):
+    encoder = random_model(Bert, CONFIG, attention="causal")  # with a pooler, which a masked LM does not read
+    model = encoder if kind is Bert else kind(encoder=encoder, rngs=nnx.Rngs(4))
+    save_pretrained(model, tmp_path / "hf", load_bert(folder / "mlm")[3])
+    run = import_bert(tmp_path / "hf", tmp_path / "run")
+    assert load_bert(run)[3].pieces("Cats") == ["Cat", "##s"] and (run / "checkpoints" / "0").is_dir()
+    export_bert(run, tmp_path / "again")
+    for file in (tmp_path / "hf").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_a_hugging_face_directory_can_be_imported_as_another_architecture(folder, tmp_path):
+    model = random_model(BertForPreTraining, CONFIG)
+    save_pretrained(model, tmp_path / "hf", load_bert(folder / "mlm")[3])
+    run = import_bert(tmp_path / "hf", tmp_path / "run", architecture="BertForMaskedLM")
+    assert load_bert(run)[0] == "BertForMaskedLM"
+
+
+def test_what_cannot_be_imported_or_exported_is_said(folder, tmp_path):
+    with pytest.raises(UserError, match="mlm is a run already"):
+        import_bert(folder / "mlm", tmp_path / "run")
+    with pytest.raises(UserError, match="hf is no run"):
+        export_bert(folder / "hf", tmp_path / "out")
+    with pytest.raises(UserError, match="t5 is a run of a T5, and T5 export is not there yet"):
+        export_bert(folder / "t5", tmp_path / "out")
+    with pytest.raises(UserError, match="mlm is already in use"):
+        import_bert(folder / "hf", folder / "mlm")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_does_not_fit_is_said(folder, tmp_path):
@@ -86,7 +123,7 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
         with pytest.raises(UserError, match="t5 is no run of a BERT .its program is 'qa'., and a BERT is wanted here"):
             load(str(folder / "t5"))
     for name, kind in (("mlm", "BertForPreTraining"), ("hf", "BertForQuestionAnswering")):
-        with pytest.raises(UserError, match=f"{name} holds another kind of model .*{kind}.*; what is wanted here is a run of a T5"):
+        with pytest.raises(UserError, match=f"{name} holds another kind of model .*{kind}.*; .* a run of a T5"):
             load_t5(folder / name)
     with pytest.raises(UserError, match="nowhere is not a run"):
         load_bert(folder / "nowhere")

@@ -17,7 +17,7 @@ def vocab_train(parser: ArgumentParser):
     tlqa vocab train --kind wordpiece --texts corpus.txt.gz --size 8000 --out vocab.txt
     """
     texts = ".txt, .jsonl, .csv (also .gz), tfds:NAME:SPLIT, tiny_world:FILE; several are allowed"
-    coverage = "sentencepiece: below 1, the rarest characters become unknown; 0.9995 is usual for web text (default: 1.0)"
+    coverage = "sentencepiece: below 1, rare characters become unknown; 0.9995 is usual for web text (default: 1.0)"
     kinds = ("sentencepiece", "wordpiece")
     parser.add_argument("--kind", choices=kinds, default=kinds[0], help="of vocabulary (default: sentencepiece)")
     parser.add_argument("--texts", metavar="SOURCE", nargs="+", required=True, help=texts)
@@ -33,13 +33,14 @@ def vocab_train(parser: ArgumentParser):
 def train_wordpiece(arguments: Namespace) -> None:
     check_writable(arguments.out, arguments.overwrite)
     if arguments.character_coverage is not None:
-        raise UserError("--character-coverage is of --kind sentencepiece; WordPiece keeps the thousand commonest characters")
+        raise UserError("--character-coverage is of --kind sentencepiece; WordPiece keeps the thousand commonest ones")
     from tlqa_jax.data.sources import open_texts
     from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
     texts = open_texts(arguments.texts, data_dir=arguments.data_dir)
     tokenizer = WordPieceTokenizer.train(texts, arguments.out, arguments.size, lowercase=not arguments.cased)
-    print(f"{arguments.out}: {tokenizer.vocab_size} pieces, {'cased: use it with --no-lowercase' if arguments.cased else 'uncased'}")
+    kind = "cased: use it with --no-lowercase" if arguments.cased else "uncased"
+    print(f"{arguments.out}: {tokenizer.vocab_size} pieces, {kind}")
     print("for example:", " ".join(tokenizer.pieces(next(iter(texts))[:60])))
 
 
@@ -65,8 +66,8 @@ def train_sentencepiece(arguments: Namespace) -> None:
 def import_model(parser: ArgumentParser):
     """make a run of a Hugging Face directory (BERT)
 
-    The run holds config.json, vocab.txt and the parameters as the checkpoint of step 0. All that starts from a run starts
-    from a Hugging Face directory as well; importing it makes a copy that no longer needs it.
+    The run holds config.json, vocab.txt and the parameters as the checkpoint of step 0. All that starts from a run
+    starts from a Hugging Face directory as well; importing it makes a copy that no longer needs it.
 
     tlqa import bert-base-uncased --out runs/bert
     tlqa import bert-base-uncased --architecture BertForPreTraining --out runs/bert

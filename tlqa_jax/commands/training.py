@@ -53,7 +53,7 @@ def pretrain_mlm(parser: ArgumentParser):
     another (Devlin et al. 2019). The run directory holds config.json, vocab.txt, checkpoints, metrics.jsonl and
     curves.png. Stopped? The same command with --resume goes on from the newest checkpoint.
 
-    tlqa pretrain-mlm --out runs/bert
+    tlqa pretrain-mlm --steps 1500 --input-length 64 --batch-size 32 --learning-rate 2e-3 --dropout 0
     tlqa pretrain-mlm --texts corpus.txt.gz --held-out None --vocabulary vocab.txt --model small --out runs/small
     tlqa pretrain-mlm --start-from bert-base-uncased --texts corpus.txt.gz --learning-rate 5e-5 --out runs/further
     """
@@ -72,8 +72,8 @@ def finetune_qa(parser: ArgumentParser):
     """teach a pretrained model to answer questions
 
     These are the flags for a T5: questions are text to text, "question: … context: …" or "question: …" in, the answer
-    out. Given a BERT (--start-from one, or --model bert-tiny, bert-mini, …), the command is another one, finetune-spans:
-    `tlqa finetune-spans --help` shows its flags.
+    out. Given a BERT (--start-from one, or --model bert-tiny, bert-mini, …), the command is finetune-spans: its flags
+    are shown by `tlqa finetune-spans --help`.
 
     Held-out questions are scored by exact match and F1, and their predictions written. Stopped? The same command with
     --resume goes on from the newest checkpoint.
@@ -147,8 +147,9 @@ def of_family(name: str, words: Sequence[str]) -> str:
     given = {flag: value for flag, value in zip(words, [*words[1:], ""]) if flag.startswith("--")}
     start_from, model = given.get("--start-from"), given.get("--model", "")
     bert = is_bert(start_from) if start_from else model.startswith("bert")
-    theirs, ours = ({"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)} for config in (QAConfig, ExtractiveQAConfig))
-    wrong = sorted(given.keys() & (theirs - ours if bert else ours - theirs))
+    flags = lambda config: {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)}
+    right, others = flags(ExtractiveQAConfig if bert else QAConfig), flags(QAConfig if bert else ExtractiveQAConfig)
+    wrong = sorted(given.keys() & (others - right))
     if wrong:
         this, other, command = ("BERT", "T5", "finetune-spans") if bert else ("T5", "BERT", "finetune-qa")
         what = start_from or (f"--model {model}" if model else "what is trained without --start-from and --model")

@@ -14,7 +14,7 @@ from tlqa_jax.tasks.classification import Tokenizer, encode_texts
 
 
 class TextClass(NamedTuple):
-    """The likeliest class and its probability, log p of every class (in the order of `labels`), and whether the text was cut."""
+    """The likeliest class, its probability, log p of each class in the order of `labels`, and if the text was cut."""
 
     label: str
     probability: float
@@ -25,7 +25,7 @@ class TextClass(NamedTuple):
 class Classifier:
     """Names the classes of texts, on all of this process's devices.
 
-    Texts are sorted by length and put into batches of few shapes (`few_shapes`); what the classes are does not depend on that.
+    Texts are sorted by length and put into batches of few shapes (`few_shapes`); the classes do not depend on that.
 
     Args:
         apply: the model as a function: (params, tokens, mask=, key=) -> logits of the classes.
@@ -34,7 +34,9 @@ class Classifier:
         batch_size: texts at once where there are many.
     """
 
-    def __init__(self, apply: Callable, tokenizer: Tokenizer, labels: Sequence[str], *, input_length: int, batch_size: int = 32):
+    def __init__(
+        self, apply: Callable, tokenizer: Tokenizer, labels: Sequence[str], *, input_length: int, batch_size: int = 32
+    ):
         self.tokenizer, self.labels, self.input_length = tokenizer, tuple(labels), input_length
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         predict = lambda params, tokens: jax.nn.log_softmax(class_logits(apply, tokenizer.pad_id, params, tokens))
@@ -44,8 +46,9 @@ class Classifier:
         """The classes of `texts`, in their order. `params` are replicated (`training.devices.replicate`)."""
         found: list = [None] * len(texts)
         tokens, lengths = encode_texts(self.tokenizer, texts, input_length=self.input_length)
+        kept = np.minimum(lengths, self.input_length)
         for rows, count, length in few_shapes(
-            np.minimum(lengths, self.input_length), longest=self.input_length, devices=self.devices, batch_size=self.batch_size
+            kept, longest=self.input_length, devices=self.devices, batch_size=self.batch_size
         ):
             batch = tokens[rows, :length].reshape(self.devices, -1, length)
             logs = np.asarray(jax.device_get(self.predict(params, batch))).reshape(len(rows), -1)

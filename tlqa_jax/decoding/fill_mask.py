@@ -1,14 +1,14 @@
 """What a masked-LM model puts in the place of [MASK].
 
-    [guesses] = fill_mask(model, tokenizer, "Mara plays the [MASK].", n=2)     # one list for each mask of the text
-    guesses                                                                   # [Guess("flute", 0.31), Guess("lute", 0.22)]
+    [guesses] = fill_mask(model, tokenizer, "Mara plays the [MASK].", n=2)      # one list for each mask of the text
+    guesses                                              # [Guess("flute", 0.31), Guess("lute", 0.22)]
 
 Each mask is filled on its own, with the others left open.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,8 @@ def fill_mask(
     if isinstance(texts, str):
         return fill_mask(model, tokenizer, [texts], n=n, batch_size=batch_size)[0]
     if not isinstance(model, BertForMaskedLM | BertForPreTraining):
-        raise UserError(f"a {type(model).__name__} has no masked-LM head: a BertForMaskedLM or BertForPreTraining is needed")
+        kinds = "BertForMaskedLM or BertForPreTraining"
+        raise UserError(f"a {type(model).__name__} has no masked-LM head to fill a mask with: use a {kinds}")
     if not 1 <= n <= tokenizer.vocab_size:
         raise UserError(f"{n} guesses: from 1 to {tokenizer.vocab_size}, the size of the vocabulary, can be given")
     encoded = [[tokenizer.cls_id, *ids, tokenizer.sep_id] for ids in tokenizer.encode_batch(texts)]
@@ -61,7 +62,7 @@ def fill_mask(
             raise UserError(f'"{shown}" has {len(ids)} tokens, this model reads at most {longest}: shorten it')
 
     most = max(map(len, places), default=0)
-    graph, params = nnx.split(model)
+    graph, params = nnx.split(model)  # compiled once for all models of these sizes
     filled: list = [None] * len(texts)
     lengths = np.array([len(ids) for ids in encoded], int)
     for rows, count, length in few_shapes(lengths, longest=longest, devices=1, batch_size=batch_size):
@@ -72,21 +73,19 @@ def fill_mask(
             positions[row, : len(places[text])] = places[text]
         mask = np.arange(length) < lengths[rows][:, None]
         found = jax.device_get(likeliest(graph, tokenizer.vocab_size, n, params, tokens, positions, mask))
-        for text, *row in list(zip(rows, *found))[:count]:
-            guesses = [
-                [Guess(tokenizer.piece(id), probability) for id, probability in zip(ids.tolist(), probabilities.tolist())]
-                for ids, probabilities in zip(*row)
-            ]
-            filled[text] = guesses[: len(places[text])]
+        ids, probabilities = (x.tolist() for x in found)
+        for row, text in enumerate(rows[:count]):
+            masks = zip(places[text], ids[row], probabilities[row])  # as many as the text has
+            filled[text] = [list(map(Guess, map(tokenizer.piece, pieces), shares)) for _, pieces, shares in masks]
     return filled
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def likeliest(
-    graph: nnx.GraphDef, vocab_size: int, n: int, params: nnx.State,
+    graph: Any, vocab_size: int, n: int, params: Any,
     tokens: Int[Array, "B L"], positions: Int[Array, "B P"], mask: Bool[Array, "B L"],
 ) -> tuple[Int[Array, "B P n"], Float[Array, "B P n"]]:  # fmt: skip
-    """Ids and probabilities. Embedding rows that a model has beyond its vocabulary are no piece and get none."""
+    """Ids and probabilities, from a model in nnx's two parts. Rows of its embedding beyond the vocabulary get none."""
     logits = nnx.merge(graph, params)(tokens, positions=positions, mask=mask)
     logits = logits.masked_lm if isinstance(logits, tuple) else logits
     probabilities, ids = jax.lax.top_k(jax.nn.softmax(at_least_float32(logits[..., :vocab_size])), n)

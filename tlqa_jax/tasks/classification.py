@@ -48,7 +48,7 @@ class LabelledRows:
 def encode_texts(
     tokenizer: Tokenizer, texts: Sequence[str], *, input_length: int
 ) -> tuple[Int32[np.ndarray, "N L"], Int32[np.ndarray, "N"]]:
-    """[CLS] text [SEP] in each row, and how long each is whole: a text that is longer than `input_length` loses its end."""
+    """[CLS] text [SEP] in each row, and how long each is whole: one longer than `input_length` loses its end."""
     if input_length < 3:
         raise UserError(f"--input-length {input_length}: [CLS], [SEP] and one token of the text need at least 3")
     rows, room = np.full((len(texts), input_length), tokenizer.pad_id, np.int32), input_length - 2

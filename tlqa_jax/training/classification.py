@@ -1,4 +1,4 @@
-"""Fine-tuning a BERT to name the class of a text, over all devices with pmap: sentiment, say, or the type of a question.
+"""Fine-tuning a BERT to name the class of a text, over all devices with pmap: sentiment, or the type of a question.
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
 
@@ -28,7 +28,7 @@ from tlqa_jax.decoding.classes import Classifier, TextClass, class_logits
 from tlqa_jax.errors import UserError
 from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.models.bert_heads import BertForSequenceClassification
-from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.tasks.classification import encode_labelled
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
@@ -51,7 +51,7 @@ class ClassificationConfig:
     out: str = "runs/classifier"
     """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions."""
     start_from: str | None = None
-    """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: random weights, with --model and --vocabulary."""
+    """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: --model with random weights."""
     texts: str = "tiny_world:reviews_train.jsonl"
     """What to learn from, rows with a text and a label: .jsonl, .csv, tfds:NAME:SPLIT, tiny_world:FILE."""
     held_out: str | None = "tiny_world:reviews_dev.jsonl"
@@ -119,15 +119,16 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer, attention = begin_with(config)
-    read = partial(open_labelled_texts, data_dir=config.data_dir, field=config.text_field, label_field=config.label_field)
+    fields = {"field": config.text_field, "label_field": config.label_field}
+    read = partial(open_labelled_texts, data_dir=config.data_dir, **fields)
     examples, held_out = read(config.texts), read(config.held_out) if config.held_out else []
     labels = labels_of(examples)
     if len(labels) == 1:
         raise UserError(f"{config.texts}: every text is of the class {labels[0]!r}, so there is nothing to tell apart")
-    if strange := set(labels_of(held_out)) - set(labels):
-        raise UserError(f"{config.held_out}: {config.texts} has no text of the class {', '.join(sorted(strange))} to learn from")
-    if model_config.id2label != labels:  # another classifier's head is of no use here, whatever its size
-        pretrained = {name: part for name, part in pretrained.items() if name != "classifier"}
+    if strange := [label for label in labels_of(held_out) if label not in labels]:
+        raise UserError(f"{config.held_out}: {config.texts} has no text of class {', '.join(strange)} to learn from")
+    if model_config.id2label != labels:
+        pretrained = without_classifier(pretrained)
     model_config = dataclasses.replace(model_config, id2label=labels)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     training |= {"lowercase": tokenizer.lowercase, "attention": attention}
@@ -150,11 +151,12 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
     state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
-    train_step = make_train_step(partial(class_logits, apply, tokenizer.pad_id), optimizer, config.seed, config.accumulate)
+    predict = partial(class_logits, apply, tokenizer.pad_id)
+    train_step = make_train_step(predict, optimizer, config.seed, config.accumulate)
     classifier = Classifier(apply, tokenizer, labels, input_length=config.input_length, batch_size=config.batch_size)
 
     def evaluate_all(params: Any) -> dict[str, float]:
-        """Loss in nats per text and accuracy; the classes are written beside the checkpoints, by the number of the row."""
+        """Loss in nats per text and accuracy; the classes are written beside the checkpoints, by the row's number."""
         classes = classifier(params, [example.text for example in held_out])
         if jax.process_index() == 0:
             write_predictions(run / PREDICTIONS, {str(row): given.label for row, given in enumerate(classes, 1)})
@@ -189,14 +191,22 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
 
 def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
     """The classes that occur, in alphabetical order, numbers before that by size."""
-    return tuple(sorted({example.label for example in examples}, key=lambda label: (len(label) if label.isdecimal() else 99, label)))
+    by_size = lambda label: (len(label) if label.isdecimal() else 99, label)
+    return tuple(sorted({example.label for example in examples}, key=by_size))
 
 
-def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1) -> Callable:
+def without_classifier(pretrained: Params) -> Params:
+    """All but the head of a classifier, which is of no use for other classes, whatever its size."""
+    return {name: part for name, part in pretrained.items() if name != "classifier"}
+
+
+def make_train_step(
+    predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
+) -> Callable:
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
-    `predict(params, tokens, key=…)` gives the logits of the classes. The batch holds "tokens" [devices, B, L] and "labels"
-    [devices, B].
+    `predict(params, tokens, key=…)` gives the logits of the classes. The batch holds "tokens" [devices, B, L] and
+    "labels" [devices, B].
     """
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):
@@ -205,8 +215,8 @@ def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, 
         weight = jax.lax.psum(float(len(batch["labels"])), AXIS)
 
         def loss_share(params, rows, key):
-            loss, _ = cross_entropy(predict(params, rows["tokens"], key=key), rows["labels"], jnp.ones(rows["labels"].shape))
-            return loss / weight
+            logits, labels = predict(params, rows["tokens"], key=key), rows["labels"]
+            return cross_entropy(logits, labels, jnp.ones(labels.shape))[0] / weight
 
         share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
         loss, gradients = jax.lax.psum(share, AXIS)
@@ -218,8 +228,11 @@ def make_train_step(predict: Callable, optimizer: optax.GradientTransformation, 
     return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
 
 
-def score_classes(examples: Sequence[LabelledText], classes: Sequence[TextClass], labels: Sequence[str]) -> dict[str, float]:
-    """Means over all texts: -log p of the true class in nats, and the share of texts whose likeliest class is the true one."""
-    loss = [-given.log_probabilities[labels.index(example.label)] for example, given in zip(examples, classes, strict=True)]
-    right = [example.label == given.label for example, given in zip(examples, classes)]
+def score_classes(
+    examples: Sequence[LabelledText], classes: Sequence[TextClass], labels: Sequence[str]
+) -> dict[str, float]:
+    """Means over all texts: -log p of the true class in nats, and whether the likeliest class is the true one."""
+    pairs = list(zip(examples, classes, strict=True))
+    loss = [-given.log_probabilities[labels.index(example.label)] for example, given in pairs]
+    right = [example.label == given.label for example, given in pairs]
     return {"loss": float(np.mean(loss)), "accuracy": float(np.mean(right))}

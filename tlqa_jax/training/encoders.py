@@ -15,7 +15,7 @@ from tlqa_jax.weights.bert_runs import load_bert_model
 class Encoder(NamedTuple):
     """Sizes, parameters, vocabulary, and whether it sees both ways ("plain") or looks back only ("causal").
 
-    The parameters are those of `Bert` under "encoder", and what its head has under the head's names; none where it is new.
+    The parameters are those of `Bert` under "encoder", and its head's under the head's names; none where it is new.
     """
 
     config: BertConfig
@@ -25,7 +25,7 @@ class Encoder(NamedTuple):
 
 
 def load_encoder(start_from: str) -> Encoder:
-    """A pretrained BERT: a run of ours, a Hugging Face directory or a hub name. Raises UserError for a T5's run, say."""
+    """A pretrained BERT: a run, a Hugging Face directory or a hub name. Raises UserError for a T5's run, say."""
     model, tokenizer = load_bert_model(start_from)
     params = as_function(model)[1]
     causal = getattr(model, "encoder", model).causal
@@ -34,7 +34,7 @@ def load_encoder(start_from: str) -> Encoder:
 
 
 def begin_with(settings: Any) -> Encoder:
-    """The encoder that a program's settings ask for: that of `start_from`, or a new one of the size `model` for a `vocabulary`.
+    """The encoder that a program's settings ask for: that of `start_from`, or a new one of the size `model`.
 
     Its config has the settings' dropout. Raises UserError where it cannot read what the settings want it to.
     """

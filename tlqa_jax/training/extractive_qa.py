@@ -54,7 +54,7 @@ class ExtractiveQAConfig:
     out: str = "runs/finetuned"
     """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions."""
     start_from: str | None = None
-    """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: random weights, with --model and --vocabulary."""
+    """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: --model with random weights."""
     questions: str | None = None
     """Questions to learn from, with contexts: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
     held_out: str | None = None

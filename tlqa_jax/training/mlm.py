@@ -5,6 +5,10 @@
 The loss is that of both tasks together: the mean over the masked tokens plus the mean over the pairs of segments. With
 --no-next-sentence there are no pairs, every row is packed full (Liu et al. 2019), and the first is all of it.
 
+On the tiny world, 1,500 steps of 32 rows of 64 tokens at a rate of 2e-3 without dropout take 5 to 10 minutes on 2 busy
+CPU cores. Of the masked tokens of the held-out text the tiny model then names 59%, and 72% where its initial weights are
+larger (a --model file with "initializer_range": 0.05): small models in short runs want that.
+
 Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
 """
 
@@ -84,7 +88,7 @@ class MLMConfig:
     accumulate: int = 1
     """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
     learning_rate: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; large models want less (1e-4 for base)."""
     warmup: int = 100
     """Steps of linear warm-up."""
     decay: Decay = "linear"
@@ -183,7 +187,8 @@ def check_tasks(config: MLMConfig) -> None:
         raise UserError(f'--attention is "{config.attention}": known are {", ".join(get_args(MaskedLMAttention))}')
     if config.attention == "causal" and config.next_sentence:
         raise UserError(
-            "--attention causal: [CLS] comes first and so sees only itself, it cannot tell what follows: add --no-next-sentence"
+            "--attention causal: [CLS], the first token, sees only itself and cannot tell what follows: "
+            "add --no-next-sentence"
         )
     shortest = 5 if config.next_sentence else 3  # special tokens, and one token of text in each segment
     if config.input_length < shortest:
@@ -258,7 +263,7 @@ def make_train_step(
 
 
 def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> dict[str, Array]:
-    """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions"), rows ("weight").
+    """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions") and "weight".
 
     Rows of "weight" 0 only fill up the last batch.
     """
@@ -271,7 +276,7 @@ def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> d
 
 
 def per_prediction(means: dict[str, float]) -> dict[str, float]:
-    """What `evaluation_sums` come to, given their means over the rows: those of the masked LM are over its predictions."""
+    """What `evaluation_sums` come to, from their means over the rows: the masked LM's are over its predictions."""
     means = dict(means)
     predictions = means.pop("predictions") or float("nan")
     means |= {name: means[name] / predictions for name in ("mlm_loss", "mlm_accuracy")}

@@ -30,7 +30,7 @@ def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: floa
 
 
 def bert_config(choice: str, tokenizer: WordPieceTokenizer) -> BertConfig:
-    """The same for a BERT: "tiny", "mini", "small", "base", "large" (or "bert-tiny", …), or a JSON file of BertConfig fields."""
+    """The same for a BERT: "tiny", "mini", "small", "base", "large" (or "bert-tiny", …), or a JSON file of fields."""
     given = {"vocab_size": rounded(tokenizer.vocab_size), "pad_token_id": tokenizer.pad_id}
     name = choice.removeprefix("bert-")
     if name in NAMED_BERTS:

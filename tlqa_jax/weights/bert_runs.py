@@ -35,7 +35,7 @@ def is_run(path: Path | str) -> bool:
 
 
 def is_bert(name: Path | str) -> bool:
-    """Whether it is a BERT rather than a T5: a run of a BERT program, a Hugging Face directory, a hub name with "bert" in it."""
+    """Whether it is a BERT's rather than a T5's: a run, a Hugging Face directory, or a hub name with "bert" in it."""
     if not Path(name).exists():
         return "bert" in str(name).lower() and is_hub_name(name)
     return (Path(name) / CONFIG).is_file() and (not is_run(name) or "architecture" in read_config(main_run(name)))
@@ -60,7 +60,7 @@ def read_threshold(run: Path | str) -> float | None:
 
 
 def load_bert(run: Path | str) -> tuple[str, BertConfig, Params, WordPieceTokenizer]:
-    """The architecture ("BertForQuestionAnswering", say), the sizes, the newest parameters (numpy) and the vocabulary of a run.
+    """The architecture ("BertForMaskedLM", say), the sizes, the newest parameters (numpy) and the vocabulary of a run.
 
     Raises UserError if it is no run, a run of another kind of model, or its checkpoint does not fit its configuration.
     """
@@ -86,14 +86,15 @@ def load_bert_model(name: Path | str, *, dtype: Any = jnp.float32) -> tuple[nnx.
 def import_bert(name: Path | str, run: Path | str, *, architecture: str | None = None, overwrite: bool = False) -> Path:
     """Make a run of a Hugging Face directory or hub name, with its parameters as the checkpoint of step 0. Returns it.
 
-    Raises UserError where `from_pretrained` does (`architecture` is for it), it has no vocabulary, or the run is in use.
+    Raises UserError where `from_pretrained` does (`architecture` is for it), without a vocabulary, or for a run in use.
     """
     if is_run(name):
         raise UserError(f"{name} is a run already: only Hugging Face directories and hub names need importing")
     model, tokenizer = from_pretrained(name, architecture=architecture), load_tokenizer(name)
     kind = next(name for name, kind in ARCHITECTURES.items() if type(model) is kind)
     encoder = getattr(model, "encoder", model)
-    training = {"imported": str(name), "lowercase": tokenizer.lowercase, "attention": "causal" if encoder.causal else "plain"}
+    training = {"imported": str(name), "lowercase": tokenizer.lowercase}
+    training["attention"] = "causal" if encoder.causal else "plain"
     record = {
         "program": "import", "architecture": kind, "model": dataclasses.asdict(model.config), "training": training,
         "pooler": encoder.pooler is not None,
@@ -124,18 +125,22 @@ def empty_bert(run: Path | str, *, dtype: Any = jnp.float32) -> tuple[str, nnx.M
     record = read_config(run)
     architecture, training = record.get("architecture"), record.get("training", {})
     if architecture is None:
-        raise UserError(f"{run} is no run of a BERT (its program is {record.get('program')!r}), and a BERT is wanted here")
+        program = record.get("program")
+        raise UserError(f"{run} is no run of a BERT (its program is {program!r}), and a BERT is wanted here")
+    where = Path(run) / CONFIG
     if architecture not in ARCHITECTURES:
-        raise UserError(f"{Path(run) / CONFIG}: the architecture is {architecture!r}; known are {', '.join(ARCHITECTURES)}")
+        raise UserError(f"{where}: the architecture is {architecture!r}; known are {', '.join(ARCHITECTURES)}")
     try:
         config = BertConfig(**record.get("model", {}))
     except TypeError as error:  # an unknown field, or a value of another kind
-        raise UserError(f"{Path(run) / CONFIG}: these are no sizes of a BERT ({error}): {json.dumps(record.get('model'))}") from None
+        raise UserError(f"{where}: these are no sizes of a BERT ({error})") from None
     # an imported model may have a pooler that its own class does not read
     pooler = {"pooler.dense.weight"} if record.get("pooler") else set()
-    return architecture, empty_model(architecture, config, pooler, dtype=dtype, attention=training.get("attention", "plain"))
+    options = {"dtype": dtype, "attention": training.get("attention", "plain")}
+    return architecture, empty_model(architecture, config, pooler, **options)
 
 
 def run_tokenizer(run: Path | str) -> WordPieceTokenizer:
     """The vocabulary of a run."""
-    return WordPieceTokenizer(Path(run) / WORDPIECE, lowercase=read_config(run).get("training", {}).get("lowercase", True))
+    training = read_config(run).get("training", {})
+    return WordPieceTokenizer(Path(run) / WORDPIECE, lowercase=training.get("lowercase", True))
