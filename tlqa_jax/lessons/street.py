@@ -1,7 +1,7 @@
 """One street of the tiny world: so few people that a model learns them by heart while a lesson runs.
 
-Lessons 5 and 6 share it: `write_street` makes the files, `pretraining` the settings of the run that reads them. Those of
-BERT take the same files, and `masked_lm` for a run.
+Lessons 5 and 6 share it: `write_street` makes the files, `pretraining` the settings of the run that reads them. The
+lessons on BERT take the same files, and `masked_lm` has the settings of their run.
 """
 
 import json
