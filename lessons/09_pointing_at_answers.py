@@ -764,7 +764,7 @@ about_something_else = [
 silent = [answer.text == "" for answer in careful(about_something_else)]
 with_question_away = scored([answer.text for answer in careful(withheld)], examples)[0]
 print(f"silent where it was asked for something else: {100 * np.mean(silent):.1f} %")
-print(f"right with the question taken away: {with_question_away:.1f} % (before: nearly all)")
+print(f"right with the question taken away: {with_question_away:.1f} %")
 
 # %% [markdown]
 # The name in the question has come to matter; what is asked for has not, since in this training it never made a
