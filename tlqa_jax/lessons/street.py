@@ -1,6 +1,7 @@
 """One street of the tiny world: so few people that a model learns them by heart while a lesson runs.
 
-Lessons 5 and 6 share it: `write_street` makes the files, `pretraining` the settings of the run that reads them.
+Lessons 5 and 6 share it: `write_street` makes the files, `pretraining` the settings of the run that reads them. The
+lessons on BERT take the same files, and `masked_lm` has the settings of their run.
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from tlqa_jax.data.tiny_world import Passage, Person, make_people, new_facts, questions, tell, tell_among_others
 from tlqa_jax.lessons.figures import FOLDER, SMOKE
+from tlqa_jax.training.mlm import MLMConfig
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig
 
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
@@ -18,6 +20,8 @@ STRANGERS, ROUNDS = 1000, 6  # people of elsewhere; in how many passages each na
 OTHERS = 2  # in such a passage
 SIZES = dict(d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4)
 SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+BERT_SIZES = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512)
+SMOKE_BERT_SIZES = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64)
 
 
 def write_street(folder: Path | str = FOLDER / "street") -> Path:
@@ -60,6 +64,20 @@ def pretraining(folder: Path, out: Path | str) -> SpanCorruptionConfig:
         out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
         model=str(folder / "model.json"), input_length=48, salient_share=0.6, salient_rate=0.9, learning_rate=2e-3,
         relative_bias_rate=30.0, weight_decay=0.0, dropout=0.0, **settings,
+    )  # fmt: skip
+
+
+def masked_lm(folder: Path, out: Path | str) -> MLMConfig:
+    """The settings under which a small BERT learns from the street's passages. Its sizes are in bert.json."""
+    # In so narrow a model weights of BERT's 0.02 make all attention weights alike for a long time: 0.05
+    sizes = (SMOKE_BERT_SIZES if SMOKE else BERT_SIZES) | dict(max_position_embeddings=64, initializer_range=0.05)
+    (folder / "bert.json").write_text(json.dumps(sizes))
+    settings = dict(steps=2000, batch_size=32, save_every=1000, evaluate_every=500, warmup=50)
+    if SMOKE:
+        settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
+    return MLMConfig(
+        out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
+        model=str(folder / "bert.json"), input_length=48, learning_rate=3e-3, weight_decay=0.0, dropout=0.0, **settings,
     )  # fmt: skip
 
 
