@@ -14,7 +14,13 @@ from tlqa_jax.lessons import NotYet, show
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
+LONG = ("05", "06", "08", "09")  # they train with the package's loops, and compile most of it
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+lessons_by_length = pytest.mark.parametrize(
+    "lesson",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem.startswith(LONG) else path for path in LESSONS],
+    ids=lambda path: path.stem,
+)
 
 SMALL = '''\
 # %% [markdown]
@@ -134,7 +140,7 @@ for cell in json.load(sys.stdin):
 """
 
 
-@lessons
+@lessons_by_length
 def test_lesson_runs_and_notices_each_blank(build, lesson, tmp_path):
     """Runs the script, solutions in place; then each exercise cell as handed out, which must say that it is blank."""
     exercises = [exercise for exercise, _ in exercises_of(build, lesson)]
