@@ -26,6 +26,20 @@ def causal_mask(length: int) -> Bool[Array, "L L"]:
     return position[:, None] >= position[None, :]
 
 
+def segment_mask(queries: Int[Array, "B L"], keys: Int[Array, "B S"]) -> Bool[Array, "B L S"]:
+    """Of several examples in one row, a query may attend to the keys of its own: those with the same segment number.
+
+                keys
+              1  1  2  0
+    query 1   1  1  0  0
+          2   0  0  1  0
+          0   0  0  0  1
+
+    Padding, 0, is a segment like any other: nobody sees it but itself.
+    """
+    return queries[:, :, None] == keys[:, None, :]
+
+
 def apply_mask(scores: Float[Array, "B H L S"], mask: Bool[Array, "#B #H #L S"] | None) -> Float[Array, "B H L S"]:
     """Scores with the forbidden ones set to the lowest finite number, so that softmax gives them exactly 0.
 

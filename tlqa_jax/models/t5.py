@@ -3,6 +3,11 @@
     logits = T5(config, rngs=nnx.Rngs(0))(inputs, targets_in)      # [B S], [B L] -> [B L V]
 
 `targets_in` are the targets shifted right by one, beginning with the pad id: see `shift_right`.
+
+A row may hold several examples (`tasks.packing`): `input_segments` and `target_segments` then number the tokens of each
+from 1, and 0 is padding. Attention, to itself and to the encoder, stays within a segment. The relative biases need
+nothing more: they depend on the difference of two positions only, and that is the same wherever in the row an example
+stands. So each example gets the logits that it gets in a row of its own.
 """
 
 from dataclasses import dataclass
@@ -15,7 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tlqa_jax.core.dropout import dropout, split
-from tlqa_jax.core.masks import causal_mask
+from tlqa_jax.core.masks import causal_mask, segment_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import Attention, AttentionKind, Embedding, FeedForward, RelativeBias, RMSNorm, normal
 
@@ -94,9 +99,27 @@ class LayerCache(NamedTuple):
     cross_value: Float[Array, "B H S K"]
 
 
-def shift_right(targets: Int[Array, "B L"], start_id: int = 0) -> Int[Array, "B L"]:
-    """The decoder's input: position i sees the targets before i, position 0 the start id (pad, in T5)."""
-    return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=start_id)
+def shift_right(
+    targets: Int[Array, "B L"], start_id: int = 0, *, segments: Int[Array, "B L"] | None = None
+) -> Int[Array, "B L"]:
+    """The decoder's input: position i sees the targets before i, position 0 the start id (pad, in T5).
+
+    With `segments`, so does the first position of every segment, and not the last target of the segment before.
+    """
+    right = partial(jnp.pad, pad_width=((0, 0), (1, 0)), constant_values=start_id)
+    shifted = right(targets[:, :-1])
+    return shifted if segments is None else jnp.where(segments == right(segments[:, :-1]), shifted, start_id)
+
+
+def visible(
+    key_mask: Bool[Array, "B S"] | None, queries: Int[Array, "B L"] | None, keys: Int[Array, "B S"] | None
+) -> Bool[Array, "B 1 #L S"] | None:
+    """Which keys a query may attend to, of those that are real, in its own segment. None: all."""
+    mask = None if key_mask is None else key_mask[:, None, None, :]
+    if queries is None or keys is None:
+        return mask
+    same = segment_mask(queries, keys)[:, None]
+    return same if mask is None else same & mask
 
 
 def self_attention(config: T5Config, kind: AttentionKind, rngs: nnx.Rngs) -> Attention:
@@ -226,25 +249,34 @@ class T5(nnx.Module):
         *,
         input_mask: Bool[Array, "B S"] | None = None,
         target_mask: Bool[Array, "B L"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None,
+        target_segments: Int[Array, "B L"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L V"]:
-        """Logits of each next target token. Masks: True = real, None = all are. `key`: dropout, None for none."""
+        """Logits of each next target token. Masks: True = real, None = all are. `key`: dropout, None for none.
+
+        Segments: both, where a row holds several examples (see above), or none.
+        """
         encoder_key, decoder_key = split(key, 2)
-        encoded = self.encode(inputs, input_mask=input_mask, key=encoder_key)
-        return self.decode(targets_in, encoded, input_mask=input_mask, target_mask=target_mask, key=decoder_key)
+        encoded = self.encode(inputs, input_mask=input_mask, input_segments=input_segments, key=encoder_key)
+        return self.decode(
+            targets_in, encoded, input_mask=input_mask, target_mask=target_mask,
+            input_segments=input_segments, target_segments=target_segments, key=decoder_key,
+        )
 
     def encode(
         self,
         inputs: Int[Array, "B S"],
         *,
         input_mask: Bool[Array, "B S"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B S D"]:
-        """Every position sees every other in both directions, but for padding."""
+        """Every position sees every other of its segment in both directions, but for padding."""
         rate, keys = self.config.dropout_rate, split(key, self.config.num_layers + 2)
         position = jnp.arange(inputs.shape[1])
         bias = self.encoder_bias(position, position, self.dtype)  # one bias, shared by all layers
-        mask = None if input_mask is None else input_mask[:, None, None, :]
+        mask = visible(input_mask, input_segments, input_segments)
         x = dropout(self.embedding(inputs, self.dtype), rate, keys[-1])
         for layer, layer_key in zip(self.encoder_layers, keys):
             x = layer(x, bias=bias, mask=mask, key=layer_key)
@@ -257,16 +289,18 @@ class T5(nnx.Module):
         *,
         input_mask: Bool[Array, "B S"] | None = None,
         target_mask: Bool[Array, "B L"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None,
+        target_segments: Int[Array, "B L"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L V"]:
-        """Position i sees the targets 0..i and the whole encoder output."""
+        """Position i sees the targets 0..i and the whole encoder output, as far as they are of its segment."""
         rate, keys = self.config.dropout_rate, split(key, self.config.decoder_layers + 2)
         position = jnp.arange(targets_in.shape[1])
         bias = self.decoder_bias(position, position, self.dtype)
         self_mask = causal_mask(targets_in.shape[1])[None, None]
-        if target_mask is not None:
-            self_mask = self_mask & target_mask[:, None, None, :]
-        cross_mask = None if input_mask is None else input_mask[:, None, None, :]
+        if (of_targets := visible(target_mask, target_segments, target_segments)) is not None:
+            self_mask = self_mask & of_targets
+        cross_mask = visible(input_mask, target_segments, input_segments)
         x = dropout(self.embedding(targets_in, self.dtype), rate, keys[-1])
         for layer, layer_key in zip(self.decoder_layers, keys):
             cross = layer.cross_attention.keys_values(encoded)

@@ -26,6 +26,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.metrics.squad import bootstrap_interval, evaluate, write_predictions
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
+from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_to_text import QAArrays, encode_examples, join
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.devices import (
@@ -34,7 +35,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import check_vocabulary, t5_config
-from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, OptimizerName, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -68,14 +69,18 @@ class QAConfig:
     """Longest input in tokens; a context that does not fit loses its end, and how many do is reported."""
     target_length: int = 32
     """Longest answer in tokens."""
+    pack: bool = False
+    """Put several short examples into one row, each seen by itself alone: less padding, more examples a step."""
     steps: int = 2_000
     """Number of optimizer steps."""
     batch_size: int = 64
     """Rows a step, over all devices and accumulation slices."""
     accumulate: int = 1
     """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
+    optimizer: OptimizerName = "adamw"
+    """adamw, or adafactor: T5's own, with hardly any memory of its own."""
     learning_rate: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; of Adafactor, in units of the size of a matrix's entries."""
     warmup: int = 100
     """Steps of linear warm-up."""
     decay: Decay = "linear"
@@ -83,7 +88,7 @@ class QAConfig:
     weight_decay: float = 0.01
     """AdamW's weight decay, on matrices only."""
     clip: float = 1.0
-    """Largest global norm of the gradients."""
+    """Largest global norm of the gradients (AdamW; Adafactor clips its updates)."""
     relative_bias_rate: float = 1.0
     """Multiplies the learning rate of the relative position biases; short runs from nothing want about 30."""
     dropout: float = 0.1
@@ -134,8 +139,11 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     encode = partial(encode_examples, tokenizer, input_length=config.input_length, target_length=config.target_length)
     arrays = join([encode(examples, use_context=name == "context") for name, examples in train.items()])
     held_out_arrays = {name: encode(examples, use_context=name == "context") for name, examples in held_out.items()}
+    packing = Packing(arrays, config.seed) if config.pack else None
     if not quiet:
         print("training:", arrays.report())
+        if packing:
+            print("training:", packing.report())
         for name, rows in held_out_arrays.items():
             print(f"held out, {name.replace('_', ' ')}:", rows.report())
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
@@ -145,8 +153,9 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
     params = params if pretrained is None else pretrained
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
-    optimizer = adamw(
-        rate, weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate
+    optimizer = make_optimizer(
+        config.optimizer, rate,
+        weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate,
     )
     state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
@@ -158,6 +167,8 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
 
     def build(rows: QAArrays, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
         return {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
+
+    size, build_training = (packing.size, packing.build) if packing else (len(arrays.inputs), partial(build, arrays))
 
     def evaluate_all(params: Any) -> dict[str, float]:
         """Loss in nats per answer token, EM and F1 of each group; predictions are written beside the checkpoints."""
@@ -182,9 +193,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
             state = checkpoints.restore(state)
         start = int(state["step"])
         state = replicate(state)
-        batches = training_batches(
-            len(arrays.inputs), config.batch_size, config.seed, partial(build, arrays), start=start
-        )
+        batches = training_batches(size, config.batch_size, config.seed, build_training, start=start)
         with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
             for step in range(start + 1, config.steps + 1):
                 state, reported = train_step(state, next(batches))
@@ -211,7 +220,8 @@ def make_train_step(
 ) -> Callable:
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
-    The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0.
+    The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0; where several examples share
+    a row, also "input_segments" and "target_segments" of the same shapes.
     """
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):

@@ -12,10 +12,12 @@ from tlqa_jax.models.t5 import shift_right
 def predict(apply: Callable, params: Any, rows: dict[str, Array], key=None) -> tuple[Array, Array, Array]:
     """(logits [B L V], targets [B L], weights [B L]) of rows "inputs" [B S] and "targets" [B L]; padding (0) weighs 0.
 
-    `key` seeds dropout; None for none.
+    `key` seeds dropout; None for none. Packed rows hold their "input_segments" and "target_segments" as well.
     """
     targets = rows["targets"]
-    logits = apply(params, rows["inputs"], shift_right(targets), input_mask=rows["inputs"] != 0, key=key)
+    segments = {name: rows[name] for name in ("input_segments", "target_segments") if name in rows}
+    targets_in = shift_right(targets, segments=rows.get("target_segments"))
+    logits = apply(params, rows["inputs"], targets_in, input_mask=rows["inputs"] != 0, key=key, **segments)
     return logits, targets, (targets != 0).astype("float32")
 
 

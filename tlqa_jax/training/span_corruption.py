@@ -32,7 +32,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import t5_config
-from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, OptimizerName, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -75,8 +75,10 @@ class SpanCorruptionConfig:
     """Rows a step, over all devices and accumulation slices."""
     accumulate: int = 1
     """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
+    optimizer: OptimizerName = "adamw"
+    """adamw, or adafactor: T5's own, with hardly any memory of its own."""
     learning_rate: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; of Adafactor, in units of the size of a matrix's entries."""
     warmup: int = 500
     """Steps of linear warm-up."""
     decay: Decay = "linear"
@@ -84,7 +86,7 @@ class SpanCorruptionConfig:
     weight_decay: float = 0.01
     """AdamW's weight decay, on matrices only."""
     clip: float = 1.0
-    """Largest global norm of the gradients."""
+    """Largest global norm of the gradients (AdamW; Adafactor clips its updates)."""
     relative_bias_rate: float = 1.0
     """Multiplies the learning rate of the relative position biases; short runs from nothing want about 30."""
     dropout: float = 0.1
@@ -131,8 +133,9 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     # --- model and optimizer
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
-    optimizer = adamw(
-        rate, weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate
+    optimizer = make_optimizer(
+        config.optimizer, rate,
+        weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate,
     )
     state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)

@@ -1,0 +1,144 @@
+"""Several short examples in one row, so that a batch is made of tokens and not of padding.
+
+    inputs            a1 a2 a3 b1 b2 c1 c2 c3  0           targets            A1 A2 B1 C1 C2 C3  0
+    input_segments     1  1  1  2  2  3  3  3  0           target_segments     1  1  2  3  3  3  0
+
+An example keeps its whole row to itself in every respect but memory: attention stays within a segment (`models.t5`), and
+the loss is a mean over target tokens, which does not mind in what row they stand.
+
+Which examples share a row is drawn once, from the seed; every epoch then shuffles the rows as it would have shuffled the
+examples, so that each comes once and a batch stays a function of (seed, step). (Were they grouped anew each epoch, its
+number of rows would be another one, and where a step stands would depend on all the epochs before.)
+
+n is the number of examples, I and T the lengths of their inputs and targets, R that of the packed rows.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, Int32, Integer
+
+OPEN_ROWS = 256  # rows that are still tried; the oldest and fullest are closed first
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """What is packed: `QAArrays`, or whatever else has rows of tokens followed by padding, and their lengths."""
+
+    inputs: Int32[np.ndarray, "n I"]
+    targets: Int32[np.ndarray, "n T"]
+    input_lengths: Int32[np.ndarray, "n"]
+    target_lengths: Int32[np.ndarray, "n"]
+
+
+class PackedRows(NamedTuple):
+    """Rows of several examples. Segments number the tokens of each example of a row from 1; padding is 0."""
+
+    inputs: Int32[np.ndarray, "B I"]
+    targets: Int32[np.ndarray, "B P"]
+    input_segments: Int32[np.ndarray, "B I"]
+    target_segments: Int32[np.ndarray, "B P"]
+
+
+class Packing:
+    """The examples of a list of `Examples`, several to a row.
+
+    The inputs of a row are as long as those of an example may be. Its targets too, or longer: as long as the targets
+    that full inputs bring on average, and a quarter more, so that short questions do not leave the inputs half empty.
+
+    Row r holds the examples members[borders[r] : borders[r + 1]], in this order.
+    """
+
+    def __init__(self, examples: Examples, seed: int):
+        self.examples = examples
+        lengths = np.stack([examples.input_lengths, examples.target_lengths], axis=1)
+        (input_length, target_length), (inputs, targets) = (
+            (examples.inputs.shape[1], examples.targets.shape[1]), lengths.mean(axis=0),
+        )
+        self.input_length = input_length
+        self.target_length = max(target_length, int(np.ceil(1.25 * input_length / inputs * targets)))
+        order = np.random.default_rng([seed, len(lengths)]).permutation(len(lengths))
+        rows = first_fit(lengths[order], (self.input_length, self.target_length))
+        self.members = order[np.argsort(rows, kind="stable")]
+        self.borders = np.concatenate([[0], np.cumsum(np.bincount(rows))])
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+        return len(self.borders) - 1
+
+    def build(self, indices: Int[np.ndarray, "B"], *_) -> dict[str, np.ndarray]:
+        """The rows of a batch, as `data.batches` asks for them."""
+        return self.rows(indices)._asdict()
+
+    def rows(self, indices: Int[np.ndarray, "B"]) -> PackedRows:
+        """The rows with these numbers."""
+        counts = self.borders[indices + 1] - self.borders[indices]
+        # the places of their members: those of the first row one after the other, then those of the second, …
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        members = self.members[np.repeat(self.borders[indices], counts) + within]
+        row = np.repeat(np.arange(len(indices)), counts)
+        sides = (
+            (self.examples.inputs, self.examples.input_lengths, self.input_length),
+            (self.examples.targets, self.examples.target_lengths, self.target_length),
+        )
+        (inputs, input_segments), (targets, target_segments) = (
+            _laid_out(tokens[members], lengths[members], row, within + 1, (len(indices), width))
+            for tokens, lengths, width in sides
+        )
+        return PackedRows(inputs, targets, input_segments, target_segments)
+
+    def report(self) -> str:
+        """One line for the user: how much padding it saves."""
+        tokens = np.array([self.examples.input_lengths.sum(), self.examples.target_lengths.sum()])
+        before = 100 - 100 * tokens / [self.examples.inputs.size, self.examples.targets.size]
+        after = 100 - 100 * tokens / (self.size * np.array([self.input_length, self.target_length]))
+        return (
+            f"packed {len(self.members):,} examples into {self.size:,} rows of {self.input_length} and "
+            f"{self.target_length} tokens; padding of inputs {before[0]:.1f}% -> {after[0]:.1f}%, "
+            f"of targets {before[1]:.1f}% -> {after[1]:.1f}%"
+        )
+
+
+def first_fit(lengths: Integer[np.ndarray, "n 2"], room: tuple[int, int]) -> Int[np.ndarray, "n"]:
+    """The row of each example: the first that has room for its inputs and its targets, or a new one.
+
+    At most OPEN_ROWS rows stay open: before one more is begun, the oldest is closed. Raises ValueError for an example
+    that is longer than a row.
+    """
+    if (lengths > room).any():
+        example = int((lengths > room).any(axis=1).argmax())
+        raise ValueError(f"example {example} has lengths {lengths[example].tolist()}, a row only room for {room}")
+    rows = np.empty(len(lengths), np.int64)
+    free = np.empty((len(lengths), 2), np.int64)  # of each row
+    oldest = count = 0
+    for example, wanted in enumerate(lengths):
+        fits = (free[oldest:count] >= wanted).all(axis=1)
+        row = oldest + int(fits.argmax()) if fits.any() else count
+        if row == count:
+            free[row] = room
+            count += 1
+            oldest = max(oldest, count - OPEN_ROWS)
+        free[row] -= wanted
+        rows[example] = row
+    return rows
+
+
+def unpack(tokens: Int[np.ndarray, "B width"], segments: Int[np.ndarray, "B width"]) -> list[list[list[int]]]:
+    """The tokens of each example of each row, in order: what was packed."""
+    return [
+        [row[numbers == number].tolist() for number in range(1, numbers.max(initial=0) + 1)]
+        for row, numbers in zip(tokens, segments, strict=True)
+    ]
+
+
+def _laid_out(
+    tokens: Int32[np.ndarray, "m length"], lengths: Int32[np.ndarray, "m"], row: Int[np.ndarray, "m"],
+    segment: Int[np.ndarray, "m"], shape: tuple[int, int],
+) -> tuple[Int32[np.ndarray, "B width"], Int32[np.ndarray, "B width"]]:
+    """(rows, their segments): examples behind each other, each in the row and under the segment number it is given."""
+    filled = np.arange(shape[1]) < np.bincount(row, weights=lengths, minlength=shape[0])[:, None]
+    packed, segments = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    packed[filled] = tokens[np.arange(tokens.shape[1]) < lengths[:, None]]
+    segments[filled] = np.repeat(segment, lengths)
+    return packed, segments
