@@ -114,7 +114,7 @@ def test_marked_spans(tmp_path, tokenizer):
         {"text": "Mira", "spans": []},
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    corpus = read_corpus(tmp_path / "a.jsonl", tokenizer, spans=True)
+    corpus = read_corpus(tmp_path / "a.jsonl", tokenizer, spans="marked")
     assert corpus.tokens.tolist() == [id for row in rows for id in tokenizer.encode(row["text"])]
     assert corpus.spans.shape == corpus.tokens.shape
 

@@ -10,16 +10,18 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
 from tlqa_jax.data.sources import MarkedText, Source, open_marked_texts, open_texts
+from tlqa_jax.text.names_and_dates import names_and_dates
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentences import split_sentences
 
 TEXTS_AT_ONCE = 512
+SpansFrom = Literal["marked", "rule"]
 
 
 @runtime_checkable
@@ -54,22 +56,25 @@ def read_corpus(
     source: Source,
     tokenizer: SentencePieceTokenizer,
     *,
-    spans: bool = False,
+    spans: SpansFrom | None = None,
     data_dir: str | Path | None = None,
     field: str = "text",
     limit: int | None = None,
     file: str | Path | None = None,
 ) -> Corpus:
-    """The documents of a source (see `sources`) as tokens; with `spans`, the marked spans of its rows as well.
+    """The documents of a source (see `sources`) as tokens, and with `spans` what in them is worth remembering.
+
+    "marked" takes the spans that the source's rows mark, "rule" finds names and dates in any text (`names_and_dates`).
 
     Raises:
-      UserError: the source cannot be read, or `spans` is asked of a source that marks none.
+      UserError: the source cannot be read, or "marked" is asked of a source that marks none.
     """
-    if spans:
+    if spans == "marked":
         return mark_corpus(open_marked_texts(source), tokenizer)
-    return Corpus(
-        tokenize_corpus(open_texts(source, data_dir=data_dir, field=field), tokenizer, limit=limit, file=file)
-    )
+    texts = open_texts(source, data_dir=data_dir, field=field)
+    if spans == "rule":
+        return mark_corpus((MarkedText(text, tuple(names_and_dates(text))) for text in texts), tokenizer)
+    return Corpus(tokenize_corpus(texts, tokenizer, limit=limit, file=file))
 
 
 def tokenize_corpus(
@@ -111,18 +116,22 @@ def tokenize_sentences(
 
 
 def mark_corpus(documents: Iterable[MarkedText], tokenizer: SentencePieceTokenizer) -> Corpus:
-    """Tokens of marked documents. A token belongs to a span if they share a character.
+    """Tokens of marked documents. A token belongs to a span if they share a character other than white space.
 
-    Spans are numbered upward over the whole corpus; `salient_spans_mask` wants small numbers: count anew in a window.
+    A token in which two spans meet belongs to the later one. Spans are numbered upward over the whole corpus;
+    `salient_spans_mask` wants small numbers: count anew in a window.
     """
     tokens, numbers, count = [], [], 0
     for document in documents:
         ids, offsets = tokenizer.encode_with_offsets(document.text)
         starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+        # the space before a word counts to its piece, but does not make it part of a span that ends with that space
+        starts = ends - [len(document.text[start:end].lstrip()) for start, end in offsets]
         span_of = np.zeros(len(ids), np.int32)
         for start, end in document.spans:
             count += 1
-            span_of[(starts < end) & (ends > start)] = count
+            # both are sorted: the pieces that end behind the span's start and start before its end
+            span_of[ends.searchsorted(start, "right") : starts.searchsorted(end, "left")] = count
         tokens.append(np.array(ids, np.int32))
         numbers.append(span_of)
     if not tokens:

@@ -103,7 +103,7 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
     """Rows with "text" and "spans", a list of [start, end] in characters: what salient-span masking masks whole.
 
     Raises:
-      UserError: see above; also for a span that is not inside its text.
+      UserError: see above; also for a span that is not inside its text, or overlaps another.
     """
     files = [file for one in _as_list(source) for file in _open(one, None, (".jsonl", ".json"))[0]]
 
@@ -111,11 +111,16 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
         for file in files:
             for where, row in rows_of(file):
                 text, spans = text_of(row, "text", where), field_of(row, "spans", where, list)
-                for span in spans:
+                for number, span in enumerate(spans, 1):
+                    named = f'{where}, "spans" {number}'
                     if not (isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)):
-                        raise UserError(f"{where}: a span is {shown(span)}, not [start, end]")
+                        raise UserError(f"{named}: this is {shown(span)}, not [start, end]")
                     if not 0 <= span[0] < span[1] <= len(text):
-                        raise UserError(f"{where}: the span {span} is not inside its text of {len(text)} characters")
+                        raise UserError(f"{named}: {span} is not inside the text of {len(text)} characters")
+                ordered = sorted(spans)
+                for before, after in zip(ordered, ordered[1:]):
+                    if after[0] < before[1]:
+                        raise UserError(f'{where}, "spans": {before} and {after} overlap')
                 yield MarkedText(text, tuple((start, end) for start, end in spans))
 
     return Documents(source, read)

@@ -118,14 +118,15 @@ def _random_segment_starts(
 
 
 def salient_spans_mask(
-    rng: np.random.Generator, spans: Integer[np.ndarray, "B N"], rate: float
+    rng: np.random.Generator, spans: Integer[np.ndarray, "B N"], rate: float, most: int | None = None
 ) -> Bool[np.ndarray, "B N"]:
     """Hides whole marked spans, such as names and dates: what a model must know, not what it can guess from grammar.
 
     `spans` holds for each token the number of the marked span it belongs to (1, 2, …, numbered anew in each row so that
     the numbers stay small), or 0. Of the n marked spans of a row, round(rate * n) are hidden, drawn uniformly; at least
-    one, where there is any. Chosen spans that touch become one hidden span with one sentinel. Rows hide different
-    numbers of tokens, so `corrupt` must be given room. Raises ValueError for a rate outside [0, 1] or a number below 0.
+    one, where there is any, and at most `most`: each needs a sentinel. Chosen spans that touch become one hidden span
+    with one sentinel. Rows hide different numbers of tokens, so `corrupt` must be given room. Raises ValueError for a
+    rate outside [0, 1] or a number below 0.
 
     Salient span masking: Guu et al. 2020 (REALM), section 3.4; for T5, Roberts et al. 2020.
     """
@@ -139,7 +140,7 @@ def salient_spans_mask(
     present[row, spans] = True
     present[:, 0] = False
     available = present.sum(axis=1, keepdims=True)
-    wanted = np.minimum(available, np.maximum(np.rint(rate * available), 1))
+    wanted = np.minimum(available, _salient_count(rate, available, most))
     # Spans that a row lacks sort behind all others; of the rest the first `wanted` in random order are chosen.
     order = np.where(present, rng.random(present.shape), np.inf).argsort(axis=1)
     chosen = np.zeros_like(present)
@@ -155,12 +156,17 @@ def number_spans(spans: Int[np.ndarray, "B N"]) -> Int32[np.ndarray, "B N"]:
     return numbered
 
 
-def longest_salient_targets(spans: Int[np.ndarray, "B N"], rate: float) -> int:
+def _salient_count(rate: float, available, most: int | None):
+    """How many of the marked spans are hidden, where there are as many."""
+    return np.clip(np.rint(rate * available), 1, most)
+
+
+def longest_salient_targets(spans: Int[np.ndarray, "B N"], rate: float, most: int | None = None) -> int:
     """The targets length that has room for whatever `salient_spans_mask` may hide in any of these rows."""
     longest = 1
     for numbers in spans:
         lengths = np.sort(np.unique(numbers[numbers > 0], return_counts=True)[1])[::-1]
-        hidden = min(len(lengths), max(round(rate * len(lengths)), 1))
+        hidden = min(len(lengths), int(_salient_count(rate, len(lengths), most)))
         longest = max(longest, int(lengths[:hidden].sum()) + hidden + 1)
     return longest
 

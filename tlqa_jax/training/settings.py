@@ -3,6 +3,7 @@
 import math
 from typing import Any, get_args
 
+from tlqa_jax.data.corpus import SpansFrom
 from tlqa_jax.errors import UserError
 from tlqa_jax.training.optimizers import Decay, OptimizerName
 
@@ -34,6 +35,8 @@ def check_settings(config: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')} is 0: with nothing to restore there is nothing to learn")
     if values.get("salient_share", 0) + values.get("questions_share", 0) > 1:
         raise UserError("--salient-share and --questions-share are shares of the same rows: together at most 1")
-    for name, known in (("decay", get_args(Decay)), ("optimizer", get_args(OptimizerName))):
-        if name in values and values[name] not in known:
-            raise UserError(f"--{name} is {values[name]!r}: known are {', '.join(known)}")
+    for name, known in (("decay", Decay), ("optimizer", OptimizerName), ("salient_spans", SpansFrom)):
+        if name in values and values[name] not in get_args(known):
+            raise UserError(f"--{name.replace('_', '-')} is {values[name]!r}: known are {', '.join(get_args(known))}")
+    if values.get("salient_spans") == "rule" and not values["salient_share"]:
+        raise UserError("--salient-spans rule wants a --salient-share, the share of the rows that mask such spans")

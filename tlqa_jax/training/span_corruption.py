@@ -19,7 +19,7 @@ from flax import nnx
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import read_corpus
+from tlqa_jax.data.corpus import SpansFrom, read_corpus
 from tlqa_jax.data.sources import local_path, open_questions
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
@@ -62,9 +62,12 @@ class SpanCorruptionConfig:
     mean_span_length: float = 3.0
     """Mean number of tokens in a corrupted span."""
     salient_share: float = 0.0
-    """Share of the rows that mask marked spans (names, dates: "spans" in a .jsonl) instead of random ones."""
+    """Share of the rows that mask salient spans (names, dates) instead of random ones."""
+    salient_spans: SpansFrom = "marked"
+    """Where they are: marked in a .jsonl, as "spans": [[start, end], …] in characters of its "text", or found by a rule
+    in any text: numbers, dates, capitalised words within a sentence."""
     salient_rate: float = 0.5
-    """Share of the marked spans that are masked in such a row."""
+    """Share of the salient spans that are masked in such a row."""
     questions: str | None = None
     """Questions to mix into pretraining as text to text; a row without "context" is asked closed-book."""
     questions_share: float = 0.0
@@ -218,7 +221,8 @@ class SpanCorruptionData:
         if config.questions_share and not config.questions:
             raise UserError("--questions-share wants --questions")
         examples = open_questions(config.questions, data_dir=config.data_dir) if config.questions_share else []
-        corpus = read_corpus(texts, tokenizer, spans=config.salient_share > 0, data_dir=config.data_dir)
+        spans_from = config.salient_spans if config.salient_share else None
+        corpus = read_corpus(texts, tokenizer, spans=spans_from, data_dir=config.data_dir)
         self.size = len(corpus.tokens) // self.tokens_length
         if self.size == 0:
             raise UserError(
@@ -231,7 +235,7 @@ class SpanCorruptionData:
             self.spans = span_corruption.number_spans(windows(corpus.spans))
             # spans of one token make a window no shorter, and its end comes on top
             self.input_length = max(self.input_length, self.tokens_length + 1)
-            longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate)
+            longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate, len(self.sentinels))
             self.target_length = max(self.target_length, longest)
         self.questions = text_to_text.encode_examples(
             tokenizer, examples, input_length=self.input_length, target_length=self.target_length
@@ -253,7 +257,7 @@ class SpanCorruptionData:
             if row >= asked:
                 own = row - rows.start
                 spans = self.spans[indices[own]][None]
-                mask[own] = span_corruption.salient_spans_mask(rng, spans, config.salient_rate)[0]
+                mask[own] = span_corruption.salient_spans_mask(rng, spans, config.salient_rate, len(self.sentinels))[0]
         batch = self._corrupted(indices, mask)
         for row, rng in row_rngs.items():
             if row < asked:
