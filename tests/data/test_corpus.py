@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tlqa_jax.data.corpus import mark_corpus, read_corpus, tokenize_corpus, tokenize_sentences
 from tlqa_jax.data.sources import MarkedText
 from tlqa_jax.errors import UserError
+from tlqa_jax.tasks.span_corruption import number_spans, salient_spans_mask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentences import split_sentences
 
@@ -133,3 +134,38 @@ def test_a_token_belongs_to_a_span_it_shares_a_character_with(tokenizer):
     assert corpus.spans.tolist() == [int(start <= 2 < end) for start, end in offsets]
     assert corpus.spans.sum() == 1
     assert mark_corpus([], tokenizer).tokens.shape == (0,)
+
+
+WORDS = st.lists(st.sampled_from(["Mira", "Oss,", "harps", " tunes", "é", "Voss's"]), min_size=1, max_size=8)
+
+
+@given(WORDS.map(" ".join), st.data())
+def test_exactly_the_tokens_of_marked_characters_are_marked(tokenizer, text, data):
+    """Against a judge that goes character by character."""
+    ends = data.draw(st.lists(st.integers(0, len(text)), unique=True, max_size=8).map(sorted))
+    spans = tuple(zip(ends[::2], ends[1::2]))
+    corpus = mark_corpus([MarkedText("Oss", ((0, 3),)), MarkedText(text, spans)], tokenizer)
+    first = len(tokenizer.encode("Oss"))
+    assert set(corpus.spans[:first].tolist()) <= {0, 1}
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    assert corpus.tokens[first:].tolist() == ids
+    owner = {place: number for number, span in enumerate(spans, 2) for place in range(*span)}
+    for id_span, (start, end) in zip(corpus.spans[first:].tolist(), offsets):
+        owners = {owner.get(place, 0) for place in range(start, end) if not text[place].isspace()}
+        if owners:  # a token in which two spans meet belongs to the later
+            assert id_span == max(owners)
+    masked = salient_spans_mask(np.random.default_rng(0), number_spans(corpus.spans[None]), 1.0)
+    assert masked.tolist() == [(corpus.spans > 0).tolist()]
+
+
+def test_a_span_that_ends_with_a_space_does_not_hide_the_next_word(tokenizer):
+    corpus = mark_corpus([MarkedText("Mira likes Oss", ((0, 5),))], tokenizer)
+    assert tokenizer.decode(corpus.tokens[corpus.spans == 1]) == "Mira"
+
+
+def test_spans_by_rule(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("Here Mira Voss\ntunes harps.\n\nNobody likes Oss.\n")
+    corpus = read_corpus(tmp_path / "a.txt", tokenizer, spans="rule")
+    assert corpus.tokens.tolist() == read_corpus(tmp_path / "a.txt", tokenizer).tokens.tolist()
+    named = [tokenizer.decode(corpus.tokens[corpus.spans == number]) for number in (1, 2)]
+    assert named == ["Mira Voss", "Oss"] and corpus.spans.max() == 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tlqa_jax.tasks.span_corruption import (
     corrupt,
     corrupted_lengths,
+    longest_salient_targets,
     noise_counts,
     random_spans_mask,
     reassemble,
@@ -221,6 +222,13 @@ def test_salient_spans_are_chosen_uniformly():
     pairs = Counter(tuple(np.unique(spans[i][mask[i]]).tolist()) for i in range(6000))
     assert len(pairs) == 6  # the pairs of four spans
     assert all(abs(count - 1000) < 5 * math.sqrt(6000 * (1 / 6) * (5 / 6)) for count in pairs.values())
+
+
+def test_salient_masks_hide_at_most_as_many_as_there_are_sentinels():
+    mask = salient_spans_mask(np.random.default_rng(0), MARKED, 1.0, 3)
+    assert [len(np.unique(numbers[row])) for numbers, row in zip(MARKED, mask, strict=True)] == [3, 0, 1]
+    spans = np.array([[1, 1, 1, 0, 2, 2, 0, 3, 4]])  # the two longest: 3 + 2 tokens, 2 sentinels and the end
+    assert [longest_salient_targets(spans, 1.0, most) for most in (None, 2)] == [7 + 4 + 1, 5 + 2 + 1]
 
 
 def test_salient_spans_that_touch_share_a_sentinel():

@@ -21,7 +21,7 @@ MARKED = [
     "[Ada] wept when [Ada Lund] came to [Oss]. [Oss] is small.",
     "The [Bank] failed, and a bank it was. Bank after bank closed.",
     # months, of which two are words as well; I
-    "[July] was hot. March was cold, and so in [March] and in [May] I left. May I? I'm off, I'd say. I've left [Oss].",
+    "[July] was hot. March was cold. May I, and am I? I'm off, I'd say. I’ve left [Oss] in [August].",
     # what belongs together, and what does not
     "When [Ada Lund] of [Oss] met [O'Neil], [Half-Blood], [Ida]'s [New York] friends went.",
     "In [1897] [Ada Lund], [Ida Lund] and  [Bo]  [Ek] met [10] [Swedes].",
