@@ -73,6 +73,15 @@ def test_any_rows_in_any_order(lengths, seed, data):
         assert array.tolist() == getattr(whole, name)[chosen].tolist()
 
 
+def test_groups_keep_to_themselves():
+    rows = examples([(2, 1), (3, 1), (1, 1)] * 7, 11, 9)
+    packing = Packing(rows, 0, groups=[10, 11])
+    assert len(packing.sizes) == 2 and sum(packing.sizes) == packing.size
+    members = np.split(packing.members, packing.borders[1:-1])
+    assert sorted(np.concatenate(members[: packing.sizes[0]])) == list(range(10))
+    assert sorted(np.concatenate(members[packing.sizes[0] :])) == list(range(10, 21))
+
+
 def slow_first_fit(lengths, room):
     rows = []
     for example, wanted in enumerate(lengths):

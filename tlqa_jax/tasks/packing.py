@@ -13,6 +13,7 @@ number of rows would be another one, and where a step stands would depend on all
 n is the number of examples, I and T the lengths of their inputs and targets, R that of the packed rows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,7 +42,10 @@ class PackedRows(NamedTuple):
 
 
 class Packing:
-    """The examples of a list of `Examples`, several to a row.
+    """`Examples`, several to a row.
+
+    Only examples of one group share a row. `groups` are the sizes of groups that follow each other in `examples`, such
+    as those of several tasks; None: all are one. The rows of a group follow each other too: `sizes` says how many.
 
     The inputs of a row are as long as those of an example may be. Its targets too, or longer: as long as the targets
     that full inputs bring on average, and a quarter more, so that short questions do not leave the inputs half empty.
@@ -49,23 +53,28 @@ class Packing:
     Row r holds the examples members[borders[r] : borders[r + 1]], in this order.
     """
 
-    def __init__(self, examples: Examples, seed: int):
+    def __init__(self, examples: Examples, seed: int, groups: Sequence[int] | None = None):
         self.examples = examples
         lengths = np.stack([examples.input_lengths, examples.target_lengths], axis=1)
-        (input_length, target_length), (inputs, targets) = (
-            (examples.inputs.shape[1], examples.targets.shape[1]), lengths.mean(axis=0),
-        )
+        input_length, target_length = examples.inputs.shape[1], examples.targets.shape[1]
+        inputs, targets = lengths.mean(axis=0)
         self.input_length = input_length
         self.target_length = max(target_length, int(np.ceil(1.25 * input_length / inputs * targets)))
-        order = np.random.default_rng([seed, len(lengths)]).permutation(len(lengths))
-        rows = first_fit(lengths[order], (self.input_length, self.target_length))
-        self.members = order[np.argsort(rows, kind="stable")]
-        self.borders = np.concatenate([[0], np.cumsum(np.bincount(rows))])
+        rng, order, counts, self.sizes = np.random.default_rng(seed), [], [], []
+        ends = np.cumsum([len(lengths)] if groups is None else groups)
+        for begin, end in zip([0, *ends], ends):
+            shuffled = begin + rng.permutation(end - begin)
+            rows = first_fit(lengths[shuffled], (self.input_length, self.target_length))
+            order.append(shuffled[np.argsort(rows, kind="stable")])
+            counts.append(np.bincount(rows))
+            self.sizes.append(len(counts[-1]))
+        self.members = np.concatenate(order)
+        self.borders = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
 
     @property
     def size(self) -> int:
         """The number of rows."""
-        return len(self.borders) - 1
+        return sum(self.sizes)
 
     def build(self, indices: Int[np.ndarray, "B"], *_) -> dict[str, np.ndarray]:
         """The rows of a batch, as `data.batches` asks for them."""

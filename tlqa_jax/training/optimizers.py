@@ -6,7 +6,7 @@ import jax
 import optax
 
 Decay = Literal["constant", "linear", "cosine", "rsqrt"]
-OptimizerName = Literal["adamw", "adafactor"]
+Optimizer = Literal["adamw", "adafactor"]
 
 
 def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear") -> optax.Schedule:
@@ -25,7 +25,7 @@ def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear
 
 
 def make_optimizer(
-    name: OptimizerName, rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0,
+    name: Optimizer, rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0,
     relative_bias_rate: float = 1.0,
 ) -> optax.GradientTransformation:
     """`adamw` or `adafactor`; weight decay and the clipping of gradients are AdamW's alone."""

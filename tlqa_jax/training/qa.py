@@ -35,7 +35,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import check_vocabulary, t5_config
-from tlqa_jax.training.optimizers import Decay, OptimizerName, make_optimizer, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -77,7 +77,7 @@ class QAConfig:
     """Rows a step, over all devices and accumulation slices."""
     accumulate: int = 1
     """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
-    optimizer: OptimizerName = "adamw"
+    optimizer: Optimizer = "adamw"
     """adamw, or adafactor: T5's own, with hardly any memory of its own."""
     learning_rate: float = 1e-3
     """Peak learning rate; of Adafactor, in units of the size of a matrix's entries."""

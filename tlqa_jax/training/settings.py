@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from tlqa_jax.data.corpus import SpansFrom
 from tlqa_jax.errors import UserError
-from tlqa_jax.training.optimizers import Decay, OptimizerName
+from tlqa_jax.training.optimizers import Decay, Optimizer
 
 COUNTS = (
     "steps", "batch_size", "accumulate", "input_length", "target_length", "max_question_length", "max_answer_length",
@@ -35,7 +35,7 @@ def check_settings(config: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')} is 0: with nothing to restore there is nothing to learn")
     if values.get("salient_share", 0) + values.get("questions_share", 0) > 1:
         raise UserError("--salient-share and --questions-share are shares of the same rows: together at most 1")
-    for name, known in (("decay", Decay), ("optimizer", OptimizerName), ("salient_spans", SpansFrom)):
+    for name, known in (("decay", Decay), ("optimizer", Optimizer), ("salient_spans", SpansFrom)):
         if name in values and values[name] not in get_args(known):
             raise UserError(f"--{name.replace('_', '-')} is {values[name]!r}: known are {', '.join(get_args(known))}")
     if values.get("salient_spans") == "rule" and not values["salient_share"]:
