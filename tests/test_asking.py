@@ -21,8 +21,9 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
-from tlqa_jax.weights.bert_runs import export_bert, save_threshold, save_wordpiece
+from tlqa_jax.weights.bert_runs import save_threshold, save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, save_vocabulary, start_run
+from tlqa_jax.weights.exchange import export_run
 
 SIZES = dict(d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3)
 
@@ -208,9 +209,9 @@ def test_a_bert_points_at_its_answer_in_a_long_context(berts):
 
 
 def test_a_hugging_face_directory_answers_like_the_run_it_was_made_of(berts, tmp_path):
-    exported = export_bert(berts["spans"], tmp_path / "hf")
+    exported = export_run(berts["spans"], tmp_path / "hf")
     assert asking.ask(QUESTION, CONTEXT, exported) == asking.ask(QUESTION, CONTEXT, berts["spans"])
-    exported = export_bert(berts["classes"], tmp_path / "classes")
+    exported = export_run(berts["classes"], tmp_path / "classes")
     assert asking.classify(["the lamp"], exported)[0] == asking.classify(["the lamp"], berts["classes"])[0]
 
 

@@ -118,15 +118,18 @@ def test_a_bert_answers_and_is_scored(here, capsys, tmp_path):
     assert (status, err) == (0, "") and "nats for the first and the last token" in out.splitlines()[3]
 
 
-def test_import_and_export_go_round(here, capsys, tmp_path):
-    assert tlqa(f"export pointing --out {tmp_path}/hf", capsys)[0] == 0
+@pytest.mark.parametrize("run", ["finetuned", "pointing"])
+def test_import_and_export_go_round(here, capsys, tmp_path, run):
+    assert tlqa(f"export {run} --out {tmp_path}/hf", capsys)[0] == 0
     assert tlqa(f"import {tmp_path}/hf --out {tmp_path}/run", capsys)[0] == 0
     assert tlqa(f"export {tmp_path}/run --out {tmp_path}/again", capsys)[0] == 0
     assert contents(tmp_path / "hf") == contents(tmp_path / "again")
-    status, _, err = tlqa(f"export pointing --out {tmp_path}/hf", capsys)
+    status, _, err = tlqa(f"export {run} --out {tmp_path}/hf", capsys)
     assert status == 2 and "already in use" in err
-    assert tlqa(f"export pointing --out {tmp_path}/hf --overwrite", capsys)[0] == 0
+    assert tlqa(f"export {run} --out {tmp_path}/hf --overwrite", capsys)[0] == 0
     assert tlqa(f"import {tmp_path}/hf --out {tmp_path}/run", capsys)[2].endswith("or --overwrite it\n")
+    line = ["--question", "Where is Mira from?", "--context", "Mira is from Oss."]
+    assert len({tlqa(["answer", name, *line], capsys)[:2] for name in (run, f"{tmp_path}/hf", f"{tmp_path}/run")}) == 1
 
 
 def test_classify(here, capsys):
@@ -350,7 +353,6 @@ ERRORS = [
     ("classify pointing x", "pointing answers questions: `tlqa answer"),
     ("classify classifier", "give either texts or --file"),
     ("classify classifier x --file y.jsonl", "give either texts or --file"),
-    ("export finetuned --out new", "T5 export is not there yet"),
     ("export nowhere --out new", "nowhere is not a run"),
     ("import pointing --out new", "pointing is a run already"),
     ("import no/such/model --out new", "there is no such directory"),

@@ -32,8 +32,9 @@ from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training import extractive_qa, sequence_loss
 from tlqa_jax.training.devices import compute_dtype, replicate
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
-from tlqa_jax.weights.bert_runs import THRESHOLD, is_bert, is_run, load_bert_model, read_threshold
-from tlqa_jax.weights.checkpoints import CHECKPOINTS, CONFIG, load_t5, main_run, read_config
+from tlqa_jax.weights.bert_runs import THRESHOLD, is_bert, load_bert_model, read_threshold
+from tlqa_jax.weights.checkpoints import CHECKPOINTS, CONFIG, is_run, load_t5, main_run, read_config, trained_with
+from tlqa_jax.weights.huggingface import is_t5
 
 
 def ask(question: str, context: str | None = None, run: str | Path = "runs/quickstart") -> Answer | SpanAnswer:
@@ -43,7 +44,7 @@ def ask(question: str, context: str | None = None, run: str | Path = "runs/quick
     run that has been trained on since is loaded again.
 
     Args:
-        run: directory of a fine-tuned run, or of a quickstart; or a BERT's Hugging Face directory or hub name.
+        run: directory of a fine-tuned run, or of a quickstart; or a Hugging Face directory or hub name.
 
     Raises UserError if there is no such run, it was not taught to answer, or the question is empty or too long.
     """
@@ -152,26 +153,24 @@ def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: i
 
 
 def _opened(run: str | Path) -> OpenT5 | OpenSpans | OpenClassifier:
-    bert = is_bert(run)
-    if not bert or is_run(run):
-        run = main_run(run)
+    open_model = _open_bert if is_bert(run) else _open_t5
+    if not Path(run).exists() and (is_bert(run) or is_t5(run)):  # a name on the hub
+        return open_model(run)
+    run = main_run(run)
     record = read_config(run) if is_run(run) else {}
     if record.get("program") == "span_corruption" and not record.get("training", {}).get("questions_share"):
         raise UserError(
             f"{run} was pretrained but not taught to answer: `tlqa finetune-qa --start-from {run}` does that"
         )
-    path = Path(run)
-    if not path.is_dir():  # a name on the hub
-        return _open_bert(run)
     patterns = (CONFIG, THRESHOLD, f"{CHECKPOINTS}/*", "*.safetensors")
-    changed = sorted(file.stat().st_mtime_ns for pattern in patterns for file in path.glob(pattern))
-    return (_open_bert if bert else _open_t5)(path.resolve(), *changed)
+    changed = sorted(file.stat().st_mtime_ns for pattern in patterns for file in run.glob(pattern))
+    return open_model(run.resolve(), *changed)
 
 
 @functools.lru_cache(maxsize=2)
-def _open_t5(run: Path, *_changed: int) -> OpenT5:
+def _open_t5(run: Path | str, *_changed: int) -> OpenT5:
     """`_changed`: numbers that differ when the run has been trained on."""
-    training = read_config(run).get("training", {})
+    training = trained_with(run)
     config, params, tokenizer = load_t5(run)
     model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0), dtype=compute_dtype(training.get("dtype", "auto"))))
     apply, _ = as_function(model)
@@ -181,13 +180,13 @@ def _open_t5(run: Path, *_changed: int) -> OpenT5:
         input_length=training.get("input_length", 512),
         target_length=training.get("target_length", 32),
     )
-    return OpenT5(run, config, tokenizer, apply, replicate(params), answerer)
+    return OpenT5(Path(run), config, tokenizer, apply, replicate(params), answerer)
 
 
 @functools.lru_cache(maxsize=2)
 def _open_bert(run: Path | str, *_changed: int) -> OpenSpans | OpenClassifier:
-    """With the lengths it was trained with; of a Hugging Face directory, which does not tell them, with BERT's."""
-    training = read_config(run)["training"] if is_run(run) else {}
+    """With the lengths it was trained with; of a Hugging Face directory that does not tell them, with BERT's."""
+    training = trained_with(run)
     model, tokenizer = load_bert_model(run, dtype=compute_dtype(training.get("dtype", "auto")))
     apply, params = as_function(model)
     longest = model.config.max_position_embeddings

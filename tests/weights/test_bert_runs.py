@@ -15,10 +15,9 @@ from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, Bert
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.encoders import load_encoder
-from tlqa_jax.weights.bert_runs import (
-    export_bert, import_bert, is_bert, is_run, load_bert, load_bert_model, save_wordpiece,
-)
-from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, start_run
+from tlqa_jax.weights.bert_runs import is_bert, load_bert, load_bert_model, save_wordpiece
+from tlqa_jax.weights.checkpoints import Checkpoints, is_run, load_t5, start_run
+from tlqa_jax.weights.exchange import export_run, import_run
 from tlqa_jax.weights.huggingface import save_pretrained
 
 from .test_huggingface import random_model
@@ -92,9 +91,9 @@ def test_imported_and_exported_it_is_the_same(folder, kind, tmp_path):
     encoder = random_model(Bert, CONFIG, attention="causal")  # with a pooler, which a masked LM does not read
     model = encoder if kind is Bert else kind(encoder=encoder, rngs=nnx.Rngs(4))
     save_pretrained(model, tmp_path / "hf", load_bert(folder / "mlm")[3])
-    run = import_bert(tmp_path / "hf", tmp_path / "run")
+    run = import_run(tmp_path / "hf", tmp_path / "run")
     assert load_bert(run)[3].pieces("Cats") == ["Cat", "##s"] and (run / "checkpoints" / "0").is_dir()
-    export_bert(run, tmp_path / "again")
+    export_run(run, tmp_path / "again")
     for file in (tmp_path / "hf").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
@@ -102,19 +101,17 @@ def test_imported_and_exported_it_is_the_same(folder, kind, tmp_path):
 def test_a_hugging_face_directory_can_be_imported_as_another_architecture(folder, tmp_path):
     model = random_model(BertForPreTraining, CONFIG)
     save_pretrained(model, tmp_path / "hf", load_bert(folder / "mlm")[3])
-    run = import_bert(tmp_path / "hf", tmp_path / "run", architecture="BertForMaskedLM")
+    run = import_run(tmp_path / "hf", tmp_path / "run", architecture="BertForMaskedLM")
     assert load_bert(run)[0] == "BertForMaskedLM"
 
 
 def test_what_cannot_be_imported_or_exported_is_said(folder, tmp_path):
     with pytest.raises(UserError, match="mlm is a run already"):
-        import_bert(folder / "mlm", tmp_path / "run")
+        import_run(folder / "mlm", tmp_path / "run")
     with pytest.raises(UserError, match="hf is no run"):
-        export_bert(folder / "hf", tmp_path / "out")
-    with pytest.raises(UserError, match="t5 is a run of a T5, and T5 export is not there yet"):
-        export_bert(folder / "t5", tmp_path / "out")
+        export_run(folder / "hf", tmp_path / "out")
     with pytest.raises(UserError, match="mlm is already in use"):
-        import_bert(folder / "hf", folder / "mlm")
+        import_run(folder / "hf", folder / "mlm")
     assert list(tmp_path.iterdir()) == []
 
 

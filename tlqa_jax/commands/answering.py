@@ -10,7 +10,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
 
-RUN = "a fine-tuned run, a Hugging Face directory of a BERT"
+RUN = "a fine-tuned run, a Hugging Face directory"
 
 
 def answer(parser: ArgumentParser):

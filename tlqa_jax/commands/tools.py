@@ -64,11 +64,13 @@ def train_sentencepiece(arguments: Namespace) -> None:
 
 
 def import_model(parser: ArgumentParser):
-    """make a run of a Hugging Face directory (BERT)
+    """make a run of a Hugging Face directory
 
-    The run holds config.json, vocab.txt and the parameters as the checkpoint of step 0. All that starts from a run
-    starts from a Hugging Face directory as well; importing it makes a copy that no longer needs it.
+    Of a T5 (1.0, 1.1, Flan) or a BERT. The run holds config.json, the vocabulary and the parameters as the checkpoint
+    of step 0. All that starts from a run starts from a Hugging Face directory as well; importing it makes a copy that
+    no longer needs it.
 
+    tlqa import google-t5/t5-small --out runs/t5
     tlqa import bert-base-uncased --out runs/bert
     tlqa import bert-base-uncased --architecture BertForPreTraining --out runs/bert
     """
@@ -81,29 +83,31 @@ def import_model(parser: ArgumentParser):
 
 
 def run_import(arguments: Namespace) -> None:
-    from tlqa_jax.weights.bert_runs import import_bert
+    from tlqa_jax.weights.exchange import import_run
 
     given = {"architecture": arguments.architecture, "overwrite": arguments.overwrite}
-    print(f"the run is in {import_bert(arguments.source, arguments.out, **given)}")
+    print(f"the run is in {import_run(arguments.source, arguments.out, **given)}")
 
 
 def export_model(parser: ArgumentParser):
-    """write a run as a Hugging Face directory (BERT)
+    """write a run as a Hugging Face directory
 
-    The directory holds config.json, model.safetensors, vocab.txt and the special tokens; Transformers loads it.
+    The directory holds config.json, model.safetensors, the vocabulary and the special tokens; Transformers loads it.
+    Asked here, it answers as the run does: the lengths and the no-answer threshold come along.
 
     tlqa export runs/finetuned --out exported
+    tlqa export runs/quickstart --out exported
     """
-    parser.add_argument("run", metavar="RUN", help="a run of a BERT")
+    parser.add_argument("run", metavar="RUN", help="a run of a T5 or a BERT, or a quickstart")
     parser.add_argument("--out", metavar="DIR", required=True, help="the directory to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is already there")
     return run_export
 
 
 def run_export(arguments: Namespace) -> None:
-    from tlqa_jax.weights.bert_runs import export_bert
+    from tlqa_jax.weights.exchange import export_run
 
-    print(f"the model is in {export_bert(arguments.run, arguments.out, overwrite=arguments.overwrite)}")
+    print(f"the model is in {export_run(arguments.run, arguments.out, overwrite=arguments.overwrite)}")
 
 
 def devices(parser: ArgumentParser):

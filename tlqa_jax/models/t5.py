@@ -46,6 +46,7 @@ class T5Config:
     initializer_factor: float = 1.0
     feed_forward_proj: str = "relu"
     tie_word_embeddings: bool = True
+    scale_decoder_outputs: bool | None = None  # by d_model**-0.5, before the logits; None: just where they are tied
     pad_token_id: int = 0
     eos_token_id: int = 1
     decoder_start_token_id: int = 0
@@ -73,6 +74,10 @@ class T5Config:
     @property
     def decoder_layers(self) -> int:
         return self.num_layers if self.num_decoder_layers is None else self.num_decoder_layers
+
+    @property
+    def scales_outputs(self) -> bool:
+        return self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
 
     @classmethod
     def tiny(cls, **changes) -> "T5Config":
@@ -205,6 +210,18 @@ class DecoderLayer(nnx.Module):
         return x + dropout(transformed, self.dropout_rate, keys[5]), keys_values
 
 
+def add_encoder(model: nnx.Module, config: T5Config, rngs: nnx.Rngs, dtype, attention: AttentionKind) -> None:
+    """Give a model what `T5.encode` needs."""
+    if jnp.dtype(dtype) == jnp.float16:
+        raise UserError("T5 overflows in float16 (its feed-forward reaches beyond 65,504): use bfloat16 or float32")
+    model.config, model.dtype = config, dtype
+    model.embedding = Embedding(config.vocab_size, config.d_model, config.initializer_factor, rngs=rngs)
+    model.encoder_bias = relative_bias(config, bidirectional=True, rngs=rngs)
+    for i in range(config.num_layers):
+        setattr(model, f"encoder_{i}", EncoderLayer(config, attention, rngs=rngs))
+    model.encoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+
 class T5(nnx.Module):
     """The whole model. It holds parameters and nothing else; dropout keys and caches are arguments.
 
@@ -216,22 +233,14 @@ class T5(nnx.Module):
     """
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, attention: AttentionKind = "plain"):
-        if jnp.dtype(dtype) == jnp.float16:
-            raise UserError("T5 overflows in float16 (its feed-forward reaches beyond 65,504): use bfloat16 or float32")
-        factor = config.initializer_factor
-        self.config, self.dtype = config, dtype
-        self.embedding = Embedding(config.vocab_size, config.d_model, factor, rngs=rngs)
-        self.encoder_bias = relative_bias(config, bidirectional=True, rngs=rngs)
-        for i in range(config.num_layers):
-            setattr(self, f"encoder_{i}", EncoderLayer(config, attention, rngs=rngs))
-        self.encoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+        add_encoder(self, config, rngs, dtype, attention)
         self.decoder_bias = relative_bias(config, bidirectional=False, rngs=rngs)
         for i in range(config.decoder_layers):
             setattr(self, f"decoder_{i}", DecoderLayer(config, attention, rngs=rngs))
         self.decoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
         # T5X's fan-in deviation; Transformers draws the untied matrix with deviation `initializer_factor`
         self.output = None if config.tie_word_embeddings else normal(
-            rngs, (config.d_model, config.vocab_size), factor * config.d_model**-0.5
+            rngs, (config.d_model, config.vocab_size), config.initializer_factor * config.d_model**-0.5
         )
 
     @property
@@ -308,8 +317,10 @@ class T5(nnx.Module):
         return self.logits(dropout(self.decoder_norm(x), rate, keys[-2]))
 
     def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        if self.config.scales_outputs:
+            x = x * self.config.d_model**-0.5  # the embedding's deviation is 1: scale it back
         if self.output is None:
-            return self.embedding.logits(x * self.config.d_model**-0.5)  # the embedding's deviation is 1: scale it back
+            return self.embedding.logits(x)
         return jnp.einsum("bld,dv->blv", x, self.output[...].astype(x.dtype))
 
     def start_cache(self, encoded: Float[Array, "B S D"], length: int) -> list[LayerCache]:
@@ -340,3 +351,17 @@ class T5(nnx.Module):
             )
             new_cache.append(old._replace(self_key=self_key, self_value=self_value))
         return self.logits(self.decoder_norm(x))[:, 0], new_cache
+
+
+class T5Encoder(nnx.Module):
+    """T5's encoder alone, whose output other models build on: its parts, and their names, are those of `T5`.
+
+        states = T5Encoder(config, rngs=nnx.Rngs(0))(inputs, input_mask=mask)        # [B S] -> [B S D]
+
+    Arguments as for `T5`; of the config, what concerns the decoder is not looked at.
+    """
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, attention: AttentionKind = "plain"):
+        add_encoder(self, config, rngs, dtype, attention)
+
+    encoder_layers, encode, __call__ = T5.encoder_layers, T5.encode, T5.encode

@@ -8,37 +8,32 @@
     RUN/no_answer.json       the no-answer threshold, of a run that learned that there may be no answer
 """
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.functional import Params, as_function, as_module
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, main_run, read_config, start_run
-from tlqa_jax.weights.huggingface import from_pretrained, is_hub_name, load_tokenizer, save_pretrained
+from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, is_run, main_run, read_config, trained_with
+from tlqa_jax.weights.huggingface import from_pretrained, is_hub_name, is_t5, load_tokenizer
 from tlqa_jax.weights.huggingface_bert import ARCHITECTURES, empty_model
 
 WORDPIECE, THRESHOLD = "vocab.txt", "no_answer.json"
-
-
-def is_run(path: Path | str) -> bool:
-    """Whether a directory is one that our programs made; a Hugging Face directory is not."""
-    return (Path(path) / CONFIG).is_file() and bool(read_config(path).keys() & {"program", "main"})
 
 
 def is_bert(name: Path | str) -> bool:
     """Whether it is a BERT's rather than a T5's: a run, a Hugging Face directory, or a hub name with "bert" in it."""
     if not Path(name).exists():
         return "bert" in str(name).lower() and is_hub_name(name)
-    return (Path(name) / CONFIG).is_file() and (not is_run(name) or "architecture" in read_config(main_run(name)))
+    if is_run(name):
+        return "architecture" in read_config(main_run(name))
+    return (Path(name) / CONFIG).is_file() and not is_t5(name)
 
 
 def save_wordpiece(run: Path, tokenizer: WordPieceTokenizer) -> None:
@@ -54,9 +49,10 @@ def save_threshold(run: Path, threshold: float) -> None:
 
 
 def read_threshold(run: Path | str) -> float | None:
-    """The no-answer threshold of a run; None where it always answers."""
+    """The no-answer threshold of a run, or of a Hugging Face directory made of one; None where it always answers."""
     path = Path(run) / THRESHOLD
-    return json.loads(path.read_text())["no_answer_threshold"] if path.exists() else None
+    values = json.loads(path.read_text()) if path.exists() else trained_with(run)
+    return values.get("no_answer_threshold")
 
 
 def load_bert(run: Path | str) -> tuple[str, BertConfig, Params, WordPieceTokenizer]:
@@ -81,43 +77,6 @@ def load_bert_model(name: Path | str, *, dtype: Any = jnp.float32) -> tuple[nnx.
     _, _, params, tokenizer = load_bert(name)
     model = empty_bert(main_run(name), dtype=dtype)[1]
     return as_module(model, jax.tree.map(jnp.asarray, params)), tokenizer
-
-
-def import_bert(name: Path | str, run: Path | str, *, architecture: str | None = None, overwrite: bool = False) -> Path:
-    """Make a run of a Hugging Face directory or hub name, with its parameters as the checkpoint of step 0. Returns it.
-
-    Raises UserError where `from_pretrained` does (`architecture` is for it), without a vocabulary, or for a run in use.
-    """
-    if is_run(name):
-        raise UserError(f"{name} is a run already: only Hugging Face directories and hub names need importing")
-    model, tokenizer = from_pretrained(name, architecture=architecture), load_tokenizer(name)
-    kind = next(name for name, kind in ARCHITECTURES.items() if type(model) is kind)
-    encoder = getattr(model, "encoder", model)
-    training = {"imported": str(name), "lowercase": tokenizer.lowercase}
-    training["attention"] = "causal" if encoder.causal else "plain"
-    record = {
-        "program": "import", "architecture": kind, "model": dataclasses.asdict(model.config), "training": training,
-        "pooler": encoder.pooler is not None,
-    }  # fmt: skip
-    run = start_run(run, record, overwrite=overwrite)
-    save_wordpiece(run, tokenizer)
-    with Checkpoints(run) as checkpoints:
-        checkpoints.save(0, {"params": as_function(model)[1], "step": np.int32(0)})
-    return run
-
-
-def export_bert(run: Path | str, directory: Path | str, *, overwrite: bool = False) -> Path:
-    """Write the model and the vocabulary of a run as a Hugging Face directory, which Transformers loads. Returns it.
-
-    Raises UserError where `save_pretrained` does, and for a T5.
-    """
-    record = read_config(main_run(run))
-    if "program" in record and "architecture" not in record:
-        raise UserError(f"{run} is a run of a T5, and T5 export is not there yet: only BERTs can be exported")
-    if not is_run(run):
-        raise UserError(f"{run} is no run: what is exported is one")
-    model, tokenizer = load_bert_model(run)
-    return save_pretrained(model, directory, tokenizer, overwrite=overwrite)
 
 
 def empty_bert(run: Path | str, *, dtype: Any = jnp.float32) -> tuple[str, nnx.Module]:

@@ -1,5 +1,7 @@
 """Run directories: what a training program leaves behind, and how another one picks it up.
 
+A T5 may also come from a Hugging Face directory (`load_t5`); BERTs of both kinds are in `bert_runs.py`.
+
     RUN/config.json          program, model sizes, training settings
     RUN/vocabulary.model     the SentencePiece vocabulary it was trained with
     RUN/checkpoints/STEP/    Orbax: params, optimizer state, step
@@ -22,14 +24,11 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.weights.family import of_kind
+from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, read_task
+from tlqa_jax.weights.named_arrays import compare, flatten
 
 CONFIG, VOCABULARY, CHECKPOINTS = "config.json", "vocabulary.model", "checkpoints"
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """{"params/encoder_0/…": leaf}: the leaves by the path one would write."""
-    name = lambda key: str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
-    return {"/".join(name(key) for key in path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 class Checkpoints:
@@ -94,20 +93,6 @@ def readable(checkpoint: Path):
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{checkpoint} cannot be read; delete it to go back to the one before it ({reason})") from error
-
-
-def compare(stored: dict[str, Any], wanted: dict[str, Any], where: Path | str) -> None:
-    """Raise UserError listing the keys by which two flat trees of arrays differ, all kinds together."""
-    describe = lambda x: f"{np.dtype(x.dtype).name}{list(x.shape)}"
-    differences = [f"missing {key} {describe(wanted[key])}" for key in wanted if key not in stored]
-    differences += [f"left over {key} {describe(stored[key])}" for key in stored if key not in wanted]
-    differences += [
-        f"{key} is {describe(stored[key])}, the model wants {describe(wanted[key])}"
-        for key in wanted if key in stored and describe(stored[key]) != describe(wanted[key])
-    ]
-    if differences:
-        more = f" … and {len(differences) - 8} more" if len(differences) > 8 else ""
-        raise UserError(f"{where} does not fit this model: {'; '.join(differences[:8])}{more}")
 
 
 def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
@@ -180,17 +165,43 @@ def save_vocabulary(run: Path, tokenizer: SentencePieceTokenizer) -> None:
         tokenizer.save(run / VOCABULARY)
 
 
-def load_t5(run: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
-    """The sizes, the newest parameters (numpy) and the vocabulary of a run."""
-    run = main_run(run)
+def is_run(path: Path | str) -> bool:
+    """Whether a directory is one that our programs made; a Hugging Face directory is not."""
+    return (Path(path) / CONFIG).is_file() and bool(read_config(path).keys() & {"program", "main"})
+
+
+def trained_with(name: Path | str) -> dict[str, Any]:
+    """The training settings of a run; of a Hugging Face directory or hub name what it kept of them, if anything."""
+    return read_config(name).get("training", {}) if is_run(name) else read_task(name)
+
+
+def load_t5(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
+    """The sizes, the parameters (numpy; the newest) and the vocabulary of a run, a Hugging Face directory or hub name.
+
+    Raises UserError if it is neither, or holds no whole T5.
+    """
+    if is_t5(name):
+        return _load_pretrained(name)
+    run = main_run(name)
     record = read_config(run)
-    if other := record.get("architecture") or record.get("architectures"):  # a run of a BERT, or Hugging Face's file
+    if other := record.get("architecture") or record.get("architectures"):  # a BERT's run, or Hugging Face's file
         raise UserError(f"{run} holds another kind of model ({other}); what is wanted here is a run of a T5")
     config = load_t5_config(record.get("model", {}), run / CONFIG)
     model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0)))
     with Checkpoints(run) as checkpoints:
         params = checkpoints.restore({"params": as_function(model)[1]})["params"]
     return config, params, SentencePieceTokenizer(run / VOCABULARY)
+
+
+def _load_pretrained(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
+    model, tokenizer = from_pretrained(name), load_tokenizer(name)
+    if not isinstance(model, T5):
+        raise UserError(f"{name} is the encoder of a T5 alone, which writes nothing; a whole T5 is wanted here")
+    config = model.config
+    if config.decoder_start_token_id != config.pad_token_id:
+        start = config.decoder_start_token_id
+        raise UserError(f"{name}: decoder_start_token_id is {start}; here a T5 begins with the pad id")
+    return config, jax.tree.map(np.asarray, as_function(model)[1]), tokenizer
 
 
 def main_run(run: Path | str) -> Path:
@@ -208,8 +219,7 @@ def load_t5_config(values: Any, where: Path | str) -> T5Config:
     if unknown:
         raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
     for name, value in values.items():
-        kind = float | int if kinds[name] is float else kinds[name]
-        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        if not of_kind(value, kinds[name]):
             raise UserError(
                 f"{where}: {name} is {json.dumps(value)}, not of kind {getattr(kinds[name], '__name__', kinds[name])}"
             )

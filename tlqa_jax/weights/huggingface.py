@@ -6,13 +6,12 @@
 
     DIRECTORY/config.json             the architecture and the sizes
     DIRECTORY/model.safetensors       the parameters; or several files and model.safetensors.index.json
-    DIRECTORY/vocab.txt, tokenizer_config.json, special_tokens_map.json
+    DIRECTORY/vocab.txt               a BERT's vocabulary; a T5's is spiece.model
+    DIRECTORY/tokenizer_config.json, special_tokens_map.json
 
-A family of models is one more module like `huggingface_bert.py`: a table of names.
+A family of models is one more module like `huggingface_bert.py` and `huggingface_t5.py`: a table of names.
 """
 
-import json
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,17 @@ from flax.traverse_util import unflatten_dict
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function, as_module
-from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights import huggingface_bert
-from tlqa_jax.weights.checkpoints import compare, flatten
+from tlqa_jax.weights import huggingface_bert, huggingface_t5
+from tlqa_jax.weights.huggingface_files import (
+    CONFIG, INDEX, WEIGHTS, find_directory, is_hub_name, read_json, write_json,
+)
+from tlqa_jax.weights.huggingface_tokenizers import Tokenizer, load_tokenizer, write_tokenizer
+from tlqa_jax.weights.named_arrays import compare, flatten
 from tlqa_jax.weights.safetensors_file import read_safetensors, write_safetensors
 
-FAMILIES = {family.MODEL_TYPE: family for family in (huggingface_bert,)}
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-VOCABULARY, TOKENIZER_CONFIG, TOKENIZER = "vocab.txt", "tokenizer_config.json", "tokenizer.json"
-SPECIALS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+__all__ = ["from_pretrained", "is_hub_name", "is_t5", "load_tokenizer", "read_task", "save_pretrained"]
+FAMILIES = {family.MODEL_TYPE: family for family in (huggingface_bert, huggingface_t5)}
+TASK = "tlqa"  # among the tasks of `task_specific_params`, which Transformers hands through
 
 
 def from_pretrained(
@@ -43,13 +44,13 @@ def from_pretrained(
     Args:
         name: a directory, or such as "bert-base-uncased": that one is downloaded, once, by `huggingface_hub`.
         architecture: read it as this class instead, "BertForPreTraining" say.
-        dtype, attention: as for `Bert`. The stored numbers become float32, whatever they were.
+        dtype, attention: as for `Bert` and `T5`. The stored numbers become float32, whatever they were.
 
     Raises UserError, without a model half read, if the class or a setting is not known here, or listing every parameter
     that is missing, left over or of another shape.
     """
-    directory = _directory(name)
-    values = _read_json(directory / CONFIG)
+    directory = find_directory(name)
+    values = read_json(directory / CONFIG)
     family = FAMILIES.get(values.get("model_type", "bert"))
     if family is None:
         raise UserError(
@@ -79,14 +80,17 @@ def from_pretrained(
 
 
 def save_pretrained(
-    model: nnx.Module, directory: str | Path, tokenizer: WordPieceTokenizer | None = None, *, overwrite: bool = False
+    model: nnx.Module, directory: str | Path, tokenizer: Tokenizer | None = None,
+    *, task: dict[str, Any] | None = None, overwrite: bool = False,
 ) -> Path:
     """Write a directory that Transformers, and `from_pretrained`, load. Returns it.
 
     It appears when it is complete. One that is already there is left alone, unless `overwrite` says to replace it, and
-    only if it holds a model; what else was in it is gone then.
+    only if it holds a model; what else was in it is gone then. `task` is kept in `config.json` for `read_task`: what
+    is not the model's but is needed to use it, such as the length of its inputs.
 
-    Raises UserError for a model of another kind, a vocabulary that is larger than the model's, a directory in use.
+    Raises UserError for a model of another kind, a vocabulary of another kind or larger than the model's, a directory
+    in use.
     """
     kinds = {kind: (family, name) for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
     if type(model) not in kinds:
@@ -101,6 +105,9 @@ def save_pretrained(
     if used and not (directory / CONFIG).is_file():
         raise UserError(f"{directory} does not look like a model (no {CONFIG}): delete it yourself if you mean it")
     config = model.config
+    if tokenizer is not None and not isinstance(tokenizer, family.TOKENIZER):
+        kind = type(tokenizer).__name__
+        raise UserError(f"a {type(model).__name__} reads by a {family.TOKENIZER.__name__}, and this is a {kind}")
     if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
         raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {config.vocab_size}")
 
@@ -115,48 +122,28 @@ def save_pretrained(
         new = Path(beside) / "new"
         new.mkdir()
         values = {"architectures": [architecture], "model_type": family.MODEL_TYPE, **family.write_config(model)}
-        _write_json(new / CONFIG, values)
-        write_safetensors(new / WEIGHTS, arrays)
+        write_json(new / CONFIG, values | ({"task_specific_params": {TASK: task}} if task else {}))
+        write_safetensors(new / WEIGHTS, family.finish(model, arrays))
         if tokenizer is not None:
-            tokenizer.save(new / VOCABULARY)
-            settings = {"do_lower_case": tokenizer.lowercase, "model_max_length": config.max_position_embeddings}
-            _write_json(new / TOKENIZER_CONFIG, {"tokenizer_class": "BertTokenizer", **settings, **SPECIALS})
-            _write_json(new / "special_tokens_map.json", SPECIALS)
+            write_tokenizer(tokenizer, new, getattr(config, "max_position_embeddings", None))
         if directory.exists():
             directory.rename(Path(beside) / "old")
         new.rename(directory)
     return directory
 
 
-def load_tokenizer(name: str | Path) -> WordPieceTokenizer:
-    """The WordPiece vocabulary of a directory or hub name, cased or not as its `tokenizer_config.json` says.
+def is_t5(name: str | Path) -> bool:
+    """Whether it is a T5's Hugging Face directory, or a hub name with "t5" in it."""
+    if not Path(name).exists():
+        return "t5" in str(name).lower() and is_hub_name(name)
+    config = Path(name) / CONFIG
+    return config.is_file() and read_json(config).get("model_type") == huggingface_t5.MODEL_TYPE
 
-    Raises UserError if there is none, or if it cuts text by rules that `WordPieceTokenizer` does not have.
-    """
-    directory = _directory(name)
-    whole = _read_json(directory / TOKENIZER) if (directory / TOKENIZER).exists() else {}
-    normalizer = whole.get("normalizer") or {}
-    settings = {"do_lower_case": normalizer.get("lowercase", True), "strip_accents": normalizer.get("strip_accents")}
-    settings["tokenize_chinese_chars"] = normalizer.get("handle_chinese_chars", True)
-    if (directory / TOKENIZER_CONFIG).exists():
-        settings |= _read_json(directory / TOKENIZER_CONFIG)
-    lowercase = bool(settings["do_lower_case"])
-    if settings["strip_accents"] not in (None, lowercase) or not settings["tokenize_chinese_chars"]:
-        raise UserError(
-            f"{directory}: strip_accents is {settings['strip_accents']}, "
-            f"tokenize_chinese_chars {settings['tokenize_chinese_chars']}; "
-            "known here are accents stripped just where text is lower-cased, and Chinese characters apart"
-        )
-    if (directory / VOCABULARY).exists() or not whole:
-        return WordPieceTokenizer(directory / VOCABULARY, lowercase=lowercase)
-    model = whole.get("model") or {}
-    if model.get("type") != "WordPiece":
-        raise UserError(f'{directory / TOKENIZER}: the vocabulary is of type "{model.get("type")}", not WordPiece')
-    with tempfile.TemporaryDirectory() as folder:  # newer versions of Transformers write no vocab.txt
-        file = Path(folder) / VOCABULARY
-        pieces = sorted(model["vocab"], key=model["vocab"].get)
-        file.write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-        return WordPieceTokenizer(file, lowercase=lowercase)
+
+def read_task(name: str | Path) -> dict[str, Any]:
+    """What `save_pretrained` was given as `task`; nothing of other directories and hub names."""
+    tasks = read_json(find_directory(name) / CONFIG).get("task_specific_params")
+    return dict((tasks or {}).get(TASK) or {})
 
 
 def _their_shape(shape: tuple[int, ...], inputs: int | None) -> tuple[int, ...]:
@@ -168,7 +155,7 @@ def _read_weights(directory: Path) -> dict[str, np.ndarray]:
     if (directory / WEIGHTS).exists():
         return read_safetensors(directory / WEIGHTS)
     if (directory / INDEX).exists():
-        shards = _read_json(directory / INDEX).get("weight_map")
+        shards = read_json(directory / INDEX).get("weight_map")
         if not isinstance(shards, dict):
             raise UserError(f"{directory / INDEX} has no weight_map")
         arrays = {}
@@ -182,44 +169,3 @@ def _read_weights(directory: Path) -> dict[str, np.ndarray]:
             "opened: save it as safetensors (Transformers' save_pretrained does) or take a version of it that is"
         )
     raise UserError(f"{directory} has no {WEIGHTS}")
-
-
-def is_hub_name(name: str | Path) -> bool:
-    """Whether it can be a name on the hub: "bert-base-uncased" or "google-bert/bert-base-uncased"."""
-    return isinstance(name, str) and bool(re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name))
-
-
-def _directory(name: str | Path) -> Path:
-    """The directory itself, or the downloaded one of a hub name."""
-    if Path(name).is_dir():
-        return Path(name)
-    if not is_hub_name(name):
-        raise UserError(f"{name}: there is no such directory, nor can it be a name on the Hugging Face hub")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(
-            f"{name} is no directory here; to download it from the hub, pip install huggingface_hub"
-        ) from None
-    files = [CONFIG, WEIGHTS, INDEX, "model-*.safetensors", VOCABULARY, TOKENIZER_CONFIG, TOKENIZER]
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except Exception as error:  # of many kinds: no network, no such name, no permission
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{name} is no directory here, and the hub did not give it ({reason})") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path.parent} has no {path.name}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is not a JSON object")
-    return values
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

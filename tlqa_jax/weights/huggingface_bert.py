@@ -1,13 +1,12 @@
 """BERT in Hugging Face's files: what its parameters are called there, and its `config.json`.
 
-One of the FAMILIES of `huggingface.py`, which reads and writes the files. A family is a module with ARCHITECTURES,
-`rules`, `read_config`, `write_config`, `empty_model` and `tidy`.
+One of the FAMILIES of `huggingface.py`, which reads and writes the files (`family.py` says what a family has).
 """
 
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -17,8 +16,11 @@ from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import (
     BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, Head,
 )
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.weights.family import Rule, read_sizes
 
 MODEL_TYPE = "bert"
+TOKENIZER = WordPieceTokenizer
 ARCHITECTURES: dict[str, type[nnx.Module]] = {
     "BertModel": Bert,
     "BertForPreTraining": BertForPreTraining,
@@ -26,17 +28,6 @@ ARCHITECTURES: dict[str, type[nnx.Module]] = {
     "BertForQuestionAnswering": BertForQuestionAnswering,
     "BertForSequenceClassification": BertForSequenceClassification,
 }
-
-
-class Rule(NamedTuple):
-    """What one of our parameters is called in their files.
-
-    A matrix of theirs is [outputs, inputs]; of ours the first `inputs` axes are those that are summed over: 1 in
-    [D, H, K], 2 in [H, K, D]. None: a table or vector, which is the same on both sides.
-    """
-
-    theirs: str
-    inputs: int | None = None
 
 
 def dense(ours: str, theirs: str) -> dict[str, Rule]:
@@ -95,7 +86,7 @@ def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
     """The rule of each parameter that the architecture can have; its path in ours is written with slashes."""
     encoder = EMBEDDINGS | POOLER
     for i in range(config.num_hidden_layers):
-        encoder |= {ours.format(i=i): rule._replace(theirs=rule.theirs.format(i=i)) for ours, rule in LAYER.items()}
+        encoder |= {ours.format(i=i): rule.numbered(i) for ours, rule in LAYER.items()}
     if architecture == "BertModel":
         return encoder
     within = {f"encoder/{ours}": rule._replace(theirs=f"bert.{rule.theirs}") for ours, rule in encoder.items()}
@@ -110,17 +101,7 @@ def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[s
         )
     if values.get("add_cross_attention"):
         raise UserError(f"{where}: add_cross_attention is true; only an encoder is known here")
-    sizes = {
-        field.name: values[field.name]
-        for field in dataclasses.fields(BertConfig)
-        if values.get(field.name) is not None
-    }
-    for field in dataclasses.fields(BertConfig):
-        value, kind = sizes.get(field.name, field.default), field.type
-        if field.name != "id2label" and (
-            isinstance(value, bool) or not isinstance(value, int | kind if kind is not str else str)
-        ):
-            raise UserError(f"{where}: {field.name} is {value!r}, not of kind {getattr(kind, '__name__', kind)}")
+    sizes = read_sizes(values, BertConfig, where, without=("id2label",))
     if "id2label" in values:
         names = values["id2label"]
         if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
@@ -169,3 +150,8 @@ def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[
             if copy in tidied and original in tidied and not np.array_equal(tidied.pop(copy), tidied[original]):
                 raise UserError(f"{where}: {copy} differs from {original}; here the two are one")
     return tidied
+
+
+def finish(model: Bert | Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """They are right as they are."""
+    return arrays

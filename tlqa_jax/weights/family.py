@@ -1,0 +1,53 @@
+"""What the families of `huggingface.py` share. A family is a module such as `huggingface_bert.py`:
+
+    MODEL_TYPE       the `model_type` of its `config.json`
+    ARCHITECTURES    {"BertModel": Bert, ...}: Hugging Face's classes and ours
+    TOKENIZER        the class of its vocabularies
+    rules            what each of our parameters is called there
+    read_config      `config.json` to our sizes and the options of our model
+    write_config     and back
+    empty_model      the model with shapes in place of arrays
+    tidy             stored arrays under today's names, without copies and buffers
+    finish           arrays to be stored, as Transformers wants them
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from tlqa_jax.errors import UserError
+
+
+class Rule(NamedTuple):
+    """What one of our parameters is called in their files.
+
+    A matrix of theirs is [outputs, inputs]; of ours the first `inputs` axes are those that are summed over: 1 in
+    [D, H, K], 2 in [H, K, D]. None: a table or vector, which is the same on both sides.
+    """
+
+    theirs: str
+    inputs: int | None = None
+
+    def numbered(self, i: int) -> "Rule":
+        """The rule of layer {i}."""
+        return self._replace(theirs=self.theirs.format(i=i))
+
+
+def of_kind(value: Any, annotation: Any) -> bool:
+    """Whether a value of JSON can stand for a field: `true` is no int, 3 can be a float."""
+    kinds = get_args(annotation) or (annotation,)
+    return type(value) in (*kinds, int if float in kinds else kinds[0])
+
+
+def read_sizes(values: dict[str, Any], config: type, where: Path, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Those entries of a `config.json` that are fields of a config class; null counts as none.
+
+    Raises UserError for a value that is of another kind than its field.
+    """
+    fields = {field.name: field.type for field in dataclasses.fields(config) if field.name not in without}
+    sizes = {name: values[name] for name in fields if values.get(name) is not None}
+    for name, value in sizes.items():
+        if not of_kind(value, fields[name]):
+            kind = getattr(fields[name], "__name__", fields[name])
+            raise UserError(f"{where}: {name} is {value!r}, not of kind {kind}")
+    return sizes

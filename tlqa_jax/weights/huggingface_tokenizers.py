@@ -1,0 +1,103 @@
+"""The vocabularies in Hugging Face's directories: a BERT's vocab.txt, a T5's spiece.model, or either in tokenizer.json.
+
+Files that Transformers wrote may be of any version: 4 writes vocab.txt or spiece.model and tokenizer.json, 5 the last
+one alone. What is written here is read by both.
+"""
+
+import base64
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tlqa_jax.errors import UserError
+from tlqa_jax.text.sentencepiece import SPECIAL_IDS, SentencePieceTokenizer
+from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.weights.huggingface_files import (
+    SENTENCEPIECE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WORDPIECE, find_directory, read_json, write_json,
+)
+
+WORDPIECE_SPECIALS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+SENTENCEPIECE_SPECIALS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+Tokenizer = WordPieceTokenizer | SentencePieceTokenizer
+
+
+def load_tokenizer(name: str | Path) -> Tokenizer:
+    """The vocabulary of a directory or hub name: SentencePiece of a T5, WordPiece of a BERT.
+
+    SentencePiece with as many sentinels as `tokenizer_config.json` says ("extra_ids"); WordPiece cased or not, as it
+    says there.
+
+    Raises UserError if there is none, or if it cuts text by rules that our tokenizers do not have.
+    """
+    directory = find_directory(name)
+    whole = read_json(directory / TOKENIZER) if (directory / TOKENIZER).exists() else {}
+    settings = read_json(directory / TOKENIZER_CONFIG) if (directory / TOKENIZER_CONFIG).exists() else {}
+    kind = (whole.get("model") or {}).get("type")
+    if (directory / SENTENCEPIECE).exists():
+        return SentencePieceTokenizer(directory / SENTENCEPIECE, extra_ids=settings.get("extra_ids", 100))
+    if kind == "Unigram" and not (directory / WORDPIECE).exists():
+        return _sentencepiece(whole, settings, directory / TOKENIZER)
+    return _wordpiece(whole, settings, directory)
+
+
+def write_tokenizer(tokenizer: Tokenizer, directory: Path, longest: int | None) -> None:
+    """The files from which Transformers makes the same tokenizer; `longest` input in tokens, if there is a limit."""
+    if isinstance(tokenizer, WordPieceTokenizer):
+        tokenizer.save(directory / WORDPIECE)
+        settings: dict[str, Any] = {"tokenizer_class": "BertTokenizer", "do_lower_case": tokenizer.lowercase}
+        specials: dict[str, Any] = WORDPIECE_SPECIALS
+    else:
+        tokenizer.save(directory / SENTENCEPIECE)
+        sentinels = [tokenizer.piece(int(id)) for id in tokenizer.sentinels]
+        settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": len(sentinels)}
+        specials = SENTENCEPIECE_SPECIALS | {"additional_special_tokens": sentinels}
+    if longest is not None:
+        settings["model_max_length"] = longest
+    write_json(directory / TOKENIZER_CONFIG, settings | specials)
+    write_json(directory / SPECIAL_TOKENS, specials)
+
+
+def _wordpiece(whole: dict[str, Any], given: dict[str, Any], directory: Path) -> WordPieceTokenizer:
+    normalizer = whole.get("normalizer") or {}
+    settings = {"do_lower_case": normalizer.get("lowercase", True), "strip_accents": normalizer.get("strip_accents")}
+    settings["tokenize_chinese_chars"] = normalizer.get("handle_chinese_chars", True)
+    settings |= given
+    lowercase = bool(settings["do_lower_case"])
+    if settings["strip_accents"] not in (None, lowercase) or not settings["tokenize_chinese_chars"]:
+        raise UserError(
+            f"{directory}: strip_accents is {settings['strip_accents']}, "
+            f"tokenize_chinese_chars {settings['tokenize_chinese_chars']}; "
+            "known here are accents stripped just where text is lower-cased, and Chinese characters apart"
+        )
+    if (directory / WORDPIECE).exists() or not whole:
+        return WordPieceTokenizer(directory / WORDPIECE, lowercase=lowercase)
+    model = whole.get("model") or {}
+    if model.get("type") != "WordPiece":
+        raise UserError(
+            f'{directory / TOKENIZER}: the vocabulary is of type "{model.get("type")}", not WordPiece or Unigram'
+        )
+    with tempfile.TemporaryDirectory() as folder:  # newer versions of Transformers write no vocab.txt
+        file = Path(folder) / WORDPIECE
+        pieces = sorted(model["vocab"], key=model["vocab"].get)
+        file.write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+        return WordPieceTokenizer(file, lowercase=lowercase)
+
+
+def _sentencepiece(whole: dict[str, Any], settings: dict[str, Any], where: Path) -> SentencePieceTokenizer:
+    """From a tokenizer.json, which has the sentinels as pieces: they are left to `SentencePieceTokenizer`."""
+    pieces = [(str(piece), float(score)) for piece, score in whole["model"]["vocab"]]
+    sentinels = [piece for piece, _ in pieces if re.fullmatch(r"<extra_id_\d+>", piece)]
+    expected = [f"<extra_id_{i}>" for i in reversed(range(len(sentinels)))]
+    if [piece for piece, _ in pieces[len(pieces) - len(sentinels) :]] != expected:
+        raise UserError(f"{where}: the sentinels are not the last pieces, counted down to <extra_id_0>, as T5 has them")
+    normalizer = whole.get("normalizer") or {}
+    tables = [part for part in normalizer.get("normalizers", [normalizer]) if part.get("type") == "Precompiled"]
+    charsmap = base64.b64decode(tables[0]["precompiled_charsmap"]) if tables else b""
+    kinds = {SPECIAL_IDS["pad"]: CONTROL, SPECIAL_IDS["eos"]: CONTROL, SPECIAL_IDS["unk"]: UNKNOWN}
+    content = sentencepiece_model(pieces[: len(pieces) - len(sentinels)], charsmap, kinds)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / SENTENCEPIECE
+        file.write_bytes(content)
+        return SentencePieceTokenizer(file, extra_ids=len(sentinels) or settings.get("extra_ids", 100))
