@@ -1,4 +1,4 @@
-"""The schedule and the optimizer of every loop."""
+"""The schedule and the optimizers of the loops."""
 
 from typing import Any, Literal
 
@@ -41,6 +41,21 @@ def adamw(
     parts = [optax.adamw(rate, b1=0.9, b2=0.98, eps=1e-8, weight_decay=weight_decay, mask=decayed)]
     if clip is not None:
         parts.insert(0, optax.clip_by_global_norm(clip))
+    if relative_bias_rate != 1.0:
+        parts.append(optax.masked(optax.scale(relative_bias_rate), relative_biases))
+    return optax.chain(*parts)
+
+
+def adafactor(
+    rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0, relative_bias_rate: float = 1.0
+) -> optax.GradientTransformation:
+    """Adafactor (Shazeer and Stern 2018), with steps in proportion to the size of what they change, as T5 has it.
+
+    A matrix's second moments are kept as one number for each row and column. `clip` is the largest root mean square of
+    an update.
+    """
+    decay = dict(weight_decay_rate=weight_decay, weight_decay_mask=decayed) if weight_decay else {}
+    parts = [optax.adafactor(rate, clipping_threshold=clip, **decay)]
     if relative_bias_rate != 1.0:
         parts.append(optax.masked(optax.scale(relative_bias_rate), relative_biases))
     return optax.chain(*parts)
