@@ -31,7 +31,7 @@ def score(names: Sequence[str], predictions: Texts, answers: Answers) -> dict[st
     """The metrics called `names`, each over all examples. Raises ValueError if there are none."""
     if not predictions or len(predictions) != len(answers):
         raise ValueError(f"{len(predictions)} predictions for {len(answers)} examples")
-    return {name: METRICS[name](predictions, answers) for name in names}
+    return {name: float(METRICS[name](predictions, answers)) for name in names}
 
 
 def accuracy(predictions: Texts, answers: Answers) -> float:
@@ -110,8 +110,8 @@ def _library(module: str, metric: str) -> Any:
         raise UserError(f"the metric {metric} needs {package}: pip install 'tlqa-jax[metrics]' ({error})") from None
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(np.asarray(values, np.float64)))
+def _mean(values: Sequence[float | bool]) -> float:
+    return float(np.mean(values))
 
 
 def _numbers(predictions: Texts, answers: Answers) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
@@ -128,9 +128,10 @@ def number(text: str) -> float:
 
 
 def _correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+    if a.min() == a.max() or b.min() == b.max():
+        return 0.0
     a, b = a - a.mean(), b - b.mean()
-    spread = math.sqrt(a @ a) * math.sqrt(b @ b)
-    return float(100 * (a @ b) / spread) if spread else 0.0
+    return float(100 * (a @ b) / math.sqrt((a @ a) * (b @ b)))
 
 
 def _ranks(numbers: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

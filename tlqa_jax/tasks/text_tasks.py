@@ -53,15 +53,15 @@ class TextTask:
     """Name of the field with what it is to write: a text, a number, or a list of texts that are all right."""
     metrics: tuple[str, ...] = ("exact_match",)
     """Names from `metrics.texts`."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The word to write for each value of the target in the data, {"0": "negative", …}; none: the value itself."""
-    step: float | None = None
+    step: float | int | None = None
     """Write numbers rounded to multiples of this: 0.2 makes 2.57 the text "2.6" (STS-B as a text)."""
     whole: bool = False
     """Whether also the last field must fit into the input."""
     questions: bool = False
     """Whether the rows are questions: SQuAD's layout, its ways to write answers, no answer at all."""
-    other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """What fields are called in some sources, {"text": ("sentence",)}; the first that a row has is taken."""
     train: str | None = None
     """Where examples come from if nobody says otherwise."""
@@ -69,10 +69,6 @@ class TextTask:
     """Examples to evaluate on."""
 
     def __post_init__(self):
-        for name, kind in (("metrics", tuple), ("other_names", dict)):  # JSON has no tuples
-            value = getattr(self, name)
-            value = {k: tuple(v) for k, v in value.items()} if kind is dict else tuple(value)
-            object.__setattr__(self, name, value)
         if not (self.name and self.name.replace("_", "").replace("-", "").isalnum()):
             raise UserError(f"a task's name is {self.name!r}: letters, digits, - and _ are wanted")
         if not self.fields or any(not name for name in self.fields):
@@ -129,7 +125,7 @@ class TextTask:
             text = self.labels[text]
         return text, (text,)
 
-    def rounded(self, value: float) -> str:
+    def rounded(self, value: float | int) -> str:
         """The nearest multiple of `step` as text, with as many decimals as the step has."""
         decimals = len(f"{self.step:f}".rstrip("0").partition(".")[2])
         return f"{round(value / self.step) * self.step:.{decimals}f}"
@@ -234,10 +230,14 @@ def task_of(record: Any, where: str | Path) -> TextTask:
         raise UserError(f"{where}: a task has no field {', '.join(unknown)}; known are {', '.join(kinds)}")
     if missing := [name for name in ("name", "input", "target") if name not in record]:
         raise UserError(f'{where}: a task needs a field "{missing[0]}"')
+    texts_of = {"metrics": list, "labels": dict.values, "other_names": lambda names: sum(map(list, names.values()), [])}
     for name, value in record.items():
-        if not isinstance(value, kinds[name]):
+        within = texts_of.get(name, lambda _: ())
+        if not isinstance(value, kinds[name]) or not all(isinstance(text, str) for text in within(value)):
             raise UserError(f'{where}: "{name}" is {json.dumps(value)[:40]}, which is of the wrong kind')
-    return TextTask(**record)
+    other_names = {name: tuple(others) for name, others in record.get("other_names", {}).items()}  # JSON has no tuples
+    metrics = {"metrics": tuple(record["metrics"])} if "metrics" in record else {}
+    return TextTask(**record | {"other_names": other_names} | metrics)
 
 
 def records(tasks: Mapping[str, TextTask]) -> dict[str, dict]:
