@@ -6,6 +6,7 @@ import jax
 import optax
 
 Decay = Literal["constant", "linear", "cosine", "rsqrt"]
+Optimizer = Literal["adafactor", "adamw"]
 
 
 def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear") -> optax.Schedule:

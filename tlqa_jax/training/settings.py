@@ -4,7 +4,7 @@ import math
 from typing import Any, get_args
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.training.optimizers import Decay
+from tlqa_jax.training.optimizers import Decay, Optimizer
 
 COUNTS = (
     "steps", "batch_size", "accumulate", "input_length", "target_length", "max_question_length", "max_answer_length",
@@ -34,5 +34,6 @@ def check_settings(config: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')} is 0: with nothing to restore there is nothing to learn")
     if values.get("salient_share", 0) + values.get("questions_share", 0) > 1:
         raise UserError("--salient-share and --questions-share are shares of the same rows: together at most 1")
-    if values["decay"] not in get_args(Decay):
-        raise UserError(f"--decay is {values['decay']!r}: known are {', '.join(get_args(Decay))}")
+    for name, kind in (("decay", Decay), ("optimizer", Optimizer)):
+        if values.get(name, get_args(kind)[0]) not in get_args(kind):
+            raise UserError(f"--{name} is {values[name]!r}: known are {', '.join(get_args(kind))}")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ from tlqa_jax.training.devices import check_batch, compute_dtype, replicate, unr
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
-from tlqa_jax.training.optimizers import Decay, adafactor, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, adafactor, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.qa import make_train_step
 from tlqa_jax.training.sequence_loss import evaluation_sums
@@ -81,7 +81,7 @@ class TextToTextConfig:
     """Rows a step, over all devices and accumulation slices."""
     accumulate: int = 1
     """Slices a device takes its rows in, to save memory. The gradients stay those of the whole batch."""
-    optimizer: Literal["adafactor", "adamw"] = "adafactor"
+    optimizer: Optimizer = "adafactor"
     """Adafactor at a constant rate, as T5 was fine-tuned, or AdamW."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
