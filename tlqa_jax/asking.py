@@ -8,8 +8,8 @@ because `tlqa_jax.ask` is the function.)
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from tlqa_jax.models.bert_heads import BertForQuestionAnswering, BertForSequence
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.tasks.extractive_qa import make_windows
-from tlqa_jax.tasks.text_to_text import encode_examples
+from tlqa_jax.tasks.text_tasks import TextExample, TextTask, task_of
+from tlqa_jax.tasks.text_to_text import TextArrays, encode_examples, encode_texts
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training import extractive_qa, sequence_loss
@@ -81,24 +82,41 @@ class OpenT5:
     apply: Callable
     params: Any  # replicated: a leading axis of local devices
     answerer: Answerer
+    tasks: Mapping[str, TextTask] = field(default_factory=dict)  # what it was taught, if by `tlqa finetune`
     loss_is = "nats per token of the gold answers"
 
     def __call__(self, examples: Sequence[QAExample], *, use_context: bool = True) -> list[Answer]:
         """The answers, in the order of the examples; their gold answers are not looked at."""
+        if self.tasks and not any(task.questions for task in self.tasks.values()):
+            raise UserError(f"{self.path} was not taught to answer questions; its tasks are {', '.join(self.tasks)}")
         return self.answerer(self.params, without_gold(examples), use_context=use_context)
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
         """-log p(first gold answer) in nats per token of it, the end token among them."""
-        answerer = self.answerer
-        rows = encode_examples(
-            self.tokenizer,
-            examples,
-            input_length=answerer.input_length,
-            target_length=answerer.target_length,
-            use_context=use_context,
-        )
+        rows = encode_examples(self.tokenizer, examples, **self._lengths, use_context=use_context)
+        return self._loss(rows, batch_size)
+
+    def task(self, name: str) -> TextTask:
+        """The record of a task that the run was taught by `tlqa finetune`; UserError if it was not."""
+        if name not in self.tasks:
+            taught = f"its tasks are {', '.join(self.tasks)}" if self.tasks else "it was taught by no `tlqa finetune`"
+            raise UserError(f"{self.path} has no task {name!r}: {taught}")
+        return self.tasks[name]
+
+    def score(self, name: str, examples: Sequence[TextExample]) -> tuple[dict[str, float], list[Answer]]:
+        """The loss of a task's examples and its metrics in percent, and what was written for each example."""
+        rows = encode_texts(self.tokenizer, examples, **self._lengths)
+        written = self.answerer.write(self.params, rows)
+        return {"loss": self._loss(rows), **self.task(name).score([one.text for one in written], examples)}, written
+
+    @property
+    def _lengths(self) -> dict[str, int]:
+        return {"input_length": self.answerer.input_length, "target_length": self.answerer.target_length}
+
+    def _loss(self, rows: TextArrays, batch_size: int = 32) -> float:
         build = lambda indices, *_: {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
-        return _loss(partial(sequence_loss.evaluation_sums, self.apply), self.params, len(examples), build, batch_size)
+        sums = partial(sequence_loss.evaluation_sums, self.apply)
+        return _loss(sums, self.params, len(rows.inputs), build, batch_size)
 
 
 @dataclass(frozen=True)
@@ -180,7 +198,9 @@ def _open_t5(run: Path | str, *_changed: int) -> OpenT5:
         input_length=training.get("input_length", 512),
         target_length=training.get("target_length", 32),
     )
-    return OpenT5(Path(run), config, tokenizer, apply, replicate(params), answerer)
+    taught = training.get("tasks", {})  # the records, in a run of `tlqa finetune`
+    tasks = {name: task_of(record, f"{run}/{CONFIG}") for name, record in taught.items()}
+    return OpenT5(Path(run), config, tokenizer, apply, replicate(params), answerer, tasks)
 
 
 @functools.lru_cache(maxsize=2)

@@ -26,6 +26,7 @@ COMMANDS = {
     "quickstart": training.quickstart,
     "pretrain-spans": training.pretrain_spans,
     "pretrain-mlm": training.pretrain_mlm,
+    "finetune": training.finetune,
     "finetune-qa": training.finetune_qa,
     "finetune-spans": training.finetune_spans,
     "finetune-classifier": training.finetune_classifier,

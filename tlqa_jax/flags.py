@@ -46,7 +46,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """Add a flag for every field of a dataclass: text, a number, yes-or-no, a choice; or one of these or None."""
+    """Add a flag for every field of a dataclass: text, a number, yes-or-no, a choice; or one of these or None.
+
+    A field of several texts (tuple[str, ...]) takes them with commas between, or the flag several times, or both.
+    """
     parser.usage = f"{parser.prog} [flags]"  # dozens of them would be no help
     helps = field_texts(config_class)
     for field in dataclasses.fields(config_class):
@@ -61,6 +64,13 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
         elif get_origin(kind) is Literal:
             choices = get_args(kind)
             parser.add_argument(flag, choices=choices, default=field.default, help=f"{text} {shown}")
+        elif get_origin(kind) is tuple:
+            shown = f"(default: {','.join(field.default)})" if field.default else ""
+            # no default here: argparse would add to it
+            parser.add_argument(
+                flag, action="extend", type=_several, metavar="TEXT,…", default=argparse.SUPPRESS,
+                help=f"{text} {shown}",
+            )  # fmt: skip
         else:
             parser.add_argument(
                 flag,
@@ -74,7 +84,8 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
 
 def read_flags(arguments: argparse.Namespace, config_class: type[Config]) -> Config:
     """The dataclass that the parsed flags describe."""
-    return config_class(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(config_class)})
+    given = {field.name: getattr(arguments, field.name, field.default) for field in dataclasses.fields(config_class)}
+    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
 def check_writable(out: str | None, overwrite: bool) -> None:
@@ -115,6 +126,10 @@ def _optional(kind: type):
 
     read.__name__ = kind.__name__  # argparse names it where the text is not of this kind
     return read
+
+
+def _several(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _metavar(kind: type) -> str:

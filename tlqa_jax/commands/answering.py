@@ -101,14 +101,17 @@ def evaluate(parser: ArgumentParser):
     """score a trained model, or a file of predictions, by exact match and F1
 
     Every question counts, by the rules of SQuAD's official script. The intervals come from resampling the questions
-    (bootstrap, 95%); the loss is that of the first gold answer.
+    (bootstrap, 95%); the loss is that of the first gold answer. With --task, examples of a task that the run was taught
+    by `tlqa finetune` are scored by that task's own metrics.
 
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
     tlqa evaluate predictions.json --questions dev-v1.1.json
+    tlqa evaluate runs/tasks --task sentiment --texts dev.jsonl
     """
     parser.add_argument("run", metavar="RUN", help=f"{RUN}, a quickstart, or a JSON file {{id: answer}}")
     questions = "questions with answers: SQuAD JSON, .jsonl, .csv, tfds:squad:validation"
-    parser.add_argument("--questions", metavar="SOURCE", required=True, help=questions)
+    parser.add_argument("--questions", "--texts", metavar="SOURCE", required=True, help=questions)
+    parser.add_argument("--task", metavar="NAME", help="score this task; --texts are its examples")
     parser.add_argument("--closed-book", action="store_true", help="leave the contexts out")
     parser.add_argument("--predictions", metavar="FILE", help="write {id: answer} there, for the official script")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
@@ -118,6 +121,8 @@ def evaluate(parser: ArgumentParser):
 
 def run_evaluation(arguments: Namespace) -> None:
     check_writable(arguments.predictions, arguments.overwrite)
+    if arguments.task:
+        return evaluate_task(arguments)
     from tlqa_jax.data.sources import open_questions
     from tlqa_jax.metrics import squad
 
@@ -151,6 +156,27 @@ def run_evaluation(arguments: Namespace) -> None:
     report_cut(answers)
     if arguments.predictions:
         squad.write_predictions(arguments.predictions, predictions)
+        print(f"predictions written to {arguments.predictions}")
+
+
+def evaluate_task(arguments: Namespace) -> None:
+    from tlqa_jax.asking import OpenT5, open_run
+    from tlqa_jax.metrics.squad import write_predictions
+    from tlqa_jax.training.text_to_text import read_examples
+
+    run = open_run(arguments.run)
+    if not isinstance(run, OpenT5) or arguments.closed_book:
+        raise UserError("--task is for a run of `tlqa finetune`, and --closed-book for questions without --task")
+    task = run.task(arguments.task)
+    examples = read_examples(task, arguments.questions, arguments.data_dir)
+    scores, written = run.score(task.name, examples)
+    print(f"{arguments.run}: {task.name}, {len(examples)} examples of {arguments.questions}")
+    for name, value in scores.items():
+        print(f"  {name.replace('_', ' '):<12}{value:7.{3 if name == 'loss' else 2}f}")
+    report_cut(written)
+    if arguments.predictions:
+        predictions = {example.id: task.prediction(one.text) for example, one in zip(examples, written)}
+        write_predictions(arguments.predictions, predictions)
         print(f"predictions written to {arguments.predictions}")
 
 

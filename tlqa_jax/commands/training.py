@@ -93,6 +93,30 @@ def finetune_qa(parser: ArgumentParser):
     return run
 
 
+def finetune(parser: ArgumentParser):
+    """teach a pretrained T5 one or many tasks, all as text
+
+    A task is a name, or a .json file: {"name": "puns", "input": "is it a pun: {text}", "target": "label", "metrics":
+    ["accuracy"], "train": "puns.jsonl"}, with labels {"0": "no", …} where the data have numbers. What a task is learned
+    from is told by --train TASK=SOURCE; without, it is learned from the tiny world, if that has it.
+
+    Held-out examples are scored task by task, and predictions written. Stopped? The same command with --resume goes on
+    from the newest checkpoint.
+
+    tlqa finetune --tasks sentiment,context_qa,closed_book_qa --mixing temperature=2
+    tlqa finetune --start-from runs/small --tasks sentiment,puns.json --train sentiment=tfds:glue/sst2:train
+    """
+    from tlqa_jax.training.text_to_text import TextToTextConfig, finetune
+
+    add_flags(parser, TextToTextConfig)
+
+    def run(arguments: Namespace) -> None:
+        path = finetune(read_flags(arguments, TextToTextConfig))
+        print(f"the run is in {path}; next: tlqa evaluate {shlex.quote(str(path))} --task … --texts …")
+
+    return run
+
+
 def finetune_spans(parser: ArgumentParser):
     """teach a pretrained BERT to point at answers in their contexts
 

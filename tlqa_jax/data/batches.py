@@ -85,6 +85,7 @@ def training_batches(
     seed: int,
     build: Build,
     *,
+    order: Any = None,
     start: int = 0,
     process_index: int | None = None,
     process_count: int | None = None,
@@ -94,7 +95,8 @@ def training_batches(
     """Endless batches from step `start` on. Starting at k gives what an iterator from 0 gives at k.
 
     An epoch ends within a batch where the numbers do not divide: no example is dropped, none is padded. `prefetch`
-    batches are built ahead in a thread, which ends with the iterator (`close()`, or when nothing refers to it).
+    batches are built ahead in a thread, which ends with the iterator (`close()`, or when nothing refers to it). `order`
+    is another stream of examples than the shuffled one, indexed as `ShuffledOrder` is (a mixture of tasks, say).
 
     Raises:
       UserError: at once, if the devices do not divide the batch, the seed is negative, or there are no examples.
@@ -104,7 +106,7 @@ def training_batches(
     _check_examples(num_examples)
     if seed < 0:
         raise UserError(f"seed {seed}: it must not be negative")
-    order = ShuffledOrder(num_examples, seed)
+    order = ShuffledOrder(num_examples, seed) if order is None else order
     rows = devices.rows(batch_size)
 
     def batch(step: int) -> dict[str, np.ndarray]:

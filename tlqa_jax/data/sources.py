@@ -126,6 +126,21 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
     return Documents(source, read)
 
 
+def open_rows(source: Source, *, data_dir: str | Path | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(where it stands, an id, the row) of each row of a source, read while iterating; of SQuAD's files each question.
+
+    Classes that TFDS numbers have their names. A row without an "id" has the id "FILE:NUMBER".
+    """
+    for one in _as_list(source):
+        files, records = _open(one, data_dir, ROWS)
+        rows = (
+            _tfds_rows(records) if records is not None else (row for file in files for row in _rows_of_file(file))
+        )
+        for where, default_id, row in rows:
+            id = row.get("id")
+            yield where, str(id) if type(id) in (str, int) else default_id, row
+
+
 def open_labelled_texts(
     source: Source, *, data_dir: str | Path | None = None, field: str = "text", label_field: str = "label"
 ) -> list[LabelledText]:
@@ -135,18 +150,11 @@ def open_labelled_texts(
       UserError: see above.
     """
     examples = []
-    for one in _as_list(source):
-        files, records = _open(one, data_dir, ROWS)
-        rows = (
-            ((f"{records.source}, record {number}", row) for number, row in enumerate(records))
-            if records is not None
-            else (row for file in files for row in squad_or_rows(file)[1])
-        )
-        for where, row in rows:
-            text, label = text_of(row, field, where), field_of(row, label_field, where, (str, int))
-            if not text.strip():
-                raise UserError(f'{where}: "{field}" is empty')
-            examples.append(LabelledText(text, str(label)))
+    for where, _, row in open_rows(source, data_dir=data_dir):
+        text, label = text_of(row, field, where), field_of(row, label_field, where, (str, int))
+        if not text.strip():
+            raise UserError(f'{where}: "{field}" is empty')
+        examples.append(LabelledText(text, str(label)))
     if not examples:
         raise UserError(f"{_name(source)} holds no labelled texts")
     return examples
@@ -170,7 +178,7 @@ def open_questions(
         rows = (
             _tfds_questions(records)
             if records is not None
-            else (row for file in files for row in _questions_of_file(file))
+            else (row for file in files for row in _rows_of_file(file))
         )
         for where, default_id, row in rows:
             example = _question(row, where, default_id, require_answers)
@@ -221,8 +229,8 @@ def _texts_of_file(path: Path, field: str) -> Iterator[str]:
             yield from (text_of(row, field, where) for where, row in rows)
 
 
-def _questions_of_file(path: Path) -> Iterator[tuple[str, str, dict]]:
-    """(where, id to use if there is none, row) for each question."""
+def _rows_of_file(path: Path) -> Iterator[tuple[str, str, dict]]:
+    """(where, id to use if there is none, row) for each question of SQuAD's layout, and for each row."""
     squad, rows = squad_or_rows(path)
     if squad is None:
         for number, (where, row) in enumerate(rows, 1):
@@ -249,6 +257,12 @@ def _tfds_texts(records: TfdsRecords, field: str) -> Iterator[str]:
             for marker in markers:
                 text = text.replace(marker, "\n")
         yield text
+
+
+def _tfds_rows(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
+    for number, row in enumerate(records):
+        named = {name: names[row[name]] for name, names in records.classes.items() if row[name] >= 0}  # -1: a test set
+        yield f"{records.source}, record {number}", f"{records.source}:{number}", row | named
 
 
 def _tfds_questions(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:

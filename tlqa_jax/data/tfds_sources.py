@@ -35,6 +35,7 @@ class TfdsRecords(Sequence[dict[str, Any]]):
     Attributes:
       source: the source as it was given.
       fields: names of a record's fields.
+      classes: of each field that is the number of a class, the names of the classes.
 
     Raises:
       UserError: the source is not of this form; there is no such data set, configuration or split; it is not prepared
@@ -57,7 +58,9 @@ class TfdsRecords(Sequence[dict[str, Any]]):
             if not builder.is_prepared():
                 _prepare(builder, source, download)
             self._records = _open_split(builder, match["split"], source)
-            self.fields: tuple[str, ...] = tuple(builder.info.features)
+            features = builder.info.features
+            self.fields: tuple[str, ...] = tuple(features)
+            self.classes = {name: tuple(features[name].names) for name in features if hasattr(features[name], "names")}
 
     def __len__(self) -> int:
         return len(self._records)

@@ -1,4 +1,4 @@
-"""Questions in, answers in words out: batches of few shapes around the compiled generation loop."""
+"""Text in, text out; questions in, answers out: batches of few shapes around the compiled generation loop."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,7 +10,7 @@ import numpy as np
 from tlqa_jax.decoding.generate import greedy
 from tlqa_jax.decoding.shapes import few_shapes
 from tlqa_jax.models.functional import Params
-from tlqa_jax.tasks.text_to_text import Example, decode_predictions, encode_examples
+from tlqa_jax.tasks.text_to_text import Example, TextArrays, decode_predictions, encode_examples
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 
@@ -22,10 +22,10 @@ class Answer(NamedTuple):
     context_cut: bool
 
 
-class Answerer:
-    """Answers questions with a T5, on all of this process's devices.
+class TextGenerator:
+    """Writes texts with a T5, on all of this process's devices.
 
-    Rows are sorted by length and put into batches of few shapes (`few_shapes`); the answers do not depend on that.
+    Rows are sorted by length and put into batches of few shapes (`few_shapes`); the texts do not depend on that.
 
     Args:
         apply: the T5 as a function.
@@ -42,16 +42,9 @@ class Answerer:
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         self.generate = jax.pmap(partial(greedy, apply, max_length=target_length), axis_name="devices")
 
-    def __call__(self, params: Params, examples: Iterable[Example], *, use_context: bool = True) -> list[Answer]:
-        """The answers to `examples`, in their order. `params` are replicated (`training.devices.replicate`)."""
-        examples = list(examples)
-        if not examples:
-            return []
-        arrays = encode_examples(
-            self.tokenizer, examples,
-            input_length=self.input_length, target_length=self.target_length, use_context=use_context,
-        )  # fmt: skip
-        answers: list[Answer | None] = [None] * len(examples)
+    def write(self, params: Params, arrays: TextArrays) -> list[Answer]:
+        """What is written for each of the inputs. `params` are replicated (`training.devices.replicate`)."""
+        answers: list[Answer | None] = [None] * len(arrays.inputs)
         for rows, count, length in few_shapes(
             arrays.input_lengths, longest=self.input_length, devices=self.devices, batch_size=self.batch_size
         ):
@@ -63,3 +56,14 @@ class Answerer:
             for row, example in enumerate(rows[:count]):
                 answers[example] = Answer(texts[row], float(probabilities[row]), bool(arrays.inputs_cut[example]))
         return answers
+
+
+class Answerer(TextGenerator):
+    """Answers questions in the same way."""
+
+    def __call__(self, params: Params, examples: Iterable[Example], *, use_context: bool = True) -> list[Answer]:
+        """The answers to `examples`, in their order."""
+        return self.write(params, encode_examples(
+            self.tokenizer, examples,
+            input_length=self.input_length, target_length=self.target_length, use_context=use_context,
+        ))  # fmt: skip

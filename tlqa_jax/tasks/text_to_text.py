@@ -1,14 +1,14 @@
-"""Questions as text in, answers as text out: how a T5 is asked, with a passage to read or from memory.
+"""Text in, text out, as arrays; above all questions, with a passage to read or from memory:
 
     with a context   question: Where was Mira born? context: Mira, a clockmaker from Oss, plays the flute.  ->  Oss
     closed book      question: Where was Mira born?                                                         ->  Oss
 
 One model, one loss and one way of generating serve both, because the task is told in the text itself (Raffel et al.
-2020, section 2.4). Closed-book questions leave the context out: the answer has to come from what the
-model kept in its weights during pretraining (Roberts et al. 2020).
+2020, section 2.4); so they serve the other tasks of `text_tasks`. Closed-book questions leave the context out: the
+answer has to come from what the model kept in its weights during pretraining (Roberts et al. 2020).
 
 The question comes first, so that a context too long for the model loses its end and never the question. What is cut is
-counted, and `QAArrays.report` says so. n is the number of examples, I and T the lengths of inputs and targets.
+counted, and `TextArrays.report` says so. n is the number of examples, I and T the lengths of inputs and targets.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.tasks.text_tasks import CLOSED_BOOK_QA, CONTEXT_QA, TextExample
 
 
 @runtime_checkable
@@ -45,15 +46,15 @@ class Example(Protocol):
 
 
 @dataclass(frozen=True)
-class QAArrays:
+class TextArrays:
     """A list of examples as whole arrays, in the same order; each row is its tokens, the end token, padding."""
 
     inputs: Int32[np.ndarray, "n I"]
     targets: Int32[np.ndarray, "n T"]
     input_lengths: Int32[np.ndarray, "n"]  # tokens in each row, the end token among them
     target_lengths: Int32[np.ndarray, "n"]
-    inputs_cut: Bool[np.ndarray, "n"]  # True where the context lost its end
-    targets_cut: Bool[np.ndarray, "n"]  # True where the answer lost its end: it cannot be learned in full
+    inputs_cut: Bool[np.ndarray, "n"]  # True where the input lost its end
+    targets_cut: Bool[np.ndarray, "n"]  # True where the target lost its end: it cannot be learned in full
 
     def report(self) -> str:
         """One line for the user: how much was cut."""
@@ -62,10 +63,13 @@ class QAArrays:
         return f"{len(self.inputs):,} examples: {inputs}, {targets}"
 
 
-def join(parts: Sequence[QAArrays]) -> QAArrays:
+QAArrays = TextArrays  # the name for a program that knows of questions alone
+
+
+def join(parts: Sequence[TextArrays]) -> TextArrays:
     """Several groups of examples, encoded to the same lengths, as one."""
-    fields = dataclasses.fields(QAArrays)
-    return QAArrays(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields))
+    fields = dataclasses.fields(TextArrays)
+    return TextArrays(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields))
 
 
 def _share_cut(cut: Bool[np.ndarray, "n"], rows: Int32[np.ndarray, "n length"], name: str) -> str:
@@ -75,8 +79,12 @@ def _share_cut(cut: Bool[np.ndarray, "n"], rows: Int32[np.ndarray, "n length"], 
 
 def qa_source(question: str, context: str | None = None) -> str:
     """The text that the encoder reads. No context, or an empty one, makes it a closed-book question."""
-    question, context = question.strip(), (context or "").strip()
-    return f"question: {question} context: {context}" if context else f"question: {question}"
+    return _qa_example("", question, context, ()).input
+
+
+def _qa_example(id: str, question: str, context: str | None, answers: Sequence[str]) -> TextExample:
+    task = CONTEXT_QA if (context or "").strip() else CLOSED_BOOK_QA
+    return task.example({"question": question, "context": context, "answers": tuple(answers)}, id)
 
 
 def encode_sources(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "n I"], int]:
@@ -100,27 +108,38 @@ def encode_examples(
     input_length: int,
     target_length: int,
     use_context: bool = True,
-) -> QAArrays:
+) -> TextArrays:
     """Encodes questions and their first answers. `use_context=False` asks all of them closed-book.
 
     Raises UserError if a question does not fit into `input_length` even without its context.
     """
-    examples = list(examples)
-    sources = [qa_source(example.question, example.context if use_context else None) for example in examples]
-    answers = [example.answers[0] if example.answers else "" for example in examples]
-    encoded = tokenizer.encode_batch(sources)
+    return encode_texts(
+        tokenizer,
+        [_qa_example(e.id, e.question, e.context if use_context else None, e.answers) for e in examples],
+        input_length=input_length,
+        target_length=target_length,
+    )
 
+
+def encode_texts(
+    tokenizer: Tokenizer, examples: Sequence[TextExample], *, input_length: int, target_length: int
+) -> TextArrays:
+    """Encodes examples of any task. An input too long loses its end; how many do is in the arrays.
+
+    Raises UserError if the `head` of an example does not fit into `input_length`.
+    """
+    encoded = tokenizer.encode_batch([example.input for example in examples])
     cut = [example for example, ids in zip(examples, encoded, strict=True) if len(ids) + 1 > input_length]
-    questions_alone = tokenizer.encode_batch([qa_source(example.question) for example in cut])
-    for example, ids in zip(cut, questions_alone, strict=True):
+    for example, ids in zip(cut, tokenizer.encode_batch([example.head for example in cut]), strict=True):
         if len(ids) + 1 > input_length:
             raise UserError(
-                f"the question of example {example.id!r} alone takes {len(ids) + 1} tokens: "
-                f"set --input-length (now {input_length}) to more, or shorten the question"
+                f"what must not be cut of example {example.id!r} alone takes {len(ids) + 1} tokens: "
+                f"set --input-length (now {input_length}) to more, or shorten it: {example.head[:40]!r}…"
             )
     inputs, input_lengths, inputs_cut = _padded_rows(tokenizer, encoded, input_length)
-    targets, target_lengths, targets_cut = _padded_rows(tokenizer, tokenizer.encode_batch(answers), target_length)
-    return QAArrays(inputs, targets, input_lengths, target_lengths, inputs_cut, targets_cut)
+    encoded = tokenizer.encode_batch([example.target for example in examples])
+    targets, target_lengths, targets_cut = _padded_rows(tokenizer, encoded, target_length)
+    return TextArrays(inputs, targets, input_lengths, target_lengths, inputs_cut, targets_cut)
 
 
 def decode_predictions(tokenizer: Tokenizer, ids: Int[np.ndarray, "n T"]) -> list[str]:

@@ -1,18 +1,34 @@
 """Which model a run trains: a named size or a JSON file of sizes, made to fit the vocabulary."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.data.sources import local_path
 from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.functional import Params
 from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights.checkpoints import load_t5_config
+from tlqa_jax.weights.checkpoints import load_t5, load_t5_config
 
 NAMED = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
 NAMED_BERTS = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
+
+
+def begin_with_t5(config: Any) -> tuple[T5Config, Params | None, SentencePieceTokenizer]:
+    """The sizes, the parameters if there are any, and the vocabulary that the settings of a fine-tuning run ask for.
+
+    `config.start_from` names a pretrained model; without it `config.model` and `config.vocabulary` count.
+    """
+    if not config.start_from:
+        tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
+        return t5_config(config.model, tokenizer, config.dropout), None, tokenizer
+    sizes, pretrained, tokenizer = load_t5(config.start_from)
+    check_vocabulary(sizes, tokenizer, config.start_from)
+    return dataclasses.replace(sizes, dropout_rate=config.dropout), pretrained, tokenizer
 
 
 def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: float) -> T5Config:

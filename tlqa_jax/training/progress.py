@@ -10,6 +10,7 @@ import jax
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import ProgressColumn, Task
+from rich.table import Table
 from rich.text import Text
 
 from tlqa_jax.errors import UserError
@@ -84,13 +85,19 @@ class Progress:
         else:
             self.console.print("  ".join([f"{self.title} {step}/{self.steps}", *status]), highlight=False)
 
-    def evaluated(self, step: int, **metrics: float) -> None:
-        """Report an evaluation at `step`; the time it took does not count into the speed of training."""
+    def evaluated(self, step: int, *, table: Table | None = None, **metrics: float) -> None:
+        """Report an evaluation at `step`; the time it took does not count into the speed of training.
+
+        The metrics are shown in a line, or in `table` where they are given as one.
+        """
         self._write(dict(step=step, **{f"eval_{name}": value for name, value in metrics.items()}))
         text = "  ".join(
             _written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high"))
         )
-        self.console.print(f"{self.title} {step}/{self.steps}  held out: {text}", highlight=False)
+        begin = f"{self.title} {step}/{self.steps}"
+        self.console.print(f"{begin}  held out: {text}" if table is None else begin, highlight=False)
+        if table is not None:
+            self.console.print(table, highlight=False)
         self.last_time = time.perf_counter()
 
     def _write(self, row: dict) -> None:

@@ -20,7 +20,7 @@ from flax import nnx
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.sources import QAExample, local_path, open_questions
+from tlqa_jax.data.sources import QAExample, open_questions
 from tlqa_jax.decoding.answers import Answerer
 from tlqa_jax.errors import UserError
 from tlqa_jax.metrics.squad import bootstrap_interval, evaluate, write_predictions
@@ -28,18 +28,17 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_to_text import QAArrays, encode_examples, join
-from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.model_sizes import check_vocabulary, t5_config
+from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
-from tlqa_jax.weights.checkpoints import Checkpoints, check_run, load_t5, save_vocabulary, start_run
+from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_vocabulary, start_run
 
 
 @dataclass(frozen=True)
@@ -121,14 +120,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     check_settings(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
-    pretrained = None
-    if config.start_from:
-        model_config, pretrained, tokenizer = load_t5(config.start_from)
-        model_config = dataclasses.replace(model_config, dropout_rate=config.dropout)
-        check_vocabulary(model_config, tokenizer, config.start_from)
-    else:
-        tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
-        model_config = t5_config(config.model, tokenizer, config.dropout)
+    model_config, pretrained, tokenizer = begin_with_t5(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     record = {"program": "qa", "model": dataclasses.asdict(model_config), "training": training}
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)

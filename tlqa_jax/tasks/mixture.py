@@ -1,0 +1,126 @@
+"""One stream of examples from several tasks, each at its rate.
+
+How often should each task come? With e examples of a task, Raffel et al. 2020, section 3.5.2, try
+
+    proportional=K    min(e, K): as often as it has examples, but no task as if it had more than K
+    temperature=T     these to the power 1/T: T = 1 changes nothing, a large T makes all tasks equal
+    equal             all alike
+
+Stages go in this order and are named with a comma between them: "proportional=2000,temperature=2".
+
+The stream is a function of (seed, position), so that batches need no memory of those before. It goes in periods. Each
+has every task exactly as often as its rate says, to the nearest whole row and at least once, in an order drawn from
+(seed, period). So the place that a position has in its task's own stream can be counted, and a task goes through all of
+its examples before it sees one of them again, however the tasks lie among each other.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tlqa_jax.errors import UserError
+
+PERIOD = 2**14  # rows; a task with a smaller share than one of these comes more often than its rate says
+
+
+@runtime_checkable
+class Order(Protocol):
+    """An endless stream of the examples of one task: `data.batches.ShuffledOrder`."""
+
+    num_examples: int
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray: ...
+
+
+def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np.ndarray, "tasks"]:
+    """The rates of tasks with that many examples; they add up to 1. Raises UserError for a `mixing` that is not known."""
+    weights = np.asarray(sizes, np.float64)
+    for stage in mixing.split(","):
+        name, equals, value = stage.strip().partition("=")
+        number = _positive(value, stage) if equals else None
+        if name == "proportional":
+            weights = np.minimum(weights, number or np.inf)
+        elif name == "temperature" and number is not None:
+            weights = (weights / weights.sum()) ** (1 / number)
+        elif name == "equal" and not equals:
+            weights = np.ones(len(weights))
+        else:
+            raise UserError(
+                f"--mixing {stage.strip()!r}: known are proportional, proportional=CAP, temperature=NUMBER, equal, "
+                "and several of them with commas between"
+            )
+    return weights / weights.sum()
+
+
+class Mixture:
+    """The endless stream of a mixture: `mixture[positions]` are rows of its tasks' examples laid end to end.
+
+    Args:
+        orders: the stream of each task's own examples.
+        rates: of each task, adding up to 1.
+        period: rows after which every task has come as often as its rate says.
+    """
+
+    def __init__(self, orders: Sequence[Order], rates: Float[np.ndarray, "tasks"], seed: int, period: int = PERIOD):
+        if len(orders) != len(rates) or period < len(orders):
+            raise ValueError(f"{len(orders)} tasks, {len(rates)} rates, and a period of {period} rows")
+        self.orders, self.seed, self.counts = orders, seed, _whole(rates, period)
+        self.num_examples = sum(order.num_examples for order in orders)
+        self._starts = np.cumsum([0, *(order.num_examples for order in orders)])
+        self._last: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def __getitem__(self, positions: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+        tasks, places = self.tasks_and_places(positions)
+        rows = np.empty(len(positions), np.int64)
+        for task in np.unique(tasks).tolist():
+            here = tasks == task
+            rows[here] = self._starts[task] + self.orders[task][places[here]]
+        return rows
+
+    def tasks_and_places(
+        self, positions: Int[np.ndarray, "n"]
+    ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """The task at each position, and which place that is in the task's own stream."""
+        periods, offsets = np.divmod(np.asarray(positions, np.int64), self.counts.sum())
+        tasks, places = np.empty_like(periods), np.empty_like(periods)
+        for period in np.unique(periods).tolist():
+            here = periods == period
+            tasks_of_period, before = self._period(period)
+            tasks[here] = tasks_of_period[offsets[here]]
+            places[here] = period * self.counts[tasks[here]] + before[offsets[here]]
+        return tasks, places
+
+    def _period(self, period: int) -> tuple[Int[np.ndarray, "period"], Int[np.ndarray, "period"]]:
+        """(the task of each row, how often it came before in this period)"""
+        if self._last is None or self._last[0] != period:
+            tasks = np.repeat(np.arange(len(self.counts)), self.counts)
+            before = np.arange(len(tasks)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+            order = np.random.default_rng([self.seed, period]).permutation(len(tasks))
+            tasks = tasks[order]
+            by_task = np.argsort(tasks, kind="stable")
+            counted = np.empty_like(before)
+            counted[by_task] = before
+            self._last = period, tasks, counted
+        return self._last[1:]
+
+
+def _whole(rates: Float[np.ndarray, "tasks"], period: int) -> Int[np.ndarray, "tasks"]:
+    """Whole rows, at least one of each task, that add up to the period: the largest remainders are rounded up."""
+    exact = np.asarray(rates, np.float64) * period
+    counts = np.maximum(np.floor(exact).astype(np.int64), 1)
+    for _ in range(counts.sum() - period):  # what the smallest were given is taken from the largest
+        counts[np.argmax(counts)] -= 1
+    counts[np.argsort(counts - exact, kind="stable")[: period - counts.sum()]] += 1
+    return counts
+
+
+def _positive(text: str, stage: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < np.inf:
+        raise UserError(f"--mixing {stage.strip()!r}: {text!r} is not a number above 0")
+    return number
