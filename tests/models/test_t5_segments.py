@@ -77,6 +77,13 @@ def test_masks_and_segments_together(variant, tokens):
     assert changed[real].tolist() == (np.asarray(TARGET_SEGMENTS) == 1)[real].tolist()  # whose inputs position 1 is of
 
 
+def test_one_sort_of_segments_alone_is_refused(variant, tokens):
+    model = T5(variant, rngs=nnx.Rngs(1))
+    for segments in ({"input_segments": INPUT_SEGMENTS}, {"target_segments": TARGET_SEGMENTS}):
+        with pytest.raises(ValueError, match="go together"):
+            jax.eval_shape(lambda *tokens: model(*tokens, **segments), *tokens)
+
+
 def test_the_mask():
     assert segment_mask(jnp.array([[1, 2, 0]]), jnp.array([[1, 1, 2, 0]])).astype(int).tolist() == [
         [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]

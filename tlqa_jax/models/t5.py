@@ -120,8 +120,10 @@ def visible(
     key_mask: Bool[Array, "B S"] | None, queries: Int[Array, "B L"] | None, keys: Int[Array, "B S"] | None
 ) -> Bool[Array, "B 1 #L S"] | None:
     """Which keys a query may attend to, of those that are real, in its own segment. None: all."""
+    if (queries is None) != (keys is None):
+        raise ValueError("input_segments and target_segments go together: one is given and one is not")
     mask = None if key_mask is None else key_mask[:, None, None, :]
-    if queries is None or keys is None:
+    if queries is None:
         return mask
     same = segment_mask(queries, keys)[:, None]
     return same if mask is None else same & mask
