@@ -1,6 +1,6 @@
 """One contender, one work, one process: prepares the work, then times it when a line with a number of calls arrives.
 
-    python contender.py tlqa|flax|torch train|greedy-1|greedy-8|mlm-mini|mlm-base|spans-base
+    python contender.py tlqa|flax|torch train|greedy-1|greedy-8|beam-4|mlm-mini|mlm-base|spans-base
 
 `compare.py` starts these and speaks with them in lines of JSON; it also sets the threads and the allocator.
 """
@@ -29,7 +29,8 @@ def main(contender: str, work: str) -> None:
     kind, _, size = work.partition("-")
     call = {
         "train": lambda: library.train(),
-        "greedy": lambda: library.greedy_decoding(batch=int(size)),
+        "greedy": lambda: library.decoding(batch=int(size)),
+        "beam": lambda: library.decoding(batch=1, beams=int(size)),
         "mlm": lambda: library.masked_lm(size),
         "spans": lambda: library.span_logits(size),
     }[kind]()

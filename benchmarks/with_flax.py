@@ -76,12 +76,12 @@ def training_step(model, rows: dict[str, np.ndarray], loss: Callable) -> Callabl
     return step
 
 
-def greedy_decoding(batch: int) -> Callable[[], float]:
+def decoding(batch: int, beams: int = 1) -> Callable[[], float]:
     model = new_model(0.0)
     never = works.T5_SMALL["vocab_size"]  # an end that never comes
     generate = jax.jit(
         lambda params, inputs: model.generate(
-            inputs, params=params, max_length=works.NEW_TOKENS + 1, do_sample=False, num_beams=1, eos_token_id=never
+            inputs, params=params, max_length=works.NEW_TOKENS + 1, do_sample=False, num_beams=beams, eos_token_id=never
         ).sequences
     )
     inputs = works.questions(batch)

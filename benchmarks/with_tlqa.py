@@ -1,4 +1,4 @@
-"""The works with tlqa_jax: its own pmap-ed train steps and greedy decoding, nothing rewritten for the benchmark.
+"""The works with tlqa_jax: its own pmap-ed train steps and decoding, nothing rewritten for the benchmark.
 
 As our programs do, it tells the C library to keep freed memory, unless the benchmark has told it already, as it
 then has everybody's.
@@ -14,6 +14,7 @@ import optax
 import works
 from flax import nnx
 
+from tlqa_jax.decoding.beam import beam_search
 from tlqa_jax.decoding.generate import greedy
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering
@@ -69,14 +70,15 @@ def training_step(
     return step
 
 
-def greedy_decoding(batch: int) -> Callable[[], float]:
+def decoding(batch: int, beams: int = 1) -> Callable[[], float]:
     apply, params = as_function(T5(T5Config(**works.T5_SMALL, dropout_rate=0.0), rngs=nnx.Rngs(0)))
-    generate = jax.jit(partial(greedy, apply, max_length=works.NEW_TOKENS, eos_id=-1))  # an end that never comes
+    search = greedy if beams == 1 else partial(beam_search, beams=beams)
+    generate = jax.jit(partial(search, apply, max_length=works.NEW_TOKENS, eos_id=-1))  # an end that never comes
     inputs = works.questions(batch)
 
     def step() -> float:
         generated = jax.block_until_ready(generate(params, inputs, inputs != 0))
-        assert generated.tokens.shape == (batch, works.NEW_TOKENS)
+        assert generated.tokens.shape[-1] == works.NEW_TOKENS
         return 0.0
 
     return step

@@ -57,14 +57,14 @@ def training_step(model: torch.nn.Module, **batch: torch.Tensor) -> Callable[[],
     return step
 
 
-def greedy_decoding(batch: int) -> Callable[[], float]:
+def decoding(batch: int, beams: int = 1) -> Callable[[], float]:
     model = new_model(0.0).eval()
     inputs = torch.tensor(works.questions(batch)).long()
 
     def step() -> float:
         with torch.inference_mode():
             sequences = model.generate(
-                inputs, attention_mask=torch.ones_like(inputs), do_sample=False, num_beams=1,
+                inputs, attention_mask=torch.ones_like(inputs), do_sample=False, num_beams=beams,
                 min_new_tokens=works.NEW_TOKENS, max_new_tokens=works.NEW_TOKENS,
             )
         assert sequences.shape == (batch, works.NEW_TOKENS + 1)  # with the start token

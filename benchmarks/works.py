@@ -13,17 +13,20 @@ BERTS = {
 BERT_VOCABULARY, MASK_ID, PREDICTIONS = 30522, 103, 20
 DROPOUT = 0.1
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.01  # AdamW, no clipping
-NEW_TOKENS = 32  # written by greedy decoding, never fewer
+NEW_TOKENS = 32  # written by greedy decoding and by beam search, never fewer
 
 TITLES = {
     "train": "T5-small training step, 512 -> 114, batch 4, dropout .1, AdamW",
     "greedy-1": "T5-small greedy decoding, 128 -> 32, batch 1",
     "greedy-8": "T5-small greedy decoding, 128 -> 32, batch 8",
+    "beam-4": "T5-small beam search, 4 beams, 128 -> 32, batch 1",
     "mlm-mini": "BERT mini (4 x 256) masked-LM training step, 128 tokens, batch 32, dropout .1, AdamW",
     "mlm-base": "BERT base masked-LM training step, 128 tokens, batch 8, dropout .1, AdamW",
     "spans-base": "BERT base, start and end logits, 384 tokens, batch 8",
 }
-CALLS_A_TURN = {"train": 2, "greedy-1": 5, "greedy-8": 3, "mlm-mini": 3, "mlm-base": 2, "spans-base": 3}
+CALLS_A_TURN = {
+    "train": 2, "greedy-1": 5, "greedy-8": 3, "beam-4": 3, "mlm-mini": 3, "mlm-base": 2, "spans-base": 3,
+}  # fmt: skip
 
 
 def random_tokens(
@@ -39,7 +42,7 @@ def training_tokens() -> tuple[np.ndarray, np.ndarray]:
 
 
 def questions(batch: int) -> np.ndarray:
-    """Inputs of greedy decoding [batch, 128]."""
+    """Inputs of greedy decoding and of beam search [batch, 128]."""
     return random_tokens(batch, 128, seed=2)
 
 

@@ -111,9 +111,13 @@ def test_many_answers_are_those_of_one_by_one(run):
     assert closed[0].probability != many[0].probability
 
 
-def test_a_context_that_was_cut_is_reported(run):
-    assert asking.ask("Where?", "Mira is from Oss. " * 40, run).context_cut
-    assert not asking.ask("Where?", "Mira is from Oss.", run).context_cut
+def test_a_long_context_is_read_through_windows_and_none_of_it_is_cut(run, compilations):
+    long, short = (asking.ask("Where?", "Mira is from Oss. " * n, run) for n in (40, 1))
+    assert long.windows > 20 and short.windows == 1
+    assert not long.context_cut and not short.context_cut
+    compilations.clear()
+    asking.ask("Where?", "Mira is from Oss. " * 30, run)
+    assert compilations == []
 
 
 def test_a_quickstart_is_asked_through_its_main_run(run, tmp_path):

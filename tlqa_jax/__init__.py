@@ -44,9 +44,11 @@ _HOMES = {
     "ExtractiveQAConfig": "training.extractive_qa",
     "ClassificationConfig": "training.classification",
     "Answer": "decoding.answers",
+    "Method": "decoding.methods",
     "fill_mask": "decoding.fill_mask",
     "ask": "asking",
     "classify": "asking",
+    "generate": "asking",
     "open_run": "asking",
 }
 

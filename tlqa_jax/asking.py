@@ -1,33 +1,40 @@
-"""Asking a trained model: `ask` one question, `open_run` for many and their scores, `classify` for classes of texts.
+"""Asking a trained model: `ask` one question, `open_run` for many and their scores, `classify` for classes of texts,
+`generate` for whatever else a T5 writes.
 
-    >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart")
-    Answer(text='Oss', probability=0.93, context_cut=False)
+    >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart").text
+    'Oss'
 
 A T5 writes its answer, from a context or from memory; a BERT points at it in a context. (The module is called `asking`
 because `tlqa_jax.ask` is the function.)
 """
 
+import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from flax import nnx
 
 from tlqa_jax.data.batches import evaluation_batches
 from tlqa_jax.data.sources import QAExample
-from tlqa_jax.decoding.answers import Answer, Answerer
+from tlqa_jax.decoding.answers import Answer, Answerer, answer_of
 from tlqa_jax.decoding.classes import Classifier, TextClass
+from tlqa_jax.decoding.methods import Method
+from tlqa_jax.decoding.shapes import padded_length
 from tlqa_jax.decoding.spans import SpanAnswer, SpanAnswerer, span_logits
+from tlqa_jax.decoding.texts import Writer, Written
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.tasks.text_tasks import TextExample, TextTask, task_of
-from tlqa_jax.tasks.text_to_text import TextArrays, encode_examples, encode_texts
+from tlqa_jax.tasks.text_to_text import TextArrays, encode_examples, encode_sources, encode_texts
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training import extractive_qa, sequence_loss
@@ -38,20 +45,42 @@ from tlqa_jax.weights.checkpoints import CHECKPOINTS, CONFIG, is_run, load_t5, m
 from tlqa_jax.weights.huggingface import is_t5
 
 
-def ask(question: str, context: str | None = None, run: str | Path = "runs/quickstart") -> Answer | SpanAnswer:
+def ask(
+    question: str, context: str | None = None, run: str | Path = "runs/quickstart",
+    *, threshold: float | None = None, **method: Any,
+) -> Answer | SpanAnswer:  # fmt: skip
     """Answer a question, from a context or, without one, from memory (a T5 only).
 
     The first question loads the run and compiles; later ones to the same run do neither, for lengths seen before. A
-    run that has been trained on since is loaded again.
+    run that has been trained on since is loaded again. A context longer than the model reads at once is read through
+    several windows.
 
     Args:
         run: directory of a fine-tuned run, or of a quickstart; or a Hugging Face directory or hub name.
+        threshold: no answer where the no-answer score is above it, instead of the run's own threshold.
+        method: how a T5 writes, `beams=4` or `temperature=0.7`, say: the settings of `decoding.methods.Method`.
 
     Raises UserError if there is no such run, it was not taught to answer, or the question is empty or too long.
     """
     if not question.strip():
         raise UserError("the question is empty")
-    return open_run(run)([QAExample("question", question, (), context)])[0]
+    examples = [QAExample("question", question, (), context)]
+    return open_run(run)(examples, method=Method(**method), threshold=threshold)[0]
+
+
+def generate(
+    texts: Sequence[str], run: str | Path, *, max_length: int | None = None, **method: Any
+) -> list[list[Written]]:
+    """What a T5 writes when it reads each of the texts, best first; of a pretrained run, what fills its sentinels.
+
+    Args:
+        run: directory of a T5's run, or of a quickstart.
+        max_length: longest text to write in tokens; as in training where nothing is said.
+        method: how it writes, and how many texts (`n`): the settings of `decoding.methods.Method`.
+
+    Raises UserError if there is no such run, or a text is too long for it.
+    """
+    return open_t5(run).generate(texts, Method(**method), max_length)
 
 
 def classify(texts: Sequence[str], run: str | Path) -> list[TextClass]:
@@ -72,6 +101,14 @@ def open_run(run: str | Path) -> "OpenT5 | OpenSpans":
     return opened
 
 
+def open_t5(run: str | Path) -> "OpenT5":
+    """Any T5, whether or not it was taught to answer."""
+    opened = _opened(run, to_answer=False)
+    if not isinstance(opened, OpenT5):
+        raise UserError(f"{run} holds a BERT, and a T5 is wanted here: a BERT does not write")
+    return opened
+
+
 @dataclass(frozen=True)
 class OpenT5:
     """A trained T5 with its parameters on all of this process's devices. Called with examples, it answers them."""
@@ -81,15 +118,63 @@ class OpenT5:
     tokenizer: SentencePieceTokenizer
     apply: Callable
     params: Any  # replicated: a leading axis of local devices
-    answerer: Answerer
+    input_length: int
+    target_length: int
+    null_threshold: float | None = None
     tasks: Mapping[str, TextTask] = field(default_factory=dict)  # what it was taught, if by `tlqa finetune`
+    compiled: dict[Any, Any] = field(default_factory=dict)  # an Answerer or a Writer for each way of using it
     loss_is = "nats per token of the gold answers"
 
-    def __call__(self, examples: Sequence[QAExample], *, use_context: bool = True) -> list[Answer]:
-        """The answers, in the order of the examples; their gold answers are not looked at."""
+    def __call__(
+        self, examples: Sequence[QAExample], *, use_context: bool = True, method: Method = Method(),
+        threshold: float | None = None,
+    ) -> list[Answer]:  # fmt: skip
+        """The answers, in the order of the examples; their gold answers are not looked at.
+
+        Contexts that do not fit are read through windows that share a third of the input length.
+        """
         if self.tasks and not any(task.questions for task in self.tasks.values()):
             raise UserError(f"{self.path} was not taught to answer questions; its tasks are {', '.join(self.tasks)}")
-        return self.answerer(self.params, without_gold(examples), use_context=use_context)
+        if method not in self.compiled:
+            self.compiled[method] = Answerer(
+                self.apply, self.tokenizer, input_length=self.input_length, target_length=self.target_length,
+                method=method, stride=self.input_length // 3,
+            )
+        answerer = copy.copy(self.compiled[method])
+        answerer.null_threshold = self.null_threshold if threshold is None else threshold
+        return answerer(self.params, without_gold(examples), use_context=use_context)
+
+    def generate(
+        self, texts: Sequence[str], method: Method = Method(), max_length: int | None = None
+    ) -> list[list[Written]]:
+        """What it writes to each text, best first."""
+        inputs, _ = self._encode(texts)
+        return self._writer(method, max_length)(self.params, inputs, (inputs != self.tokenizer.pad_id).sum(axis=1))
+
+    def stream(
+        self, text: str, method: Method = Method(), max_length: int | None = None
+    ) -> Iterator[tuple[str, str, float]]:
+        """The same of one text while it is written: what it grows by, the piece, and its probability."""
+        if "stream" not in self.compiled:
+            self.compiled["stream"] = jax.tree.map(lambda x: x.addressable_data(0)[0], self.params)
+        inputs, length = self._encode([text])
+        return self._writer(method, max_length).stream(self.compiled["stream"], inputs[:, :length])
+
+    def _writer(self, method: Method, max_length: int | None) -> Writer:
+        length = max_length or self.target_length
+        if (method, length) not in self.compiled:
+            self.compiled[method, length] = Writer(self.apply, self.tokenizer, target_length=length, method=method)
+        return self.compiled[method, length]
+
+    def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Rows of ids, and a length that few shapes have and that the longest fits into."""
+        longest = max(len(ids) + 1 for ids in self.tokenizer.encode_batch(texts))
+        if longest > self.input_length:
+            raise UserError(
+                f"a text of {longest} tokens is too long for {self.path}, which reads {self.input_length}: shorten it"
+            )
+        inputs, _ = encode_sources(self.tokenizer, texts, self.input_length)
+        return inputs, padded_length(longest, self.input_length)
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
         """-log p(first gold answer) in nats per token of it, the end token among them."""
@@ -106,12 +191,13 @@ class OpenT5:
     def score(self, name: str, examples: Sequence[TextExample]) -> tuple[dict[str, float], list[Answer]]:
         """The loss of a task's examples and its metrics in percent, and what was written for each example."""
         rows = encode_texts(self.tokenizer, examples, **self._lengths)
-        written = self.answerer.write(self.params, rows)
+        found = self._writer(Method(), None)(self.params, rows.inputs, rows.input_lengths)
+        written = [answer_of(texts[0], cut=cut) for texts, cut in zip(found, rows.inputs_cut.tolist())]
         return {"loss": self._loss(rows), **self.task(name).score([one.text for one in written], examples)}, written
 
     @property
     def _lengths(self) -> dict[str, int]:
-        return {"input_length": self.answerer.input_length, "target_length": self.answerer.target_length}
+        return {"input_length": self.input_length, "target_length": self.target_length}
 
     def _loss(self, rows: TextArrays, batch_size: int = 32) -> float:
         build = lambda indices, *_: {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
@@ -130,9 +216,16 @@ class OpenSpans:
     answerer: SpanAnswerer
     loss_is = "nats for the first and the last token of an answer, the mean over windows"
 
-    def __call__(self, examples: Sequence[QAExample], *, use_context: bool = True) -> list[SpanAnswer]:
+    def __call__(
+        self, examples: Sequence[QAExample], *, use_context: bool = True, method: Method = Method(),
+        threshold: float | None = None,
+    ) -> list[SpanAnswer]:  # fmt: skip
         self._check(examples, use_context)
-        return self.answerer(self.params, without_gold(examples))
+        if method != Method():
+            raise UserError(f"{self.path} points at answers and writes none: beams, temperature, … are for a T5")
+        answerer = copy.copy(self.answerer)
+        answerer.null_threshold = answerer.null_threshold if threshold is None else threshold
+        return answerer(self.params, without_gold(examples))
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
         """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from."""
@@ -170,13 +263,14 @@ def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: i
     return mean_over_examples(summed_over_devices(sums), params, evaluation_batches(size, batch_size, build))["loss"]
 
 
-def _opened(run: str | Path) -> OpenT5 | OpenSpans | OpenClassifier:
+def _opened(run: str | Path, *, to_answer: bool = True) -> OpenT5 | OpenSpans | OpenClassifier:
     open_model = _open_bert if is_bert(run) else _open_t5
     if not Path(run).exists() and (is_bert(run) or is_t5(run)):  # a name on the hub
         return open_model(run)
     run = main_run(run)
     record = read_config(run) if is_run(run) else {}
-    if record.get("program") == "span_corruption" and not record.get("training", {}).get("questions_share"):
+    pretrained = record.get("program") == "span_corruption" and not record.get("training", {}).get("questions_share")
+    if to_answer and pretrained:
         raise UserError(
             f"{run} was pretrained but not taught to answer: `tlqa finetune-qa --start-from {run}` does that"
         )
@@ -192,15 +286,10 @@ def _open_t5(run: Path | str, *_changed: int) -> OpenT5:
     config, params, tokenizer = load_t5(run)
     model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0), dtype=compute_dtype(training.get("dtype", "auto"))))
     apply, _ = as_function(model)
-    answerer = Answerer(
-        apply,
-        tokenizer,
-        input_length=training.get("input_length", 512),
-        target_length=training.get("target_length", 32),
-    )
+    lengths = training.get("input_length", 512), training.get("target_length", 32)
     taught = training.get("tasks", {})  # the records, in a run of `tlqa finetune`
     tasks = {name: task_of(record, f"{run}/{CONFIG}") for name, record in taught.items()}
-    return OpenT5(Path(run), config, tokenizer, apply, replicate(params), answerer, tasks)
+    return OpenT5(Path(run), config, tokenizer, apply, replicate(params), *lengths, read_threshold(run), tasks)
 
 
 @functools.lru_cache(maxsize=2)

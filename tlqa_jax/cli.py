@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tlqa_jax.commands import answering, tools, training
+from tlqa_jax.commands import answering, generating, tools, training
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import Parser
 
@@ -34,6 +34,7 @@ COMMANDS = {
     "classify": answering.classify,
     "evaluate": answering.evaluate,
     "fill-mask": answering.fill_mask,
+    "generate": generating.generate,
     "vocab train": tools.vocab_train,
     "import": tools.import_model,
     "export": tools.export_model,

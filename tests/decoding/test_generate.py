@@ -6,11 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.models.functional import as_function
-from tlqa_jax.models.t5 import T5, T5Config
 
 # logits of a vocabulary of 4 (pad, eos, two words) that make a word, or eos, certain to 1/2 or 3/4
 HALF, MOST = np.log(3), np.log(9)
@@ -83,28 +80,12 @@ def test_special_ids_can_be_chosen():
     assert model.read == [[2, 2], [1, 3]]
 
 
-CONFIG = T5Config(vocab_size=13, d_model=6, d_kv=5, d_ff=11, num_layers=1, num_decoder_layers=2, num_heads=3)
 LENGTH = 9
-
-
-@pytest.fixture(scope="module")
-def t5():
-    """A T5 whose answers to `questions` are varied: 34 different ones, of 7 different lengths."""
-    apply, empty = as_function(nnx.eval_shape(lambda: T5(CONFIG, rngs=nnx.Rngs(0))))
-    random = np.random.default_rng(15)
-    return apply, jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape) * 0.7, jnp.float32), empty)
 
 
 @pytest.fixture(scope="module")
 def write(t5):
     return jax.jit(partial(greedy, t5[0], max_length=LENGTH))
-
-
-@pytest.fixture(scope="module")
-def questions():
-    random = np.random.default_rng(0)
-    mask = np.arange(7) < random.integers(2, 8, (40, 1))
-    return jnp.asarray(random.integers(2, 13, (40, 7)) * mask), jnp.asarray(mask)
 
 
 def plain_greedy(apply, params, inputs, mask):

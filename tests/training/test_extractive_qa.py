@@ -20,7 +20,8 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.encoders import taken_over
-from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, score_answers, span_loss
+from tlqa_jax.training.evaluation import score_answers
+from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, span_loss
 from tlqa_jax.weights.bert_runs import read_threshold
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 from tlqa_jax.weights.huggingface import save_pretrained

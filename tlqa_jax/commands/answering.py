@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from tlqa_jax.commands.generating import add_method_flags, draw, method_settings
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
@@ -17,9 +18,10 @@ def answer(parser: ArgumentParser):
     """ask a trained model one question, or a file of them
 
     A T5 writes its answer, from the context or, where there is none, from memory. A BERT points at it in the context.
+    A context longer than the model reads at once is read through several windows.
 
     tlqa answer runs/quickstart --question "Where was Mira born?" --context "Mira, a clockmaker from Oss, is 40."
-    tlqa answer runs/quickstart --file questions.jsonl --out predictions.json
+    tlqa answer runs/quickstart --file questions.jsonl --out predictions.json --beams 4
     """
     parser.add_argument("run", metavar="RUN", help=f"{RUN}, or the directory of a quickstart")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -30,6 +32,10 @@ def answer(parser: ArgumentParser):
     parser.add_argument("--out", metavar="FILE", help="write {id: answer} there; else every answer is a line of JSON")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
+    threshold = "no answer where the no-answer score is above it (of a T5: -log of the answer's probability)"
+    parser.add_argument("--threshold", metavar="NUMBER", type=float, help=f"{threshold}; else the run's own, if any")
+    parser.add_argument("--probabilities", action="store_true", help="of a T5: show the probability of each piece")
+    add_method_flags(parser)
     return lambda arguments: answer_one(arguments) if arguments.file is None else answer_many(arguments)
 
 
@@ -37,10 +43,13 @@ def answer_one(arguments: Namespace) -> None:
     for flag in ("out", "closed_book", "data_dir"):
         if getattr(arguments, flag):
             raise UserError(f"--{flag.replace('_', '-')} goes with --file, not with --question")
+    settings = method_settings(arguments)
     from tlqa_jax.asking import ask
 
-    given = ask(arguments.question, arguments.context, arguments.run)
+    given = ask(arguments.question, arguments.context, arguments.run, threshold=arguments.threshold, **settings)
     print(f"{given.text or '(no answer)'}   [probability {given.probability:.2f}]")
+    if arguments.probabilities:
+        draw(getattr(given, "pieces", ()), getattr(given, "token_probabilities", ()))
     report_cut([given])
 
 
@@ -48,15 +57,21 @@ def answer_many(arguments: Namespace) -> None:
     if arguments.context is not None:
         raise UserError('--context goes with --question; in --file each row has its own "context"')
     check_writable(arguments.out, arguments.overwrite)
+    settings = method_settings(arguments)
     from tlqa_jax.asking import open_run
     from tlqa_jax.data.sources import open_questions
+    from tlqa_jax.decoding.methods import Method
     from tlqa_jax.metrics.squad import write_predictions
 
+    how = dict(method=Method(**settings), threshold=arguments.threshold)
     examples = open_questions(arguments.file, data_dir=arguments.data_dir, require_answers=False)
-    answers = open_run(arguments.run)(examples, use_context=not arguments.closed_book)
+    answers = open_run(arguments.run)(examples, use_context=not arguments.closed_book, **how)
     for example, given in zip(examples, answers) if arguments.out is None else ():
         row = {"id": example.id, "question": example.question, "answer": given.text}
-        print(json.dumps(row | {"probability": round(given.probability, 4)}, ensure_ascii=False))
+        row["probability"] = round(given.probability, 4)
+        if arguments.probabilities and hasattr(given, "pieces"):
+            row["pieces"] = [[piece, round(p, 4)] for piece, p in zip(given.pieces, given.token_probabilities)]
+        print(json.dumps(row, ensure_ascii=False))
     if arguments.out:
         write_predictions(arguments.out, {example.id: given.text for example, given in zip(examples, answers)})
         print(f"{len(answers)} answers written to {arguments.out}")
@@ -210,6 +225,9 @@ def report_cut(answers: Sequence) -> None:
     cut = sum(given.context_cut for given in answers)
     if cut:
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
+    windows = [given.windows for given in answers if getattr(given, "windows", 1) > 1]
+    if windows:
+        note(f"{len(windows)} of {len(answers)} contexts were longer than the model reads at once: {sum(windows)} windows")
     cut = sum(getattr(given, "question_cut", False) for given in answers)
     if cut:
         note(f"{cut} of {len(answers)} questions were too long for the model and lost their ends")

@@ -1,69 +1,89 @@
-"""Text in, text out; questions in, answers out: batches of few shapes around the compiled generation loop."""
+"""Questions in, answers in words out."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
-from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.decoding.shapes import few_shapes
+from tlqa_jax.decoding.methods import Method
+from tlqa_jax.decoding.spans import in_groups
+from tlqa_jax.decoding.texts import Writer, Written
 from tlqa_jax.models.functional import Params
-from tlqa_jax.tasks.text_to_text import Example, TextArrays, decode_predictions, encode_examples
+from tlqa_jax.tasks.context_windows import question_rows
+from tlqa_jax.tasks.text_to_text import Example
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 
 class Answer(NamedTuple):
-    """What the model wrote, the probability it gave to exactly this text, and whether the context had to be cut."""
+    """What the model wrote, the probability it gave to exactly this text, and how its context was read.
+
+    `probability` is the confidence in the answer; where a no-answer threshold has withheld it, `text` is empty, and
+    `probability` is that of the text withheld.
+    """
 
     text: str
     probability: float
     context_cut: bool
+    windows: int = 1  # in how many pieces the context was read; the answer is from one of them
+    pieces: tuple[str, ...] = ()  # with the end token, unless the answer was stopped by its length
+    token_probabilities: tuple[float, ...] = ()
+
+    @property
+    def no_answer_score(self) -> float:
+        """The larger, the less there seems to be an answer: -log of the probability, in nats."""
+        return -math.log(max(self.probability, 1e-300))
 
 
-class TextGenerator:
-    """Writes texts with a T5, on all of this process's devices.
-
-    Rows are sorted by length and put into batches of few shapes (`few_shapes`); the texts do not depend on that.
+class Answerer:
+    """Answers questions with a T5, on all of this process's devices, in bounded memory.
 
     Args:
         apply: the T5 as a function.
-        input_length: longest input in tokens; a context that does not fit loses its end (`Answer.context_cut`).
+        input_length: longest input in tokens.
         target_length: longest answer in tokens.
-        batch_size: rows at once where there are many questions.
+        batch_size: rows at once where there are many.
+        method: how the answers are written.
+        stride: a context that does not fit is read through windows that share so many tokens, and the answer in
+            which the model has most confidence is taken; an empty one only if there is no other. None: it loses its
+            end (`Answer.context_cut`), as in training, which is cheaper.
+        null_threshold: the answer is none where the no-answer score is above it. None: there is no threshold.
     """
 
     def __init__(
         self, apply: Callable, tokenizer: SentencePieceTokenizer, *, input_length: int, target_length: int,
-        batch_size: int = 32,
+        batch_size: int = 32, method: Method = Method(), stride: int | None = None,
+        null_threshold: float | None = None,
     ):  # fmt: skip
         self.tokenizer, self.input_length, self.target_length = tokenizer, input_length, target_length
-        self.devices, self.batch_size = jax.local_device_count(), batch_size
-        self.generate = jax.pmap(partial(greedy, apply, max_length=target_length), axis_name="devices")
-
-    def write(self, params: Params, arrays: TextArrays) -> list[Answer]:
-        """What is written for each of the inputs. `params` are replicated (`training.devices.replicate`)."""
-        answers: list[Answer | None] = [None] * len(arrays.inputs)
-        for rows, count, length in few_shapes(
-            arrays.input_lengths, longest=self.input_length, devices=self.devices, batch_size=self.batch_size
-        ):
-            # filling rows are a copy of a real one, so that they end when it does
-            inputs = arrays.inputs[rows, :length].reshape(self.devices, -1, length)
-            generated = jax.device_get(self.generate(params, inputs, inputs != self.tokenizer.pad_id))
-            texts = decode_predictions(self.tokenizer, generated.tokens.reshape(len(rows), -1))
-            probabilities = np.exp(generated.log_probabilities.reshape(len(rows), -1).sum(-1))
-            for row, example in enumerate(rows[:count]):
-                answers[example] = Answer(texts[row], float(probabilities[row]), bool(arrays.inputs_cut[example]))
-        return answers
-
-
-class Answerer(TextGenerator):
-    """Answers questions in the same way."""
+        self.stride, self.null_threshold = stride, null_threshold
+        self.writer = Writer(apply, tokenizer, target_length=target_length, batch_size=batch_size, method=method)
 
     def __call__(self, params: Params, examples: Iterable[Example], *, use_context: bool = True) -> list[Answer]:
-        """The answers to `examples`, in their order."""
-        return self.write(params, encode_examples(
-            self.tokenizer, examples,
-            input_length=self.input_length, target_length=self.target_length, use_context=use_context,
-        ))  # fmt: skip
+        """The answers to `examples`, in their order. `params` are replicated (`training.devices.replicate`)."""
+        return [answer for group in in_groups(examples) for answer in self._answers(params, group, use_context)]
+
+    def _answers(self, params: Params, examples: list[Example], use_context: bool) -> Iterator[Answer]:
+        rows = question_rows(
+            self.tokenizer, examples, input_length=self.input_length, stride=self.stride, use_context=use_context
+        )
+        written = self.writer(params, rows.inputs, rows.lengths)
+        for begin, end, cut in zip(rows.begins, rows.begins[1:], rows.cut.tolist()):
+            best = most_confident([texts[0] for texts in written[begin:end]])
+            yield withheld(answer_of(best, cut=cut, windows=int(end - begin)), self.null_threshold)
+
+
+def answer_of(written: Written, *, cut: bool, windows: int = 1) -> Answer:
+    return Answer(written.text, written.probability, cut, windows, written.pieces, written.token_probabilities)
+
+
+def most_confident(texts: list[Written]) -> Written:
+    """Of what was written about each window. A window without the answer may rightly say nothing: that counts last."""
+    if any(written.text for written in texts):
+        return max((written for written in texts if written.text), key=lambda written: written.probability)
+    return min(texts, key=lambda written: written.probability)  # the window least inclined to say nothing
+
+
+def withheld(answer: Answer, null_threshold: float | None) -> Answer:
+    """The answer, but none ("") where its no-answer score is above the threshold."""
+    if null_threshold is not None and answer.no_answer_score > null_threshold:
+        return answer._replace(text="")
+    return answer

@@ -20,7 +20,13 @@ def few_shapes(
     size = devices if len(order) <= devices else -(-batch_size // devices) * devices
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        length = SHORTEST
-        while length < lengths[rows[0]]:
-            length *= 2
-        yield np.concatenate([rows, np.full(size - len(rows), rows[0])]), len(rows), min(length, longest)
+        length = padded_length(int(lengths[rows[0]]), longest)
+        yield np.concatenate([rows, np.full(size - len(rows), rows[0])]), len(rows), length
+
+
+def padded_length(length: int, longest: int) -> int:
+    """The next of the few lengths, which are 32, 64, 128, … and the longest allowed."""
+    padded = SHORTEST
+    while padded < length:
+        padded *= 2
+    return min(padded, longest)

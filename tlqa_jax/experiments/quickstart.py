@@ -44,7 +44,7 @@ class QuickstartConfig:
     """Directory for everything: pretrained/, finetuned/, unpretrained/, report.json, report.html."""
     seed: int = 0
     """Seed of the initial weights, the order of the data and the noise."""
-    pretrain_steps: int = 1300
+    pretrain_steps: int = 1500
     """Steps of pretraining."""
     finetune_steps: int = 500
     """Steps of fine-tuning, with pretraining and without."""
@@ -64,8 +64,8 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
     world = {path.stem: str(path) for path in (out / "world").iterdir()}
     pretraining = SpanCorruptionConfig(
         out=str(out / "pretrained"), texts=world["pretraining"], held_out=None, seed=config.seed,
-        questions=world["mixed_in"], questions_share=0.4, salient_share=0.5, salient_rate=0.9, input_length=48,
-        steps=config.pretrain_steps, batch_size=64, learning_rate=1.5e-3, warmup=50, decay="constant",
+        questions=world["mixed_in"], questions_share=0.5, salient_share=0.4, salient_rate=0.9, input_length=48,
+        steps=config.pretrain_steps, batch_size=64, learning_rate=1e-3, warmup=50, decay="constant",
         relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0, log_every=50, save_every=config.pretrain_steps,
     )
     pretrain(pretraining, quiet=quiet)
@@ -73,7 +73,7 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
-        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=3e-4, warmup=20,
+        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=1e-3, warmup=20,
         relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0, log_every=50, evaluate_every=config.finetune_steps,
         save_every=config.finetune_steps,
     )

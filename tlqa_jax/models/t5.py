@@ -96,12 +96,19 @@ class T5Config:
 
 
 class LayerCache(NamedTuple):
-    """A decoder layer's keys and values: of the words so far (filled one by one) and of the encoder's output."""
+    """A decoder layer's keys and values: of the words so far (filled one by one) and of the encoder's output.
 
-    self_key: Float[Array, "B H T K"]
-    self_value: Float[Array, "B H T K"]
+    N = B where each input has one text; in beam search it has W of them side by side, N = B W.
+    """
+
+    self_key: Float[Array, "N H T K"]
+    self_value: Float[Array, "N H T K"]
     cross_key: Float[Array, "B H S K"]
     cross_value: Float[Array, "B H S K"]
+
+    def of_rows(self, rows: Int[Array, "N"]) -> "LayerCache":
+        """The texts that go on are those of `rows`; the input of each stays what it was."""
+        return self._replace(self_key=self.self_key[rows], self_value=self.self_value[rows])
 
 
 def shift_right(
@@ -206,8 +213,10 @@ class DecoderLayer(nnx.Module):
             keys_values = tuple(write(old, new) for old, new in zip(past, keys_values))
         attended = self.self_attention(normed, keys_values, bias=bias, mask=self_mask, key=keys[0])
         x = x + dropout(attended, self.dropout_rate, keys[1])
+        texts = x.shape
+        x = x.reshape(cross_keys_values[0].shape[0], -1, texts[-1])  # several texts of one input ask side by side
         attended = self.cross_attention(self.cross_attention_norm(x), cross_keys_values, mask=cross_mask, key=keys[2])
-        x = x + dropout(attended, self.dropout_rate, keys[3])
+        x = (x + dropout(attended, self.dropout_rate, keys[3])).reshape(texts)
         transformed = self.feed_forward(self.feed_forward_norm(x), key=keys[4])
         return x + dropout(transformed, self.dropout_rate, keys[5]), keys_values
 
@@ -325,20 +334,23 @@ class T5(nnx.Module):
             return self.embedding.logits(x)
         return jnp.einsum("bld,dv->blv", x, self.output[...].astype(x.dtype))
 
-    def start_cache(self, encoded: Float[Array, "B S D"], length: int) -> list[LayerCache]:
-        """Empty caches for `length` tokens; the keys and values of the encoder's output are computed here, once."""
-        shape = (encoded.shape[0], self.config.num_heads, length, self.config.d_kv)
+    def start_cache(self, encoded: Float[Array, "B S D"], length: int, beams: int = 1) -> list[LayerCache]:
+        """Empty caches for `length` tokens; the keys and values of the encoder's output are computed here, once.
+
+        `beams` is the number of texts written for each input.
+        """
+        shape = (encoded.shape[0] * beams, self.config.num_heads, length, self.config.d_kv)
         empty = jnp.zeros(shape, encoded.dtype)
         return [LayerCache(empty, empty, *layer.cross_attention.keys_values(encoded)) for layer in self.decoder_layers]
 
     def decode_step(
         self,
-        token: Int[Array, "B"],
+        token: Int[Array, "N"],
         step: Int[Array, ""],
         cache: list[LayerCache],
         *,
         input_mask: Bool[Array, "B S"] | None = None,
-    ) -> tuple[Float[Array, "B V"], list[LayerCache]]:
+    ) -> tuple[Float[Array, "N V"], list[LayerCache]]:
         """The logits after one more token, put at position `step`, and the caches that now hold it."""
         position = jnp.arange(cache[0].self_key.shape[2])
         bias = self.decoder_bias(step[None], position, self.dtype)

@@ -1,11 +1,15 @@
 """Evaluation over every held-out example exactly once."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 
+from tlqa_jax.data.sources import QAExample
+from tlqa_jax.decoding.answers import Answer
+from tlqa_jax.decoding.spans import SpanAnswer
+from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
 from tlqa_jax.training.devices import AXIS
 
 
@@ -25,3 +29,25 @@ def mean_over_examples(step: Callable, params: Any, batches: Iterable[dict]) -> 
             totals[name] = totals.get(name, 0.0) + float(value.addressable_data(0)[0])
     weight = totals.pop("weight", 0.0)
     return {name: total / weight if weight else math.nan for name, total in totals.items()}
+
+
+def score_answers(
+    examples: Sequence[QAExample], answers: Sequence[Answer | SpanAnswer]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """(EM, F1 and an interval around it, and the predictions they are of) of the answers to held-out questions.
+
+    Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and
+    the figures of those with and those without an answer are reported apart, under the official script's names.
+    """
+    predictions = {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
+    scores = {}
+    if not all(example.answers for example in examples):
+        no_answer_scores = {example.id: answer.no_answer_score for example, answer in zip(examples, answers)}
+        _, threshold = best_threshold(predictions, no_answer_scores, examples)
+        predictions = with_threshold(predictions, no_answer_scores, threshold)
+        parts = official_report(predictions, examples)
+        parts = {name: value for name, value in parts.items() if "Ans_" in name and not name.endswith("total")}
+        scores = {"no_answer_threshold": threshold, **parts}
+    score = evaluate(predictions, examples)
+    low, high = bootstrap_interval(score.f1_per_example)
+    return {"em": score.exact_match, "f1": score.f1, "f1_low": low, "f1_high": high, **scores}, predictions

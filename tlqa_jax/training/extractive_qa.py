@@ -10,7 +10,7 @@ Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_st
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,9 @@ from jaxtyping import Array, Float
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.sources import QAExample, open_questions
-from tlqa_jax.decoding.spans import SpanAnswer, SpanAnswerer, span_logits, write_n_best
+from tlqa_jax.decoding.spans import SpanAnswerer, span_logits, write_n_best
 from tlqa_jax.errors import UserError
-from tlqa_jax.metrics.squad import (
-    best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions,
-)
+from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
@@ -38,7 +36,7 @@ from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
-from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
@@ -261,25 +259,3 @@ def evaluation_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> d
     Rows of "weight" 0 only fill up the last batch.
     """
     return {"loss": (span_loss(predict, params, rows) * rows["weight"]).sum(), "weight": rows["weight"].sum()}
-
-
-def score_answers(
-    examples: Sequence[QAExample], answers: Sequence[SpanAnswer]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """(EM, F1 and an interval around it, and the predictions they are of) of the answers to held-out questions.
-
-    Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and
-    the figures of those with and those without an answer are reported apart, under the official script's names.
-    """
-    predictions = {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
-    scores = {}
-    if not all(example.answers for example in examples):
-        no_answer_scores = {example.id: answer.no_answer_score for example, answer in zip(examples, answers)}
-        _, threshold = best_threshold(predictions, no_answer_scores, examples)
-        predictions = with_threshold(predictions, no_answer_scores, threshold)
-        parts = official_report(predictions, examples)
-        parts = {name: value for name, value in parts.items() if "Ans_" in name and not name.endswith("total")}
-        scores = {"no_answer_threshold": threshold, **parts}
-    score = evaluate(predictions, examples)
-    low, high = bootstrap_interval(score.f1_per_example)
-    return {"em": score.exact_match, "f1": score.f1, "f1_low": low, "f1_high": high, **scores}, predictions

@@ -23,7 +23,7 @@ from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.sources import QAExample, open_questions
 from tlqa_jax.decoding.answers import Answerer
 from tlqa_jax.errors import UserError
-from tlqa_jax.metrics.squad import bootstrap_interval, evaluate, write_predictions
+from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.packing import Packing
@@ -31,13 +31,14 @@ from tlqa_jax.tasks.text_to_text import QAArrays, encode_examples, join
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
-from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
+from tlqa_jax.weights.bert_runs import save_threshold
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_vocabulary, start_run
 
 
@@ -163,17 +164,20 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     size, build_training = (packing.size, packing.build) if packing else (len(arrays.inputs), partial(build, arrays))
 
     def evaluate_all(params: Any) -> dict[str, float]:
-        """Loss in nats per answer token, EM and F1 of each group; predictions are written beside the checkpoints."""
+        """Loss in nats per answer token, EM and F1 of each group; predictions are written beside the checkpoints.
+
+        Contexts are cut here, as in training: windows over the long ones are for answering (`asking`). Where some of
+        the questions have no answer, the no-answer threshold is tuned on them; the run keeps that of the first group.
+        """
         metrics = {}
         for name, examples in held_out.items():
             batches = evaluation_batches(len(examples), config.batch_size, partial(build, held_out_arrays[name]))
             loss = mean_over_examples(evaluate_step, params, batches)["loss"]
             answers = answerer(params, examples, use_context=name == "context")
-            predictions = {example.id: answer.text for example, answer in zip(examples, answers)}
-            score = evaluate(predictions, examples)
-            low, high = bootstrap_interval(score.f1_per_example)
-            metrics |= {f"{name}_loss": loss, f"{name}_em": score.exact_match, f"{name}_f1": score.f1}
-            metrics |= {f"{name}_f1_low": low, f"{name}_f1_high": high}
+            scores, predictions = score_answers(examples, answers)
+            metrics |= {f"{name}_{key}": value for key, value in {"loss": loss, **scores}.items()}
+            if "no_answer_threshold" in scores and name == next(iter(held_out)):
+                save_threshold(run, scores["no_answer_threshold"])
             if jax.process_index() == 0:
                 write_predictions(run / f"predictions_{name}.json", predictions)
         return metrics

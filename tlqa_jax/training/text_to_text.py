@@ -23,13 +23,14 @@ from rich.table import Table
 
 from tlqa_jax.data.batches import ShuffledOrder, evaluation_batches, training_batches
 from tlqa_jax.data.sources import Source, open_questions, open_rows
-from tlqa_jax.decoding.answers import TextGenerator
+from tlqa_jax.decoding.texts import Writer
 from tlqa_jax.errors import UserError
 from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.metrics.texts import check_metrics
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
+from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_tasks import TextExample, TextTask, find_tasks, records
 from tlqa_jax.tasks.text_to_text import TextArrays, encode_texts, join
 from tlqa_jax.training.devices import check_batch, compute_dtype, replicate, unreplicate
@@ -73,6 +74,8 @@ class TextToTextConfig:
     """Longest input in tokens; one that does not fit loses its end, and how many do is reported."""
     target_length: int = 64
     """Longest output in tokens."""
+    pack: bool = False
+    """Put several short examples of a task into one row, each seen by itself alone."""
     steps: int = 2_000
     """Number of optimizer steps."""
     batch_size: int = 64
@@ -142,10 +145,19 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
     held_out_arrays = {name: encode(examples) for name, examples in held_out.items()}
     sizes = [len(examples) for examples in train.values()]
     rates = mixing_rates(sizes, config.mixing)
-    mixture = mix(sizes, rates, config.seed)
+    joined = join(list(arrays.values()))
+    if config.pack:
+        packing = Packing(joined, config.seed, sizes)
+        # as often as before an example of each task, and so many of them share a row
+        row_rates = rates * packing.sizes / sizes
+        mixture, build = mix(packing.sizes, row_rates / row_rates.sum(), config.seed), packing.build
+    else:
+        mixture, build = mix(sizes, rates, config.seed), partial(rows_of, joined)
     if not quiet:
         for name, rate in zip(tasks, rates):
-            print(f"{name}: {100 * rate:.1f}% of the rows; {arrays[name].report()}")
+            print(f"{name}: {100 * rate:.1f}% of the examples; {arrays[name].report()}")
+        if config.pack:
+            print(packing.report())
         for name, rows in held_out_arrays.items():
             print(f"held out, {name}: {rows.report()}")
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
@@ -162,19 +174,16 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
     state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
-    generator = TextGenerator(
-        apply, tokenizer,
-        input_length=config.input_length, target_length=config.target_length, batch_size=config.batch_size,
-    )
+    writer = Writer(apply, tokenizer, target_length=config.target_length, batch_size=config.batch_size)
 
     def evaluate_all(params: Any) -> dict[str, dict[str, float]]:
         """Loss in nats per target token and the metrics of each task; predictions are written into the run."""
         scores = {}
         for name, examples in held_out.items():
-            build = partial(rows_of, held_out_arrays[name])
-            batches = evaluation_batches(len(examples), config.batch_size, build)
+            rows = held_out_arrays[name]
+            batches = evaluation_batches(len(examples), config.batch_size, partial(rows_of, rows))
             loss = mean_over_examples(evaluate_step, params, batches)["loss"]
-            outputs = [written.text for written in generator.write(params, held_out_arrays[name])]
+            outputs = [texts[0].text for texts in writer(params, rows.inputs, rows.input_lengths)]
             scores[name] = {"loss": loss, **tasks[name].score(outputs, examples)}
             if jax.process_index() == 0:
                 predictions = {one.id: tasks[name].prediction(text) for one, text in zip(examples, outputs)}
@@ -188,8 +197,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         start = int(state["step"])
         state = replicate(state)
         batches = training_batches(
-            mixture.num_examples, config.batch_size, config.seed, partial(rows_of, join(list(arrays.values()))),
-            order=mixture, start=start,
+            mixture.num_examples, config.batch_size, config.seed, build, order=mixture, start=start
         )
         with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
             for step in range(start + 1, config.steps + 1):

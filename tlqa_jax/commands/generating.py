@@ -1,0 +1,123 @@
+"""The command `generate`: what a T5 writes, as it is written."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tlqa_jax.errors import UserError
+
+SETTINGS = ("beams", "length_penalty", "temperature", "top_k", "top_p", "seed", "n")  # of decoding.methods.Method
+
+
+def add_method_flags(parser: ArgumentParser) -> None:
+    """The flags for how a T5 writes."""
+    add = lambda flag, kind, text: parser.add_argument(flag, metavar=kind.__name__.upper(), type=kind, help=text)
+    add("--beams", int, "beam search: how many texts to keep in view (default: 1, which is greedy)")
+    add("--length-penalty", float, "with --beams: above 0 favours longer texts, below 0 shorter ones (default: 1)")
+    add("--temperature", float, "draw each token: below 1 the likely become likelier, above 1 all more alike")
+    add("--top-k", int, "draw from the K likeliest tokens only")
+    add("--top-p", float, "draw from the fewest tokens that have this share of the probability together")
+    add("--seed", int, "of what is drawn: the same seed, the same text (default: 0)")
+
+
+def method_settings(arguments: Namespace) -> dict[str, Any]:
+    """The settings of a `Method` that were given as flags."""
+    given = {name: getattr(arguments, name, None) for name in SETTINGS}
+    given = {name: value for name, value in given.items() if value is not None}
+    drawn = [name for name in ("temperature", "top_k", "top_p") if name in given]
+    if "length_penalty" in given and given.get("beams", 1) == 1:
+        raise UserError("--length-penalty compares the texts of a beam search: give --beams with it")
+    if "seed" in given and not drawn:
+        raise UserError("--seed is for what is drawn: give --temperature, --top-k or --top-p with it")
+    return given
+
+
+def generate(parser: ArgumentParser):
+    """what a T5 writes
+
+    A fine-tuned model writes its answer, a pretrained one fills the sentinels <extra_id_0>, <extra_id_1>, … that stand
+    in the text for what is missing. In a terminal the text appears while it is written (not with --beams).
+
+    tlqa generate runs/small "Mira <extra_id_0> in Oss."
+    tlqa generate runs/finetuned "question: Where was Mira born?" --beams 4 -n 4
+    tlqa generate runs/small --file texts.txt --temperature 0.8 --top-p 0.9 --seed 1
+    """
+    parser.add_argument("run", metavar="RUN", help="the run of a T5, pretrained or fine-tuned, or a quickstart")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="what it reads")
+    parser.add_argument("--file", metavar="SOURCE", help='many: .txt, or rows with a "text" (.jsonl, .csv, …)')
+    parser.add_argument("--text-field", metavar="NAME", default="text", help="another name of that field")
+    add_method_flags(parser)
+    parser.add_argument("-n", metavar="INT", type=int, help="texts for each: the best of the beams, or so many drawn")
+    length = "longest text to write, in tokens (default: as in training)"
+    parser.add_argument("--max-length", metavar="INT", type=int, help=length)
+    parser.add_argument("--probabilities", action="store_true", help="show each piece with its probability")
+    return run_generate
+
+
+def run_generate(arguments: Namespace) -> None:
+    if bool(arguments.texts) == (arguments.file is not None):
+        raise UserError("give either texts or --file")
+    if any(not text.strip() for text in arguments.texts):
+        raise UserError("a text is empty")
+    if arguments.max_length is not None and arguments.max_length < 1:
+        raise UserError(f"--max-length is {arguments.max_length}: it has to be at least 1")
+    settings = method_settings(arguments)
+    from tlqa_jax.asking import open_t5
+    from tlqa_jax.data.sources import open_texts
+    from tlqa_jax.decoding.methods import Method
+
+    method = Method(**settings)
+    opened = open_t5(arguments.run)
+    texts = arguments.texts
+    if arguments.file is not None:
+        texts = list(open_texts(arguments.file, field=arguments.text_field))
+    if sys.stdout.isatty() and arguments.file is None and method.beams == method.n == 1:
+        for text in texts:
+            steps = opened.stream(text, method, arguments.max_length)
+            pieces, probabilities = zip(*[step for step in shown(steps)])
+            if arguments.probabilities:
+                draw(pieces, probabilities)
+        return
+    for text, written in zip(texts, opened.generate(texts, method, arguments.max_length)):
+        if arguments.file is not None:
+            print(row(text, written, arguments.probabilities))
+            continue
+        for each in written:
+            print(each.text)
+            if arguments.probabilities:
+                draw(each.pieces, each.token_probabilities)
+
+
+def shown(steps: Iterable[tuple[str, str, float]]) -> Iterable[tuple[str, float]]:
+    """Writes to the terminal what each step adds, and hands on its piece and probability."""
+    for grown, piece, probability in steps:
+        print(grown, end="", flush=True)
+        yield piece, probability
+    print()
+
+
+def row(text: str, written: Sequence[Any], probabilities: bool) -> str:
+    """A line of JSON: the text, and what was written, the best first."""
+    texts = []
+    for each in written:
+        texts.append({"text": each.text, "probability": round(each.probability, 4)})
+        if probabilities:
+            texts[-1]["pieces"] = [[piece, round(p, 4)] for piece, p in zip(each.pieces, each.token_probabilities)]
+    return json.dumps({"input": text, "written": texts}, ensure_ascii=False)
+
+
+def draw(pieces: Sequence[str], probabilities: Sequence[float]) -> None:
+    """One line for each piece: its probability, as a number and, in a terminal, as a bar."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    for piece, probability in zip(pieces, probabilities):
+        if console.is_terminal:
+            colour = "green" if probability > 0.9 else "yellow" if probability > 0.5 else "red"
+            bar = "━" * max(1, round(20 * probability))
+            console.print(f"  {probability:5.3f}  [{colour}]{bar:<20}[/]  {escape(piece)}")
+        else:
+            print(f"  {probability:5.3f}  {piece}")
