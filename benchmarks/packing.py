@@ -60,7 +60,7 @@ def main() -> None:
     for name, figures in measured.items():
         seconds, tokens, rows = np.array(figures).T
         print(f"{name:18} {np.median(seconds):6.2f} s a step, {spread(tokens / seconds)} tokens/s, "
-              f"{spread(rows / seconds)} examples/s")  # fmt: skip
+              f"{spread(rows / seconds, ',.1f')} examples/s")  # fmt: skip
     before, after = (np.array(figures).T for figures in measured.values())
     print(f"packed / one example a row: {spread((after[1] / after[0]) / (before[1] / before[0]), '.2f')} times the tokens/s")
 

@@ -34,14 +34,14 @@ def examples(lengths: list[tuple[int, int]], input_length: int, target_length: i
 LENGTHS = st.lists(st.tuples(st.integers(1, 11), st.integers(1, 5)), min_size=1, max_size=30)
 
 
-@given(LENGTHS, st.integers(0, 3), st.integers(1, 4))
-def test_every_example_once_and_whole(lengths, seed, open_rows):
+@given(LENGTHS, st.integers(0, 3), st.integers(1, 40))
+def test_every_example_once_and_whole(lengths, seed, chunk):
     rows = examples(lengths, 11, 5)
-    before, module.OPEN_ROWS = module.OPEN_ROWS, open_rows
+    before, module.CHUNK = module.CHUNK, chunk
     try:
         packing = Packing(rows, seed)
     finally:
-        module.OPEN_ROWS = before
+        module.CHUNK = before
     packed = packing.rows(np.arange(packing.size))
     assert packed.inputs.shape == packed.input_segments.shape == (packing.size, 11)
     assert packed.targets.shape == packed.target_segments.shape == (packing.size, packing.target_length)
@@ -84,10 +84,11 @@ def test_groups_keep_to_themselves():
 
 def slow_first_fit(lengths, room):
     rows = []
-    for example, wanted in enumerate(lengths):
+    fullest = [max(n / most for n, most in zip(both, room)) for both in lengths.tolist()]
+    for example in sorted(range(len(lengths)), key=lambda i: (-fullest[i], i)):
         for row in rows:
             used = np.sum([lengths[member] for member in row], axis=0)
-            if (used + wanted <= room).all():
+            if (used + lengths[example] <= room).all():
                 row.append(example)
                 break
         else:
@@ -96,22 +97,23 @@ def slow_first_fit(lengths, room):
 
 
 @given(LENGTHS)
-def test_first_fit_takes_the_first_row_with_room(lengths):
+def test_first_fit_puts_the_longest_first_into_the_first_row_with_room(lengths):
     lengths = np.array(lengths)
     assert first_fit(lengths, (11, 5)).tolist() == slow_first_fit(lengths, (11, 5))
 
 
 def test_by_hand():
-    lengths = np.array([[6, 1], [6, 1], [4, 1], [4, 5], [1, 1]])
-    #                                     beside 0      no targets left in row 1
-    assert first_fit(lengths, (10, 5)).tolist() == [0, 1, 0, 2, 1]
+    lengths = np.array([[1, 1], [4, 1], [6, 1], [4, 5], [7, 1]])
+    # 4 5 is the fullest by its targets, and leaves none; then 7; 6; 4 beside 6; 1 beside 7
+    assert first_fit(lengths, (10, 5)).tolist() == [1, 2, 2, 0, 1]
     with pytest.raises(ValueError, match=r"example 2 has lengths \[6, 1\], a row only room for \(5, 5\)"):
         first_fit(np.array([[4, 1], [4, 5], [6, 1], [1, 1]]), (5, 5))
 
 
-def test_old_rows_are_closed(monkeypatch):
-    monkeypatch.setattr(module, "OPEN_ROWS", 1)
-    assert first_fit(np.array([[6, 1], [6, 1], [4, 1], [4, 1]]), (10, 5)).tolist() == [0, 1, 1, 2]
+def test_only_examples_of_a_chunk_share_a_row(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    packing = Packing(examples([(2, 1)] * 8, 11, 9), 0)
+    assert np.diff(packing.borders).tolist() == [3, 3, 2]
 
 
 def test_who_shares_a_row_is_drawn_from_the_seed():

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32, Integer
 
-OPEN_ROWS = 256  # rows that are still tried; the oldest and fullest are closed first
+CHUNK = 1024  # examples that are packed together: the more, the less room is left, and the longer it takes
 
 
 @runtime_checkable
@@ -64,10 +64,12 @@ class Packing:
         ends = np.cumsum([len(lengths)] if groups is None else groups)
         for begin, end in zip([0, *ends], ends):
             shuffled = begin + rng.permutation(end - begin)
-            rows = first_fit(lengths[shuffled], (self.input_length, self.target_length))
-            order.append(shuffled[np.argsort(rows, kind="stable")])
-            counts.append(np.bincount(rows))
-            self.sizes.append(len(counts[-1]))
+            self.sizes.append(0)
+            for chunk in np.split(shuffled, range(CHUNK, len(shuffled), CHUNK)):
+                rows = first_fit(lengths[chunk], (self.input_length, self.target_length))
+                order.append(chunk[np.argsort(rows, kind="stable")])
+                counts.append(np.bincount(rows))
+                self.sizes[-1] += len(counts[-1])
         self.members = np.concatenate(order)
         self.borders = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
 
@@ -112,23 +114,19 @@ class Packing:
 def first_fit(lengths: Integer[np.ndarray, "n 2"], room: tuple[int, int]) -> Int[np.ndarray, "n"]:
     """The row of each example: the first that has room for its inputs and its targets, or a new one.
 
-    At most OPEN_ROWS rows stay open: before one more is begun, the oldest is closed. Raises ValueError for an example
+    The longest come first: what is left beside them is then filled with short ones. Raises ValueError for an example
     that is longer than a row.
     """
     if (lengths > room).any():
         example = int((lengths > room).any(axis=1).argmax())
         raise ValueError(f"example {example} has lengths {lengths[example].tolist()}, a row only room for {room}")
     rows = np.empty(len(lengths), np.int64)
-    free = np.empty((len(lengths), 2), np.int64)  # of each row
-    oldest = count = 0
-    for example, wanted in enumerate(lengths):
-        fits = (free[oldest:count] >= wanted).all(axis=1)
-        row = oldest + int(fits.argmax()) if fits.any() else count
-        if row == count:
-            free[row] = room
-            count += 1
-            oldest = max(oldest, count - OPEN_ROWS)
-        free[row] -= wanted
+    free = np.tile(np.array(room, np.int64), (len(lengths) + 1, 1))  # of as many rows as can be needed
+    begun = 0
+    for example in np.argsort(-(lengths / room).max(axis=1), kind="stable"):
+        row = int((free[: begun + 1] >= lengths[example]).all(axis=1).argmax())
+        begun = max(begun, row + 1)
+        free[row] -= lengths[example]
         rows[example] = row
     return rows
 
