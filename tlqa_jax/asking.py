@@ -104,9 +104,13 @@ class OpenT5:
 
     def score(self, name: str, examples: Sequence[TextExample]) -> tuple[dict[str, float], list[Answer]]:
         """The loss of a task's examples and its metrics in percent, and what was written for each example."""
+        task, written = self.task(name), self.write(examples)
         rows = encode_texts(self.tokenizer, examples, **self._lengths)
-        written = self.answerer.write(self.params, rows)
-        return {"loss": self._loss(rows), **self.task(name).score([one.text for one in written], examples)}, written
+        return {"loss": self._loss(rows), **task.score([one.text for one in written], examples)}, written
+
+    def write(self, examples: Sequence[TextExample]) -> list[Answer]:
+        """What the model writes for each input, whatever the task."""
+        return self.answerer.write(self.params, encode_texts(self.tokenizer, examples, **self._lengths))
 
     @property
     def _lengths(self) -> dict[str, int]:
