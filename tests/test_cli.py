@@ -410,7 +410,7 @@ ERRORS = [
         "--character-coverage is of --kind sentencepiece",
     ),
     ("vocab", "tlqa vocab train"),
-    ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
+    ("finetun", r"no command 'finetun': did you mean finetune\?"),
 ]
 
 

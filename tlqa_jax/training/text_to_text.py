@@ -142,14 +142,15 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
     encode = partial(encode_texts, tokenizer, input_length=config.input_length, target_length=config.target_length)
     arrays = {name: encode(examples) for name, examples in train.items()}
     held_out_arrays = {name: encode(examples) for name, examples in held_out.items()}
+    rows = join(list(arrays.values())).trimmed()
     sizes = [len(examples) for examples in train.values()]
     rates = mixing_rates(sizes, config.mixing)
     mixture = mix(sizes, rates, config.seed)
     if not quiet:
         for name, rate in zip(tasks, rates):
             print(f"{name}: {100 * rate:.1f}% of the rows; {arrays[name].report()}")
-        for name, rows in held_out_arrays.items():
-            print(f"held out, {name}: {rows.report()}")
+        for name, held in held_out_arrays.items():
+            print(f"held out, {name}: {held.report()}")
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
@@ -172,7 +173,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         """Loss in nats per target token and the metrics of each task; predictions are written into the run."""
         scores = {}
         for name, examples in held_out.items():
-            build = partial(rows_of, held_out_arrays[name])
+            build = partial(rows_of, held_out_arrays[name].trimmed())
             batches = evaluation_batches(len(examples), config.batch_size, build)
             loss = mean_over_examples(evaluate_step, params, batches)["loss"]
             outputs = [written.text for written in generator.write(params, held_out_arrays[name])]
@@ -189,8 +190,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         start = int(state["step"])
         state = replicate(state)
         batches = training_batches(
-            mixture.num_examples, config.batch_size, config.seed, partial(rows_of, join(list(arrays.values()))),
-            order=mixture, start=start,
+            mixture.num_examples, config.batch_size, config.seed, partial(rows_of, rows), order=mixture, start=start
         )
         with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
             for step in range(start + 1, config.steps + 1):
@@ -200,7 +200,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * rows.inputs.shape[1],
                         last_good=checkpoints.latest,
                     )
                 if saving:
