@@ -153,9 +153,9 @@ print(f"correlation of the rounded numbers with the others: {np.corrcoef(judged,
 # ## How often each task?
 #
 # Now all tasks go into one stream, and every batch has rows of several. How many of each? If one takes every example
-# once, **in proportion to their numbers** $e_m$, a task with a million examples drowns one with a thousand. If one takes
-# all tasks **alike**, the small one is seen a hundred times over and learned by heart. Between the two lies a *cap* $K$
-# (no task counts for more than $K$ examples) and a *temperature* $T$ (Raffel et al. 2020, section 3.5.2):
+# once, **in proportion to their numbers** $e_m$, a task with a million examples drowns one with a thousand. If one
+# takes all tasks **alike**, the small one is seen a hundred times over and learned by heart. Between the two lies a
+# *cap* $K$ (no task counts for more than $K$ examples) and a *temperature* $T$ (Raffel et al. 2020, section 3.5.2):
 #
 # $$r_m = \frac{\min(e_m, K)^{1/T}}{\sum_k \min(e_k, K)^{1/T}}$$
 #
@@ -213,7 +213,8 @@ assert np.allclose(ways["both"], mixing_rates([*sizes.values()], f"proportional=
 
 # %%
 small = {"A": 6, "B": 3, "C": 2}
-mixture = Mixture([ShuffledOrder(size, 1) for size in small.values()], rates([*small.values()], np.inf, 1), seed=0, period=22)
+streams = [ShuffledOrder(size, 1) for size in small.values()]
+mixture = Mixture(streams, rates([*small.values()], np.inf, 1), seed=0, period=22)
 order, places = mixture.tasks_and_places(np.arange(66))
 figure, axes = plt.subplots(figsize=(11, 1.7), layout="constrained")
 axes.bar(np.arange(66), np.ones(66), width=1, color=[f"C{task}" for task in order], edgecolor="white")
@@ -272,7 +273,7 @@ together = learn("together", tuple(SOURCES), 4 * STEPS)
 # memory, the commonest answer to that sort of question.
 
 # %%
-METRIC = {"sentiment": "accuracy", "question_type": "accuracy", "context_qa": "exact_match", "closed_book_qa": "exact_match"}
+METRIC = {task: TASKS[task].metrics[0] for task in SOURCES}  # accuracy, or exact match
 held_out = {task: read_examples(TASKS[task], str(source)) for task, (_, source) in SOURCES.items()}
 rows = {
     name: [json.loads(line) for line in (files / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -321,9 +322,10 @@ assert SMOKE or table["one for all, same rows"]["question_type"] > table["guessi
 # Compare the orange bar with the dark blue one: the same number of rows of each task, in four models or in one. Where
 # they are alike, one model does the work of four at a quarter of the disk and of the memory. Where dark blue is lower,
 # the tasks get in each other's way (they share one set of weights); where it is higher, one has helped another. Then
-# light blue: is a quarter of the rows enough? The paper found that multi-task models came close to models fine-tuned for
-# one task, but mostly stayed a little below; that fine-tuning the multi-task model again, on one task, closed the gap;
-# and that no mixture was the best for all tasks. Differences of a few percent in a table of one seed say nothing.
+# light blue: is a quarter of the rows enough? The paper found that training on all tasks at once stayed somewhat below
+# pretraining and then one model for each task, whatever the mixture; that fine-tuning the multi-task model again, on
+# one task, closed the gap; and that no mixture was the best for all tasks (sections 3.5.2 and 3.5.3). Differences of a
+# few percent in a table of one seed say nothing.
 #
 # ## What the prefix does
 #
@@ -349,9 +351,9 @@ assert SMOKE or share > 0.9
 # %% [markdown]
 # ## When accuracy flatters
 #
-# Is a sentence good English? (This is CoLA.) Seven in ten of its sentences are. Who says "acceptable" every time has 70
-# % accuracy and has understood nothing. The field therefore takes *Matthews correlation*. With TP, FP, FN, TN the counts
-# of true and false positives and negatives:
+# Is a sentence good English? (This is CoLA.) Seven in ten of its sentences are. Who says "acceptable" every time has
+# an accuracy of 70 % and has understood nothing. The field therefore takes *Matthews correlation*. With TP, FP, FN, TN
+# the counts of true and false positives and negatives:
 #
 # $$\text{MCC} = \frac{TP \cdot TN - FP \cdot FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}$$
 #

@@ -154,7 +154,8 @@ def test_predictions_are_read_up_to_the_first_end_token():
 
 
 def test_columns_of_nothing_but_padding_can_be_left_out():
-    arrays = encode_examples(tokenizer, [Question("1", "a", ("b",)), Question("2", "a " * 7, ())], input_length=50, target_length=9)
+    examples = [Question("1", "a", ("b",)), Question("2", "a " * 7, ())]
+    arrays = encode_examples(tokenizer, examples, input_length=50, target_length=9)
     trimmed = arrays.trimmed()
     assert trimmed.inputs.shape == (2, 16) and trimmed.targets.shape == (2, 8)  # 9 and 2 tokens
     assert np.array_equal(trimmed.inputs, arrays.inputs[:, :16]) and not arrays.inputs[:, 9:].any()

@@ -40,7 +40,7 @@ def record(task: Any) -> None:
             "sentiment."
         )
     if any("is_sport" in name for name in task.fields):
-        raise NotYet(f"{exercise}: the answer stands in the input. It will be learned in no time, and be worth nothing.")
+        raise NotYet(f"{exercise}: the answer stands in the input. That is learned in no time, and worth nothing.")
     wanted = ["sport: " + headline for headline in headlines]
     compare_texts(exercise, inputs, wanted, "the input is to be the prefix `sport: ` and then the headline")
     for message, wrong in (

@@ -35,7 +35,7 @@ class Order(Protocol):
 
 
 def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np.ndarray, "tasks"]:
-    """The rates of tasks with that many examples; they add up to 1. Raises UserError for a `mixing` that is not known."""
+    """The rates of tasks with that many examples; they add up to 1. Raises UserError for an unknown `mixing`."""
     weights = np.asarray(sizes, np.float64)
     for stage in mixing.split(","):
         name, equals, value = stage.strip().partition("=")

@@ -268,6 +268,6 @@ def score_table(scores: Mapping[str, Mapping[str, float]], held_out: Mapping[str
     """One line for each task: held-out examples, loss, metrics."""
     table = Table("held out", "examples", "loss", "score", box=None, pad_edge=False)
     for name, values in scores.items():
-        rest = "  ".join(f"{metric.replace('_', ' ')} {value:.1f}" for metric, value in values.items() if metric != "loss")
-        table.add_row(name, f"{len(held_out[name]):,}", f"{values['loss']:.3f}", rest)
+        written = [f"{metric.replace('_', ' ')} {value:.1f}" for metric, value in values.items() if metric != "loss"]
+        table.add_row(name, f"{len(held_out[name]):,}", f"{values['loss']:.3f}", "  ".join(written))
     return table
