@@ -218,7 +218,7 @@ mixture = Mixture(streams, rates([*small.values()], np.inf, 1), seed=0, period=2
 order, places = mixture.tasks_and_places(np.arange(66))
 figure, axes = plt.subplots(figsize=(11, 1.7), layout="constrained")
 axes.bar(np.arange(66), np.ones(66), width=1, color=[f"C{task}" for task in order], edgecolor="white")
-for position, row in enumerate(mixture[np.arange(66)] - mixture._starts[order]):
+for position, row in enumerate(mixture[np.arange(66)] - mixture.starts[order]):
     axes.text(position, 0.5, row, ha="center", va="center", fontsize=8, color="white")
 for border in (21.5, 43.5):
     axes.axvline(border, color="black")
@@ -226,7 +226,7 @@ axes.set(yticks=[], xlim=(-0.5, 65.5), xlabel="position in the stream; numbers: 
 axes.set_title("Blue: task A with 6 examples, orange: B with 3, green: C with 2. Lines: periods")
 show(figure, "10_stream")
 for task, size in enumerate(small.values()):
-    own = (mixture[np.arange(66)] - mixture._starts[order])[order == task]
+    own = (mixture[np.arange(66)] - mixture.starts[order])[order == task]
     assert all(sorted(epoch) == list(range(size)) for epoch in own.reshape(-1, size).tolist())
 
 # %% [markdown]

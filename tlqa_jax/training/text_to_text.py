@@ -4,7 +4,7 @@
 
 A task is a record of `tasks.text_tasks`, a .json file of one, or a record of your own given to `finetune`. The loss is
 that of question answering, and so is `train_step` (`qa.make_train_step`); what is new is the stream of examples
-(`tasks.mixture`) and that each task is scored by its own metrics.
+(`tasks.mixture`) and that each task is scored by its own metrics. Scores are in the README.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, the loop.
 """
@@ -250,7 +250,7 @@ def read_examples(task: TextTask, source: Source, data_dir: str | None = None) -
     else:
         examples = [task.example(row, where, id) for where, id, row in open_rows(source, data_dir=data_dir)]
     if not examples:
-        raise UserError(f"{source} holds no examples of the task {task.name}")
+        raise UserError(f"{source if isinstance(source, str) else ', '.join(map(str, source))} holds no {task.name}")
     return examples
 
 
