@@ -4,7 +4,8 @@
 
 A task is a record of `tasks.text_tasks`, a .json file of one, or a record of your own given to `finetune`. The loss is
 that of question answering, and so is `train_step` (`qa.make_train_step`); what is new is the stream of examples
-(`tasks.mixture`) and that each task is scored by its own metrics. Scores are in the README.
+(`tasks.mixture`) and that each task is scored by its own metrics. As the loss is a mean over target tokens, a task with
+long outputs counts for more in a batch than its rows do. Scores are in the README.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, the loop.
 """
