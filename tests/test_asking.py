@@ -154,7 +154,8 @@ def test_the_package_offers_its_names_lazily():
     assert tlqa_jax.T5 is T5 and tlqa_jax.UserError is UserError
     assert set(tlqa_jax.__all__) <= set(dir(tlqa_jax))
     for name in tlqa_jax.__all__:
-        assert getattr(tlqa_jax, name).__name__ == {"pretrain_mlm": "pretrain", "finetune_tasks": "finetune"}.get(name, name)
+        own_name = {"pretrain_mlm": "pretrain", "finetune_tasks": "finetune"}.get(name, name)
+        assert getattr(tlqa_jax, name).__name__ == own_name
     with pytest.raises(AttributeError, match="no attribute 'Elmo'"):
         _ = tlqa_jax.Elmo
 

@@ -29,6 +29,9 @@ SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions qu
 SPANS += " --input-length 24 --stride 4 --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
 CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
 CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
+TASKS = "finetune --start-from pretrained --tasks context_qa,classes.json --train context_qa=questions.json"
+TASKS += " --held-out context_qa=questions.json --mixing equal --input-length 24 --target-length 5 --batch-size 8"
+TASKS += " --steps 1 --dropout 0"
 QUESTIONS = [
     {"id": f"q{i}", "question": "Where is Mira from?", "answers": [{"text": "Oss", "answer_start": 13}]}
     for i in range(3)
@@ -65,11 +68,16 @@ def trained(tmp_path_factory):
     (folder / "classes.jsonl").write_text(
         '{"text": "Where is Mira?", "label": "a place"}\n{"text": "Is Mira from Oss?", "label": 1}\n'
     )
+    (folder / "classes.json").write_text(
+        '{"name": "classes", "input": "class of: {text}", "target": "label", "train": "classes.jsonl", '
+        '"metrics": ["accuracy"]}'
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(cli, "quiet_libraries", lambda: None)
         lines = (f"{PRETRAIN} --out pretrained", f"{FINETUNE} --start-from pretrained --out finetuned")
-        for line in (*lines, f"{SPANS} --out pointing", f"{CLASSES} --out classifier"):
+        lines += (f"{SPANS} --out pointing", f"{CLASSES} --out classifier", f"{TASKS} --out tasks")
+        for line in lines:
             with pytest.raises(SystemExit) as end:
                 cli.main(line.split())
             assert end.value.code == 0
@@ -86,7 +94,7 @@ def here(trained, monkeypatch):
 
 
 def test_training_leaves_a_whole_run(here):
-    for run, program in (("pretrained", "span_corruption"), ("finetuned", "qa")):
+    for run, program in (("pretrained", "span_corruption"), ("finetuned", "qa"), ("tasks", "text_to_text")):
         assert json.loads((here / run / "config.json").read_text())["program"] == program
         assert {"vocabulary.model", "checkpoints", "metrics.jsonl", "curves.png"} <= {
             p.name for p in (here / run).iterdir()
@@ -164,6 +172,22 @@ def test_evaluate_a_run_then_its_predictions(here, capsys, tmp_path):
     assert out.splitlines()[1].split()[:3] == ["exact", "match", "33.33"]
     assert out.splitlines()[2].split()[:2] == ["F1", "50.00"]  # (1 + 1/2 + 0) / 3
     assert err == "note: 1 questions had no prediction and count as wrong\n"
+
+
+def test_a_task_of_a_run_is_scored_by_its_own_metric(here, capsys, tmp_path):
+    line = f"evaluate tasks --task classes --texts classes.jsonl --predictions {tmp_path}/p.json"
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "") and [row.split()[0] for row in out.splitlines()[1:3]] == ["loss", "accuracy"]
+    assert json.loads((tmp_path / "p.json").read_text()).keys() == {"classes.jsonl:1", "classes.jsonl:2"}
+    assert tlqa("answer tasks --question Where? --context Oss", capsys)[0] == 0
+    status, _, err = tlqa("evaluate tasks --task reviews --texts classes.jsonl", capsys)
+    assert status == 2 and err.endswith("/tasks has no task 'reviews': its tasks are context_qa, classes\n")
+    status, _, err = tlqa("evaluate finetuned --task classes --texts classes.jsonl", capsys)
+    assert status == 2 and "it was taught by no `tlqa finetune`" in err
+    status, _, err = tlqa("evaluate pointing --task classes --texts classes.jsonl", capsys)
+    assert status == 2 and "--task is for a run of `tlqa finetune`" in err
+    status, _, err = tlqa(f"{TASKS} --train classes=questions.json --out {tmp_path}/run", capsys)
+    assert status == 2 and err.startswith('tlqa: questions.json, question \'q0\': no field "text", which task classes')
 
 
 def test_vocab_train(here, capsys, tmp_path):
@@ -388,7 +412,7 @@ ERRORS = [
         "--character-coverage is of --kind sentencepiece",
     ),
     ("vocab", "tlqa vocab train"),
-    ("finetune", r"no command 'finetune': did you mean finetune-qa\?"),
+    ("finetun", r"no command 'finetun': did you mean finetune\?"),
 ]
 
 

@@ -21,6 +21,7 @@ class Settings:
     mode: Literal["fast", "slow"] = "fast"
     quick: bool = False
     loud: bool = True
+    parts: tuple[str, ...] = ("a", "b")
 
 
 def flags(line: str) -> Settings:
@@ -34,6 +35,11 @@ def test_flags_become_the_dataclass():
     given = flags("--count 1_000 --rate 1e-3 --name None --limit 7 --mode slow --quick --no-loud")
     assert given == Settings(1000, 1e-3, None, 7, "slow", True, False)
     assert field_texts(Settings) == {"count": "How many, in 100% of cases.", "name": "A name."}
+
+
+def test_a_flag_of_several_takes_commas_or_comes_again():
+    assert flags("--count 3 --parts c").parts == ("c",)  # in the place of the default, not behind it
+    assert flags("--count 3 --parts c,d=e --parts f").parts == ("c", "d=e", "f")
 
 
 @pytest.mark.parametrize(

@@ -190,10 +190,15 @@ class OpenT5:
 
     def score(self, name: str, examples: Sequence[TextExample]) -> tuple[dict[str, float], list[Answer]]:
         """The loss of a task's examples and its metrics in percent, and what was written for each example."""
+        task, written = self.task(name), self.write(examples)
+        rows = encode_texts(self.tokenizer, examples, **self._lengths)
+        return {"loss": self._loss(rows), **task.score([one.text for one in written], examples)}, written
+
+    def write(self, examples: Sequence[TextExample]) -> list[Answer]:
+        """What the model writes for each input, whatever the task."""
         rows = encode_texts(self.tokenizer, examples, **self._lengths)
         found = self._writer(Method(), None)(self.params, rows.inputs, rows.input_lengths)
-        written = [answer_of(texts[0], cut=cut) for texts, cut in zip(found, rows.inputs_cut.tolist())]
-        return {"loss": self._loss(rows), **self.task(name).score([one.text for one in written], examples)}, written
+        return [answer_of(texts[0], cut=cut) for texts, cut in zip(found, rows.inputs_cut.tolist())]
 
     @property
     def _lengths(self) -> dict[str, int]:

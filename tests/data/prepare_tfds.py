@@ -29,12 +29,17 @@ def prepare_squad(train: str | Path, dev: str | Path, data_dir: str | Path) -> s
 
 def prepare_texts(name: str, splits: dict[str, Iterable[str]], data_dir: str | Path) -> None:
     """Writes texts as the set `name` ("lm1b", "wiki40b/en", "c4/en"): its real features, all but "text" empty."""
+    prepare_rows(name, {split: [{"text": text} for text in texts] for split, texts in splits.items()}, data_dir)
+
+
+def prepare_rows(name: str, splits: dict[str, Iterable[dict]], data_dir: str | Path) -> None:
+    """Writes rows as the set `name` ("glue/cola"): its real features, those that a row does not have empty."""
     for package in ("text", "question_answering"):
         importlib.import_module(f"tensorflow_datasets.{package}")
     Path(data_dir).mkdir(parents=True, exist_ok=True)
     real = tfds.builder(name, data_dir=data_dir)
 
-    class Texts(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # the real one may need Apache Beam
+    class Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # the real one may need Apache Beam
         VERSION = real.version
         BUILDER_CONFIGS = [real.builder_config] if real.builder_config else []
 
@@ -43,15 +48,15 @@ def prepare_texts(name: str, splits: dict[str, Iterable[str]], data_dir: str | P
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(texts) for split, texts in splits.items()}
+            return {split: self._generate_examples(rows) for split, rows in splits.items()}
 
-        def _generate_examples(self, texts):
-            for number, text in enumerate(texts):
-                yield number, {field: text if field == "text" else "" for field in real.info.features}
+        def _generate_examples(self, rows):
+            for number, row in enumerate(rows):
+                yield number, {field: row.get(field, "") for field in real.info.features}
 
-    Texts.name = real.name
+    Rows.name = real.name
     config = real.builder_config.name if real.builder_config else None
-    Texts(data_dir=data_dir, config=config, file_format="array_record").download_and_prepare()
+    Rows(data_dir=data_dir, config=config, file_format="array_record").download_and_prepare()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlqa_jax.data.sources import (
-    LabelledText, MarkedText, QAExample, local_path, open_labelled_texts, open_marked_texts, open_questions, open_texts,
+    LabelledText, MarkedText, QAExample, local_path, open_labelled_texts, open_marked_texts, open_questions, open_rows,
+    open_texts,
 )  # fmt: skip
 from tlqa_jax.errors import UserError
 
@@ -166,3 +167,13 @@ def test_labelled_texts_from_json_lines_and_csv(tmp_path):
 def test_a_labelled_text_that_is_none_is_named(tmp_path, row, message):
     with pytest.raises(UserError, match=f"a.jsonl, line 1.*{message}"):
         open_labelled_texts(write(tmp_path / "a.jsonl", row + "\n"))
+
+
+def test_rows_of_any_kind_of_file_with_their_ids(tmp_path):
+    lines = write(tmp_path / "a.jsonl", '{"text": "x", "id": 7}\n\n{"text": "y", "label": 0.5}\n')
+    squad = {"context": "Oss", "qas": [{"id": "q", "question": "?", "kind": "town", "answers": []}]}
+    nested = write(tmp_path / "b.json", json.dumps({"data": [{"paragraphs": [squad]}]}))
+    (where, id, row), second, third = open_rows([lines, nested])
+    assert (where, id, row) == (f"{lines}, line 1", "7", {"text": "x", "id": 7})
+    assert second == (f"{lines}, line 3", "a.jsonl:2", {"text": "y", "label": 0.5})
+    assert third[1:] == ("q", {**squad["qas"][0], "context": "Oss", "title": ""})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tlqa_jax.data.sources import open_questions, open_texts
+from tlqa_jax.data.sources import LabelledText, open_labelled_texts, open_questions, open_rows, open_texts
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
 
@@ -55,9 +55,26 @@ def data_dir(files, tmp_path_factory) -> Path:
     texts = ["_START_ARTICLE_\nHarps\n_START_PARAGRAPH_\nThey have_NEWLINE_strings.", "größer"]
     helper.prepare_texts("wiki40b/en", {"train": texts, "test": ["one"]}, folder)
     helper.prepare_texts("lm1b", {"train": [f"line {k}" for k in range(9)]}, folder)
+    similar = {"sentence1": "A harp.", "sentence2": "Größe.", "label": 2.6, "idx": 0}
+    helper.prepare_rows("glue/stsb", {"train": [similar]}, folder)
+    rained = {"sentence": "It rained.", "idx": 0}
+    helper.prepare_rows("glue/cola", {"train": [rained | {"label": 1}], "test": [rained | {"label": -1}]}, folder)
     command = [sys.executable, HELPER, files / "train.json", files / "dev.json", folder]
     assert "prepared squad/v1.1 in" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return folder
+
+
+def test_rows_of_sets_that_are_found_late_have_the_names_of_their_classes(data_dir):
+    """GLUE's builder lives in a package that TFDS does not import by itself without TensorFlow."""
+    [(where, id, row)] = open_rows("tfds:glue/cola:train", data_dir=data_dir)
+    assert (where, id) == ("tfds:glue/cola:train, record 0", "tfds:glue/cola:train:0")
+    assert row == {"sentence": "It rained.", "label": "acceptable", "idx": 0}
+    [(_, _, row)] = open_rows("tfds:glue/cola:test", data_dir=data_dir)
+    assert row["label"] == -1  # a test set's answers are kept back
+    [(_, _, row)] = open_rows("tfds:glue/stsb:train", data_dir=data_dir)
+    assert (row["sentence1"], row["sentence2"], round(row["label"], 5)) == ("A harp.", "Größe.", 2.6)
+    labelled = open_labelled_texts("tfds:glue/cola:train", data_dir=data_dir, field="sentence")
+    assert labelled == [LabelledText("It rained.", "acceptable")]
 
 
 @pytest.mark.parametrize(("source", "file"), [("squad", "train.json"), ("squad/v2.0:3.0.0", "train2.json")])

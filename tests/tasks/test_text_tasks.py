@@ -24,7 +24,7 @@ EXAMPLES = {
     SUMMARISATION: ({"document": "A. B.", "summary": "A."}, "summarize: A. B.", "A.", ("A.",)),
     TRANSLATION: ({"en": "yes", "de": "ja"}, "translate English to German: yes", "ja", ("ja",)),
     SIMILARITY: ({"sentence1": "a", "sentence2": "b", "label": 2.5}, "stsb sentence1: a sentence2: b", "2.4", ("2.5",)),
-    ACCEPTABILITY: ({"sentence": "It rain.", "label": "0"}, "cola sentence: It rain.", "unacceptable", ("unacceptable",)),
+    ACCEPTABILITY: ({"sentence": "It rain.", "label": "1"}, "cola sentence: It rain.", "acceptable", ("acceptable",)),
 }  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def test_only_the_last_field_may_lose_its_end_and_of_some_tasks_nothing():
 def test_similarity_is_rounded_to_fifths_as_text():
     written = {0: "0.0", 0.09: "0.0", 0.11: "0.2", 2.57: "2.6", 3.0: "3.0", 4.95: "5.0", 5: "5.0"}
     assert {value: SIMILARITY.rounded(value) for value in written} == written
-    assert TextTask("t", "{x}", "y", step=5).rounded(12) == "10" and TextTask("t", "{x}", "y", step=0.05).rounded(0.13) == "0.15"
+    assert TextTask("t", "{x}", "y", step=5).rounded(12) == "10"
+    assert TextTask("t", "{x}", "y", step=0.05).rounded(0.13) == "0.15"
 
 
 @given(st.floats(0, 5))
@@ -69,7 +70,7 @@ def test_a_rounded_number_is_the_nearest_of_the_21(value):
 
 
 def test_what_was_written_becomes_a_prediction_and_a_score():
-    assert [SENTIMENT.prediction(text) for text in (" Positive ", "negative", "grand")] == ["positive", "negative", "grand"]
+    assert [SENTIMENT.prediction(text) for text in (" Positive ", "grand")] == ["positive", "grand"]
     rows = [{"text": "a", "label": label} for label in (1, 0, "positive", "1")]
     examples = [SENTIMENT.example(row, str(number)) for number, row in enumerate(rows)]
     assert SENTIMENT.score(["Positive", "positive", "positive", ""], examples) == {"accuracy": 50}
@@ -87,7 +88,7 @@ def test_numbers_are_scored_against_what_they_were_before_rounding():
 @pytest.mark.parametrize(
     ("task", "row", "message"),
     [
-        (SENTIMENT, {"txt": "a", "label": 1}, 'row 3: no field "text" or "sentence" or "review", .*; found "txt", "label"'),
+        (SENTIMENT, {"txt": "a", "label": 1}, 'row 3: no field "text" or "sentence" or .*; found "txt", "label"'),
         (SENTIMENT, {"text": "a", "label": None}, 'row 3: no field "label"'),
         (SENTIMENT, {"text": "a", "label": 2}, 'row 3: "label" is \'2\'; task sentiment knows 0, 1'),
         (SENTIMENT, {"text": ["a"], "label": 1}, 'row 3: "text" is .* can make no text'),

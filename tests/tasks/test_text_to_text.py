@@ -151,3 +151,12 @@ def test_no_examples_are_empty_arrays():
 def test_predictions_are_read_up_to_the_first_end_token():
     generated = np.array([[4, 5, EOS, 6], [4, 5, 6, 7], [EOS, 4, PAD, PAD], [PAD, 4, EOS, PAD]])
     assert decode_predictions(tokenizer, generated) == ["a b", "a b c d", "", "a"]
+
+
+def test_columns_of_nothing_but_padding_can_be_left_out():
+    examples = [Question("1", "a", ("b",)), Question("2", "a " * 7, ())]
+    arrays = encode_examples(tokenizer, examples, input_length=50, target_length=9)
+    trimmed = arrays.trimmed()
+    assert trimmed.inputs.shape == (2, 16) and trimmed.targets.shape == (2, 8)  # 9 and 2 tokens
+    assert np.array_equal(trimmed.inputs, arrays.inputs[:, :16]) and not arrays.inputs[:, 9:].any()
+    assert trimmed.trimmed().inputs.shape == (2, 16) and trimmed.report().startswith("2 examples: none cut")

@@ -11,35 +11,40 @@ import pytest
 
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 
-SIZES = {
-    "pretrain-spans": {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2},
-    "pretrain-mlm": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24},
+T5 = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+PRETRAIN = "--steps 1200 --warmup 20 --evaluate-every 400 --held-out tiny_world:pretraining_dev.txt"
+FINETUNE = "--steps 600 --evaluate-every 600"
+PROGRAMS = {  # sizes, flags, kills
+    "pretrain-spans": (T5, PRETRAIN, 10),
+    "pretrain-mlm": (BERT, PRETRAIN, 10),
+    "finetune": (T5, f"{FINETUNE} --tasks sentiment,closed_book_qa --mixing temperature=2 --target-length 6", 3),
+    "finetune-classifier": (BERT, FINETUNE, 3),
+    "finetune-spans": (BERT, f"{FINETUNE} --questions tiny_world:context_dev.json --stride 8 --max-question-length 9", 3),
 }
-FLAGS = [
-    "--input-length", "32", "--batch-size", "8", "--steps", "1200", "--warmup", "20", "--save-every", "20",
-    "--evaluate-every", "400", "--log-every", "20", "--held-out", "tiny_world:pretraining_dev.txt",
-]  # fmt: skip
+FLAGS = "--input-length 32 --batch-size 8 --save-every 20 --log-every 20"
 
 
 def command(program, run, *flags):
-    return [sys.executable, "-m", "tlqa_jax.cli", program, "--out", str(run), *FLAGS, *flags]
+    words = f"{FLAGS} {PROGRAMS[program][1]}".split()
+    return [sys.executable, "-m", "tlqa_jax.cli", program, "--out", str(run), *words, *flags]
 
 
 def final_state(run):
     with Checkpoints(run) as checkpoints:
-        assert checkpoints.latest().name == "1200"
-        return flatten(checkpoints._manager.restore(1200))
+        return flatten(checkpoints._manager.restore(int(checkpoints.latest().name)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", SIZES)
-def test_ten_kills_change_nothing(program, tmp_path):
-    (tmp_path / "model.json").write_text(json.dumps(SIZES[program]))
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_kills_change_nothing(program, tmp_path):
+    sizes, _, wanted = PROGRAMS[program]
+    (tmp_path / "model.json").write_text(json.dumps(sizes))
     model = ["--model", str(tmp_path / "model.json")]
     subprocess.run(command(program, tmp_path / "whole", *model), check=True, stdout=subprocess.DEVNULL)
 
     rng, kills, run = random.Random(0), 0, tmp_path / "killed"
-    while kills < 10:
+    while kills < wanted:
         resume = ["--resume"] if (run / "config.json").exists() else []
         begin = time.time()
         process = subprocess.Popen(

@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finetuning(folder):
     """A short run with everything in it: a bundled task, one in a file, one in Python; a checkpoint on the way."""
-    sources = tuple(f"{name}={folder / file}.jsonl" for name, file in (("shouts", "shouts"), ("closed_book_qa", "asked")))
+    sources = (f"shouts={folder / 'shouts.jsonl'}", f"closed_book_qa={folder / 'asked.jsonl'}")
     config = TextToTextConfig(
         out=str(folder / "run"), tasks=("closed_book_qa", str(folder / "puns.json"), "shouts"), train=sources,
         held_out=sources, mixing="temperature=2", model=str(folder / "model.json"), input_length=32, target_length=4,
@@ -69,7 +69,8 @@ def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
             "shouts_loss", "shouts_accuracy",
         )
     }  # fmt: skip
-    assert last["eval_loss"] == pytest.approx(np.mean([last[f"eval_{name}_loss"] for name in ("closed_book_qa", "puns", "shouts")]))
+    losses = [last[f"eval_{name}_loss"] for name in ("closed_book_qa", "puns", "shouts")]
+    assert last["eval_loss"] == pytest.approx(np.mean(losses))
     assert len(json.loads((run / "predictions_puns.json").read_text())) == 20
     assert json.loads((run / "predictions_shouts.json").read_text()).keys() == {f"s{n}" for n in range(12)}
 
@@ -136,26 +137,29 @@ def test_a_task_sees_all_its_examples_in_an_epoch_and_each_process_its_share():
 
 def test_sources_are_those_given_else_the_tiny_worlds():
     tasks = {name: TASKS[name] for name in ("sentiment", "context_qa", "similarity")}
-    config = TextToTextConfig(train=("similarity=a.csv", "similarity=b.csv", "context_qa=t.json"), held_out=("context_qa=d.json",))
+    given = ("similarity=a.csv", "similarity=b.csv", "context_qa=t.json")
+    config = TextToTextConfig(train=given, held_out=("context_qa=d.json",))
     train, held_out = find_sources(tasks, config)
-    assert train == {"sentiment": ["tiny_world:reviews_train.jsonl"], "context_qa": ["t.json"], "similarity": ["a.csv", "b.csv"]}
+    bundled = ["tiny_world:reviews_train.jsonl"]
+    assert train == {"sentiment": bundled, "context_qa": ["t.json"], "similarity": ["a.csv", "b.csv"]}
     assert held_out == {"sentiment": ["tiny_world:reviews_dev.jsonl"], "context_qa": ["d.json"]}
 
 
 def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetuning):
+    without = dict(tasks=("shouts", "similarity"), train=finetuning.train[:1], held_out=())
     for changes, message in (
         (dict(tasks=("sentimen",)), "there is no task 'sentimen'; known are context_qa, .*, shouts"),
-        (dict(tasks=("shouts", "similarity"), train=finetuning.train[:1], held_out=()), "nothing to learn the task similarity from: give --train similarity=SOURCE"),
+        (without, "nothing to learn the task similarity from: give --train similarity=SOURCE"),
         (dict(train=("shouts",)), r"--train shouts: it has to be TASK=SOURCE, such as closed_book_qa=examples.jsonl"),
         (dict(held_out=("shout=x",)), "--held-out shout=x: there is no task 'shout' in this run; its tasks are closed"),
         (dict(mixing="half"), "--mixing 'half': known are proportional"),
-        (dict(train=(f"shouts={folder / 'puns.jsonl'}",)), 'puns.jsonl, line 1: no field "loud", which task shouts wants'),
+        (dict(train=(f"shouts={folder / 'puns.jsonl'}",)), 'puns.jsonl, line 1: no field "loud", which task shouts'),
         (dict(out=finetuning.out), "is already in use"),
     ):
         with pytest.raises(UserError, match=message):
             finetune(replace(finetuning, **{"out": str(folder / "refused"), **changes}), [SHOUTS], quiet=True)
     assert not (folder / "refused").exists()
-    with pytest.raises(UserError, match="--optimizer is 'sgd': known are adafactor, adamw"):
+    with pytest.raises(UserError, match="--optimizer is 'sgd': known are adamw, adafactor"):
         check_settings(SimpleNamespace(decay="linear", optimizer="sgd"))
 
 

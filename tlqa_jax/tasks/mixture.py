@@ -35,7 +35,7 @@ class Order(Protocol):
 
 
 def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np.ndarray, "tasks"]:
-    """The rates of tasks with that many examples; they add up to 1. Raises UserError for a `mixing` that is not known."""
+    """The rates of tasks with that many examples; they add up to 1. Raises UserError for an unknown `mixing`."""
     weights = np.asarray(sizes, np.float64)
     for stage in mixing.split(","):
         name, equals, value = stage.strip().partition("=")
@@ -57,6 +57,8 @@ def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np
 class Mixture:
     """The endless stream of a mixture: `mixture[positions]` are rows of its tasks' examples laid end to end.
 
+    The examples of task m begin at row `starts[m]`; `counts[m]` rows of a period are its own.
+
     Args:
         orders: the stream of each task's own examples.
         rates: of each task, adding up to 1.
@@ -68,7 +70,7 @@ class Mixture:
             raise ValueError(f"{len(orders)} tasks, {len(rates)} rates, and a period of {period} rows")
         self.orders, self.seed, self.counts = orders, seed, _whole(rates, period)
         self.num_examples = sum(order.num_examples for order in orders)
-        self._starts = np.cumsum([0, *(order.num_examples for order in orders)])
+        self.starts = np.cumsum([0, *(order.num_examples for order in orders)])
         self._last: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def __getitem__(self, positions: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
@@ -76,7 +78,7 @@ class Mixture:
         rows = np.empty(len(positions), np.int64)
         for task in np.unique(tasks).tolist():
             here = tasks == task
-            rows[here] = self._starts[task] + self.orders[task][places[here]]
+            rows[here] = self.starts[task] + self.orders[task][places[here]]
         return rows
 
     def tasks_and_places(

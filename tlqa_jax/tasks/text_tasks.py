@@ -138,7 +138,8 @@ class TextTask:
             there = ", ".join(f'"{one}"' for one in row) or "none"
             raise UserError(f"{where}: no field {wanted}, which task {self.name} wants; found {there}")
         if type(row[found]) not in kinds:
-            raise UserError(f'{where}: "{found}" is {json.dumps(row[found])[:40]}, of which task {self.name} can make no text')
+            shown = json.dumps(row[found])[:40]
+            raise UserError(f'{where}: "{found}" is {shown}, of which task {self.name} can make no text')
         return row[found]
 
 
@@ -161,7 +162,8 @@ QUESTION_TYPE = TextTask(  # what is asked for: the tiny world's relations (held
         "birthplace": "town of birth", "home": "town", "birth_year": "year of birth", "house_year": "year of the house",
         "profession": "profession", "former_profession": "first profession", "employer": "employer",
         "former_employer": "first employer", "instrument": "instrument", "former_instrument": "first instrument",
-        "ABBR": "abbreviation", "DESC": "description", "ENTY": "thing", "HUM": "person", "LOC": "place", "NUM": "number",
+        "ABBR": "abbreviation", "DESC": "description", "ENTY": "thing", "HUM": "person", "LOC": "place",
+        "NUM": "number",
     },
     other_names={"question": ("text",), "label": ("relation", "coarse", "label-coarse")},
     train="tiny_world:context_train.json", held_out="tiny_world:context_dev_heldout_forms.json",

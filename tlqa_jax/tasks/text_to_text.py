@@ -62,6 +62,11 @@ class TextArrays:
         targets = _share_cut(self.targets_cut, self.targets, "target")
         return f"{len(self.inputs):,} examples: {inputs}, {targets}"
 
+    def trimmed(self) -> "TextArrays":
+        """Without the columns at the end that are padding in every row; lengths stay multiples of 8."""
+        inputs, targets = (-(-lengths.max() // 8) * 8 for lengths in (self.input_lengths, self.target_lengths))
+        return dataclasses.replace(self, inputs=self.inputs[:, :inputs], targets=self.targets[:, :targets])
+
 
 QAArrays = TextArrays  # the name for a program that knows of questions alone
 

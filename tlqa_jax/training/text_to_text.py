@@ -4,7 +4,8 @@
 
 A task is a record of `tasks.text_tasks`, a .json file of one, or a record of your own given to `finetune`. The loss is
 that of question answering, and so is `train_step` (`qa.make_train_step`); what is new is the stream of examples
-(`tasks.mixture`) and that each task is scored by its own metrics.
+(`tasks.mixture`) and that each task is scored by its own metrics. As the loss is a mean over target tokens, a task with
+long outputs counts for more in a batch than its rows do. Scores are in the README.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, the loop.
 """
@@ -152,14 +153,14 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         row_rates = rates * packing.sizes / sizes
         mixture, build = mix(packing.sizes, row_rates / row_rates.sum(), config.seed), packing.build
     else:
-        mixture, build = mix(sizes, rates, config.seed), partial(rows_of, joined)
+        mixture, build = mix(sizes, rates, config.seed), partial(rows_of, joined.trimmed())
     if not quiet:
         for name, rate in zip(tasks, rates):
             print(f"{name}: {100 * rate:.1f}% of the examples; {arrays[name].report()}")
         if config.pack:
             print(packing.report())
-        for name, rows in held_out_arrays.items():
-            print(f"held out, {name}: {rows.report()}")
+        for name, held in held_out_arrays.items():
+            print(f"held out, {name}: {held.report()}")
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
@@ -181,7 +182,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         scores = {}
         for name, examples in held_out.items():
             rows = held_out_arrays[name]
-            batches = evaluation_batches(len(examples), config.batch_size, partial(rows_of, rows))
+            batches = evaluation_batches(len(examples), config.batch_size, partial(rows_of, rows.trimmed()))
             loss = mean_over_examples(evaluate_step, params, batches)["loss"]
             outputs = [texts[0].text for texts in writer(params, rows.inputs, rows.input_lengths)]
             scores[name] = {"loss": loss, **tasks[name].score(outputs, examples)}
@@ -207,7 +208,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * rows.inputs.shape[1],
                         last_good=checkpoints.latest,
                     )
                 if saving:
@@ -257,7 +258,7 @@ def read_examples(task: TextTask, source: Source, data_dir: str | None = None) -
     else:
         examples = [task.example(row, where, id) for where, id, row in open_rows(source, data_dir=data_dir)]
     if not examples:
-        raise UserError(f"{source} holds no examples of the task {task.name}")
+        raise UserError(f"{source if isinstance(source, str) else ', '.join(map(str, source))} holds no {task.name}")
     return examples
 
 
@@ -275,6 +276,6 @@ def score_table(scores: Mapping[str, Mapping[str, float]], held_out: Mapping[str
     """One line for each task: held-out examples, loss, metrics."""
     table = Table("held out", "examples", "loss", "score", box=None, pad_edge=False)
     for name, values in scores.items():
-        rest = "  ".join(f"{metric.replace('_', ' ')} {value:.1f}" for metric, value in values.items() if metric != "loss")
-        table.add_row(name, f"{len(held_out[name]):,}", f"{values['loss']:.3f}", rest)
+        written = [f"{metric.replace('_', ' ')} {value:.1f}" for metric, value in values.items() if metric != "loss"]
+        table.add_row(name, f"{len(held_out[name]):,}", f"{values['loss']:.3f}", "  ".join(written))
     return table
