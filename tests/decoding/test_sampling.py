@@ -18,7 +18,7 @@ LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.25, 0.2]], np.float32))
 
 
 def probabilities(**settings):
-    return np.asarray(jax.nn.softmax(shaped(jnp.asarray(LOGITS), **settings), axis=-1))[0].round(4).tolist()
+    return np.asarray(jax.nn.softmax(shaped(jnp.asarray(LOGITS), **settings), axis=-1), np.float64)[0].round(4).tolist()
 
 
 def test_by_hand():

@@ -68,10 +68,11 @@ class Answerer:
         written = self.writer(params, rows.inputs, rows.lengths)
         for begin, end, cut in zip(rows.begins, rows.begins[1:], rows.cut.tolist()):
             best = most_confident([texts[0] for texts in written[begin:end]])
-            answer = Answer(
-                best.text, best.probability, cut, int(end - begin), best.pieces, best.token_probabilities
-            )
-            yield withheld(answer, self.null_threshold)
+            yield withheld(answer_of(best, cut=cut, windows=int(end - begin)), self.null_threshold)
+
+
+def answer_of(written: Written, *, cut: bool, windows: int = 1) -> Answer:
+    return Answer(written.text, written.probability, cut, windows, written.pieces, written.token_probabilities)
 
 
 def most_confident(texts: list[Written]) -> Written:

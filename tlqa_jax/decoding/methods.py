@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, Key
 
 from tlqa_jax.decoding.beam import EarlyStopping, beam_search
 from tlqa_jax.decoding.generate import Generated, Stream, greedy
@@ -61,7 +61,7 @@ class Method:
         """What shapes the distribution that is drawn from."""
         return dict(temperature=self.temperature or 1.0, top_k=self.top_k, top_p=self.top_p)
 
-    def keys(self, rows: Int[Array, "B"]) -> PRNGKeyArray:
+    def keys(self, rows: Int[Array, "B"]) -> Key[Array, "B n"]:
         """A key for each text, [B n]: a function of the seed, the number of its input, and its own."""
         key = lambda row: jax.random.split(jax.random.fold_in(jax.random.key(self.seed), row), self.n)
         return jax.vmap(key)(rows)
