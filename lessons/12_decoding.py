@@ -4,8 +4,8 @@
 # **Time** 70 minutes; the computer needs a few of them, and some more if lesson 5's run is not there yet (not yet
 # measured on a quiet machine).
 #
-# **Know first** How a decoder writes greedily, and the probability of a text (lesson 6). The run of lesson 5 is taken up
-# here; without it, this lesson makes one.
+# **Know first** How a decoder writes greedily, and the probability of a text (lesson 6). The run of lesson 5 is taken
+# up here; without it, this lesson makes one.
 #
 # **You will be able to**
 # - show a case in which greedy decoding misses the likeliest text, and say why;
@@ -122,14 +122,16 @@ def search(width: int, steps: int = 5) -> list:
         found = beam_step(beams, log_p, 2 * width)  # twice as many: as many as `width` may have ended
         done += [beam for beam in found[:width] if beam[0][-1] == check.END]
         beams = [beam for beam in found if beam[0][-1] != check.END][:width]
-        print(f"width {width}, step {step}:", "  ".join(f"{check.words(t)} {np.exp(s):.3f}" for t, s in beams if s > -9))
+        seen = [f"{check.words(tokens)} {np.exp(score):.3f}" for tokens, score in beams if score > -9]
+        print(f"width {width}, step {step}:", "  ".join(seen))
     return sorted(done, key=lambda beam: -beam[1])
 
 
 for width in (1, 2, 3):
     best, score = search(width)[0]
     package = jax.jit(partial(beam_search, table, beams=width, max_length=5, length_penalty=0.0))({}, nothing)
-    assert package.tokens[0, 0, : len(best)].tolist() == list(best) and np.isclose(package.scores[0, 0], score, atol=1e-4)
+    assert package.tokens[0, 0, : len(best)].tolist() == list(best)
+    assert np.isclose(package.scores[0, 0], score, atol=1e-4)
     print(f"width {width}: {check.words(best)}, {np.exp(score):.3f}\n")
 
 # %% [markdown]
@@ -166,7 +168,7 @@ figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
 for text in dict.fromkeys([*best, ("a", "lute", "<end>")]):
     behind = [candidates[text][i] / candidates[best[i]][i] for i in range(len(penalties))]
     axes.plot(penalties, behind, label=" ".join(text[:-1]))
-axes.set(xlabel="length penalty", ylabel="score, of the best one's", title="1 is the best; above is behind", ylim=(0.95, 2))
+axes.set(xlabel="length penalty", ylabel="score over the best one's", title="The lowest is the best", ylim=(0.95, 2))
 axes.legend()
 show(figure, "12_length_penalty")
 for penalty in (-2.0, 0.0, 1.0):
@@ -336,7 +338,8 @@ figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
 place = np.arange(len(often))
 axes.bar(place - 0.2, shares, width=0.4, label="share of the draws")
 axes.bar(place + 0.2, said, width=0.4, label="probability")
-axes.set_xticks(place, [once[pieces].text.replace("<extra_id_", "<")[:24] for pieces, _ in often], rotation=20, fontsize=7)
+labels = [once[pieces].text.replace("<extra_id_", "<")[:24] for pieces, _ in often]
+axes.set_xticks(place, labels, rotation=20, fontsize=7)
 axes.legend()
 show(figure, "12_drawn")
 assert (abs(shares - said) < 5 * np.sqrt(said * (1 - said) / many) + 2 / many).all()
@@ -347,7 +350,7 @@ assert len({x.text for x in draws[0.3]}) <= len({x.text for x in draws[2.0]})
 #
 # | for | take |
 # |---|---|
-# | an answer, a label, a translation | greedy, or a few beams: there is one right text, and it should be the likeliest |
+# | an answer, a label | greedy, or a few beams: there is one right text, and it should be the likeliest |
 # | several candidates | the n best of the beams, with their probabilities |
 # | variety: examples, stories | sampling, temperature about 0.7 to 1, top-p about 0.9 |
 # | how sure is it? | the probability of the text; or draw many, and see how often they agree |

@@ -104,7 +104,8 @@ def test_the_probabilities_are_the_models_and_not_those_that_were_drawn_from(t5,
     hot = jax.jit(partial(sample, apply, max_length=LENGTH, temperature=3.0, top_p=0.9))(params, *questions, keys)
     targets_in = jnp.pad(hot.tokens[:, :-1], ((0, 0), (1, 0)))
     logits = apply(params, questions[0], targets_in, input_mask=questions[1])
-    log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(hot.tokens)[..., None], axis=2)[..., 0]
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    log_p = np.take_along_axis(log_p, np.asarray(hot.tokens)[..., None], axis=2)[..., 0]
     written = np.asarray(hot.log_probabilities) != 0
     np.testing.assert_allclose(np.asarray(hot.log_probabilities)[written], log_p[written], atol=1e-4)
 

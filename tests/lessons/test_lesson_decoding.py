@@ -23,7 +23,7 @@ def all_ways(beams, log_p, score=lambda s, lp: s + lp):
 
 
 STEPS = {
-    "of \\*each\\* beam": lambda beams, log_p, width: ranked([ranked(all_ways([b], log_p), 1)[0] for b in beams], width),
+    "of \\*each\\*": lambda beams, log_p, width: ranked([ranked(all_ways([b], log_p), 1)[0] for b in beams], width),
     "rank by the last token alone": lambda beams, log_p, width: ranked(all_ways(beams, log_p, lambda s, lp: lp), width),
     "add a probability to": lambda beams, log_p, width: ranked(
         all_ways(beams, log_p, lambda s, lp: s + np.exp(lp)), width

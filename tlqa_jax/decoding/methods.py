@@ -48,7 +48,7 @@ class Method:
             if value is not None and not fits(value):
                 raise UserError(f"{name.replace('_', '-')} is {value}: it has to be {wanted}")
         if self.by_chance and self.beams > 1:
-            raise UserError("beams look for the best text, temperature, top-k and top-p draw one: give one or the other")
+            raise UserError("beams look for the best text, temperature, top-k, top-p draw one: give one or the other")
         if not self.by_chance and self.n > max(self.beams, 1):
             raise UserError(f"{self.n} texts want at least {self.n} beams, or a temperature to draw them with")
 

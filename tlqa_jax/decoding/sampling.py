@@ -70,7 +70,7 @@ def shaped(
     if top_p is not None and top_p < 1:
         falling = -jnp.sort(-logits, axis=-1)
         shares = jax.nn.softmax(falling, axis=-1)
-        before = jnp.cumsum(shares, axis=-1) - shares  # what the likelier ones have together: below p, one more is needed
+        before = jnp.cumsum(shares, axis=-1) - shares  # what the likelier ones have: below p, one more is needed
         least = jnp.where(before < top_p, falling, jnp.inf).min(axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits

@@ -49,7 +49,9 @@ class TableModel:
         over = number["<end>",]
         p = np.array([table_probabilities(beginning) for beginning in beginnings])
         self.logits = jnp.asarray(np.log(np.maximum(p, 1e-30)), jnp.float32)
-        self.next = jnp.array([[number.get((*b, word), over) for word in WORDS] for b in beginnings]).at[:, START].set(0)
+        following = np.array([[number.get((*beginning, word), over) for word in WORDS] for beginning in beginnings])
+        following[:, START] = 0
+        self.next = jnp.asarray(following, jnp.int32)
 
     def __call__(self, params: Any, *args: Any, method: str, **kwargs: Any) -> Any:
         return getattr(self, method)(*args, **kwargs)
