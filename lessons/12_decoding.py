@@ -123,7 +123,9 @@ def search(width: int, steps: int = 5) -> list:
         done += [beam for beam in found[:width] if beam[0][-1] == check.END]
         beams = [beam for beam in found if beam[0][-1] != check.END][:width]
         seen = [f"{check.words(tokens)} {np.exp(score):.3f}" for tokens, score in beams if score > -9]
-        print(f"width {width}, step {step}:", "  ".join(seen))
+        print(f"width {width}, step {step}:", "  ".join(seen) or "all have ended")
+        if not seen:
+            break
     return sorted(done, key=lambda beam: -beam[1])
 
 
@@ -172,7 +174,7 @@ axes.set(xlabel="length penalty", ylabel="score over the best one's", title="The
 axes.legend()
 show(figure, "12_length_penalty")
 for penalty in (-2.0, 0.0, 1.0):
-    print(f"penalty {penalty:4}: {' '.join(best[int(np.argmin(abs(penalties - penalty)))])}")
+    print(f"penalty {penalty:4}: {' '.join(best[int(np.argmin(abs(penalties - penalty)))][:-1])}")
 assert len(set(best)) >= 3
 
 # %% [markdown]
@@ -225,7 +227,7 @@ check.nucleus(nucleus)
 # %%
 p = np.array([0.34, 0.22, 0.15, 0.09, 0.06, 0.05, 0.04, 0.03, 0.02])
 logits = np.log(p)
-settings = [dict(temperature=0.5), dict(), dict(temperature=2.0), dict(top_k=3), dict(top_p=0.8), dict(top_p=0.3)]
+settings = [dict(temperature=0.5), dict(), dict(temperature=2.0), dict(top_k=3), dict(top_p=0.75), dict(top_p=0.3)]
 figure, panels = plt.subplots(2, 3, figsize=(10, 4.4), layout="constrained", sharey=True)
 for axes, setting in zip(panels.flat, settings, strict=True):
     drawn_from = np.array(jax.nn.softmax(shaped(jnp.array(logits)[None], **setting)))[0]
