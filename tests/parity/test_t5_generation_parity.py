@@ -76,13 +76,14 @@ def theirs(model, inputs, mask, **method):
         )
     tokens = np.zeros((len(out.sequences), LENGTH), int)
     tokens[:, : out.sequences.shape[1] - 1] = out.sequences[:, 1:].numpy()
+    tokens[np.cumsum(tokens == 1, axis=1) - (tokens == 1) > 0] = 0  # behind the end their beam search writes more ends
     if not several:
         return tokens, None, np.full(ROWS, np.inf)
     scores = out.sequences_scores.numpy().reshape(ROWS, 2)
     return tokens[::2], scores[:, 0], scores[:, 0] - scores[:, 1]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_same_tokens(variant, seed, tmp_path):
     model, inputs, mask = random_t5(variant, seed)
