@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,11 +16,13 @@ from flax import nnx
 
 from tlqa_jax import asking
 from tlqa_jax.data.sources import QAExample, local_path
+from tlqa_jax.decoding.methods import Method
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
+from tlqa_jax.tasks.context_windows import question_rows
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.weights.bert_runs import save_threshold, save_wordpiece
@@ -119,6 +122,61 @@ def test_a_long_context_is_read_through_windows_and_none_of_it_is_cut(run, compi
     compilations.clear()
     asking.ask("Where?", "Mira is from Oss. " * 30, run)
     assert compilations == []
+
+
+def test_a_fact_behind_the_end_of_the_input_counts(run):
+    """The answer to a long context is that of one of its windows asked alone: of the one with most confidence."""
+    opened = asking.open_run(run)
+    context = "Mira is from Oss. Tom plays the flute in Wick and the drum at home. Ann, a clockmaker, is 40 years old."
+    answer = opened([QAExample("q", "Where?", (), context)])[0]
+    assert 2 <= answer.windows <= 8
+    rows = question_rows(
+        opened.tokenizer, [QAExample("q", "Where?", (), context)], input_length=32, stride=32 // 3
+    )
+    written = opened._writer(Method(), None)(opened.params, rows.inputs, rows.lengths)
+    probabilities = [texts[0].probability for texts in written if texts[0].text]
+    assert len(rows.inputs) == answer.windows and answer.probability == pytest.approx(max(probabilities), rel=1e-5)
+
+
+def test_ways_of_writing(run):
+    ask = partial(asking.ask, "Where was Mira born?", "Mira is from Oss.", run)
+    greedily, best, drawn = ask(), ask(beams=3, length_penalty=0.0), ask(temperature=5.0, seed=1)
+    assert best.probability >= greedily.probability * 0.999
+    assert drawn == ask(temperature=5.0, seed=1) != ask(temperature=5.0, seed=2)
+    for answer in (greedily, best, drawn):
+        assert len(answer.pieces) == len(answer.token_probabilities) <= 5
+        assert math.prod(answer.token_probabilities) == pytest.approx(answer.probability, rel=1e-4)
+    threshold = greedily.no_answer_score
+    assert ask(threshold=threshold + 0.1) == greedily
+    assert ask(threshold=threshold - 0.1) == greedily._replace(text="")
+    with pytest.raises(UserError, match="beams is 0"):
+        ask(beams=0)
+
+
+def test_a_run_keeps_its_threshold(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    answer = asking.ask("Where was Mira born?", "Mira is from Oss.", copy)
+    save_threshold(copy, answer.no_answer_score - 0.1)
+    assert asking.ask("Where was Mira born?", "Mira is from Oss.", copy) == answer._replace(text="")
+    assert asking.ask("Where was Mira born?", "Mira is from Oss.", copy, threshold=math.inf) == answer
+
+
+def test_generating(run, berts):
+    texts = ["Mira plays <extra_id_0>.", "Tom <extra_id_0> in Oss, and Ann <extra_id_1>."]
+    first, second = asking.generate(texts, run, max_length=7)
+    assert len(first) == len(second) == 1 and first != second
+    many = asking.generate(texts, run, max_length=7, n=3, beams=4)
+    assert [len(written) for written in many] == [3, 3]
+    steps = list(asking.open_t5(run).stream(texts[1], max_length=7))
+    assert "".join(grown for grown, _, _ in steps).strip() == second[0].text
+    assert tuple(piece for _, piece, _ in steps) == second[0].pieces
+    assert [p for *_, p in steps] == pytest.approx(second[0].token_probabilities, rel=1e-4)
+    with pytest.raises(UserError, match="a text of .* tokens is too long for .*, which reads 32"):
+        asking.generate(["Mira " * 80], run)
+    with pytest.raises(UserError, match="holds a BERT, and a T5 is wanted"):
+        asking.generate(texts, berts["spans"])
+    with pytest.raises(UserError, match="points at answers and writes none"):
+        asking.ask(QUESTION, CONTEXT, berts["spans"], beams=2)
 
 
 def test_a_quickstart_is_asked_through_its_main_run(run, tmp_path):

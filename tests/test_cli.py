@@ -112,7 +112,40 @@ def test_answer_one(here, capsys):
     assert (status, err) == (0, "")
     assert re.fullmatch(r".+   \[probability [01]\.\d\d\]\n", out)
     status, out, err = tlqa([*line, "--context", "Mira is from Oss. " * 20], capsys)
-    assert status == 0 and err == "note: 1 of 1 contexts were too long for the model and lost their ends\n"
+    assert status == 0 and re.fullmatch(
+        r"note: 1 of 1 contexts were longer than the model reads at once: \d+ windows\n", err
+    )
+    status, out, err = tlqa([*line, "--beams", "2", "--probabilities"], capsys)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r".+   \[probability [01]\.\d\d\]\n(  [01]\.\d{3}  .+\n){1,5}", out)
+    assert tlqa([*line, "--threshold", "0"], capsys)[1].startswith("(no answer)")
+
+
+def test_generate(here, capsys, tmp_path):
+    text = "Mira <extra_id_0> in Oss."
+    status, out, err = tlqa(["generate", "pretrained", text, "--max-length", "6"], capsys)
+    assert (status, err) == (0, "") and out.count("\n") == 1
+    status, drawn, _ = tlqa(["generate", "pretrained", text, "--temperature", "2", "-n", "3"], capsys)
+    assert status == 0 and len(set(drawn.splitlines())) == 3
+    assert tlqa(["generate", "pretrained", text, "--temperature", "2", "-n", "3", "--seed", "0"], capsys)[1] == drawn
+    assert tlqa(["generate", "pretrained", text, "--temperature", "2", "-n", "3", "--seed", "1"], capsys)[1] != drawn
+    (tmp_path / "texts.txt").write_text(f"{text}\n\nTom is 40.\n")
+    line = f"generate finetuned --file {tmp_path}/texts.txt --beams 3 -n 2 --probabilities"
+    status, out, _ = tlqa(line, capsys)
+    rows = [json.loads(row) for row in out.splitlines()]
+    assert status == 0 and [row["input"] for row in rows] == [text, "Tom is 40."]
+    assert all(len(row["written"]) == 2 and row["written"][0]["pieces"] for row in rows)
+
+
+def test_generate_in_a_terminal_writes_piece_by_piece(here, capsys, monkeypatch):
+    line = ["generate", "pretrained", "Mira <extra_id_0> in Oss.", "--temperature", "1", "--max-length", "5"]
+    at_once = tlqa(line, capsys)[1]
+    flushed = []
+    write = sys.stdout.write
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdout, "write", lambda text: flushed.append(text) or write(text))
+    assert tlqa(line, capsys)[1] == at_once
+    assert len([text for text in flushed if text.strip()]) > 1 and "".join(flushed) == at_once
 
 
 def test_a_bert_answers_and_is_scored(here, capsys, tmp_path):
@@ -380,6 +413,14 @@ ERRORS = [
     ("export nowhere --out new", "nowhere is not a run"),
     ("import pointing --out new", "pointing is a run already"),
     ("import no/such/model --out new", "there is no such directory"),
+    ("generate finetuned", "give either texts or --file"),
+    ("generate pointing x", "pointing holds a BERT, and a T5 is wanted here"),
+    ("generate finetuned x --beams 0", "beams is 0: it has to be at least 1"),
+    ("generate finetuned x --beams 4 --top-k 3", "give one or the other"),
+    ("generate finetuned x --length-penalty 2", "--length-penalty compares the texts of a beam search"),
+    ("generate finetuned x --seed 2", "--seed is for what is drawn"),
+    ("generate finetuned x -n 3", "3 texts want at least 3 beams"),
+    ("generate finetuned x --max-length 0", "--max-length is 0"),
     ("answer finetuned", "one of the arguments --question --file is required"),
     ("answer finetuned --question x --file q.jsonl", "not allowed with argument"),
     ("answer finetuned --question x --out p.json", "--out goes with --file"),

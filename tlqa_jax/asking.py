@@ -1,7 +1,7 @@
 """Asking a trained model: `ask` one question, `open_run` for many and their scores, `classify` for classes of texts,
 `generate` for whatever else a T5 writes.
 
-    >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart").text
+    >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", "runs/quickstart").text
     'Oss'
 
 A T5 writes its answer, from a context or from memory; a BERT points at it in a context. (The module is called `asking`
@@ -103,10 +103,9 @@ def open_run(run: str | Path) -> "OpenT5 | OpenSpans":
 
 def open_t5(run: str | Path) -> "OpenT5":
     """Any T5, whether or not it was taught to answer."""
-    opened = _opened(run, to_answer=False)
-    if not isinstance(opened, OpenT5):
+    if is_bert(run):
         raise UserError(f"{run} holds a BERT, and a T5 is wanted here: a BERT does not write")
-    return opened
+    return _opened(run, to_answer=False)
 
 
 @dataclass(frozen=True)

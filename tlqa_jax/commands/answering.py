@@ -227,7 +227,8 @@ def report_cut(answers: Sequence) -> None:
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
     windows = [given.windows for given in answers if getattr(given, "windows", 1) > 1]
     if windows:
-        note(f"{len(windows)} of {len(answers)} contexts were longer than the model reads at once: {sum(windows)} windows")
+        longer = f"{len(windows)} of {len(answers)} contexts were longer than the model reads at once"
+        note(f"{longer}: {sum(windows)} windows")
     cut = sum(getattr(given, "question_cut", False) for given in answers)
     if cut:
         note(f"{cut} of {len(answers)} questions were too long for the model and lost their ends")

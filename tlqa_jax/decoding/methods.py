@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, Key
 
 from tlqa_jax.decoding.beam import EarlyStopping, beam_search
 from tlqa_jax.decoding.generate import Generated, Stream, greedy
@@ -48,7 +48,7 @@ class Method:
             if value is not None and not fits(value):
                 raise UserError(f"{name.replace('_', '-')} is {value}: it has to be {wanted}")
         if self.by_chance and self.beams > 1:
-            raise UserError("beams look for the best text, temperature, top-k and top-p draw one: give one or the other")
+            raise UserError("beams look for the best text, temperature, top-k, top-p draw one: give one or the other")
         if not self.by_chance and self.n > max(self.beams, 1):
             raise UserError(f"{self.n} texts want at least {self.n} beams, or a temperature to draw them with")
 
@@ -61,7 +61,7 @@ class Method:
         """What shapes the distribution that is drawn from."""
         return dict(temperature=self.temperature or 1.0, top_k=self.top_k, top_p=self.top_p)
 
-    def keys(self, rows: Int[Array, "B"]) -> PRNGKeyArray:
+    def keys(self, rows: Int[Array, "B"]) -> Key[Array, "B n"]:
         """A key for each text, [B n]: a function of the seed, the number of its input, and its own."""
         key = lambda row: jax.random.split(jax.random.fold_in(jax.random.key(self.seed), row), self.n)
         return jax.vmap(key)(rows)

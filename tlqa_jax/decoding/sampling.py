@@ -9,7 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from tlqa_jax.decoding.generate import Choose, Generated, write
 from tlqa_jax.models.functional import Params
@@ -20,7 +20,7 @@ def sample(
     params: Params,
     inputs: Int[Array, "B S"],
     input_mask: Bool[Array, "B S"] | None,
-    keys: PRNGKeyArray,
+    keys: Key[Array, "B"],
     *,
     max_length: int,
     temperature: float = 1.0,
@@ -41,7 +41,7 @@ def sample(
 
 
 def drawn(
-    keys: PRNGKeyArray, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+    keys: Key[Array, "B"], *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Choose:
     """The way to choose of `sample`: row b's token at step t is drawn with its key and t."""
 
@@ -52,7 +52,7 @@ def drawn(
     return choose
 
 
-def fold_in(step: Int[Array, ""], key: PRNGKeyArray) -> PRNGKeyArray:
+def fold_in(step: Int[Array, ""], key: Key[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(key, step)
 
 
@@ -70,7 +70,7 @@ def shaped(
     if top_p is not None and top_p < 1:
         falling = -jnp.sort(-logits, axis=-1)
         shares = jax.nn.softmax(falling, axis=-1)
-        before = jnp.cumsum(shares, axis=-1) - shares  # what the likelier tokens have together: below p, one more is needed
+        before = jnp.cumsum(shares, axis=-1) - shares  # what the likelier ones have: below p, one more is needed
         least = jnp.where(before < top_p, falling, jnp.inf).min(axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits

@@ -1,4 +1,4 @@
-"""Rows of tokens in, written texts out: batches of few shapes around the compiled loop, and one text as it is written."""
+"""Rows of tokens in, written texts out: batches of few shapes around the compiled loop; one text as it is written."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial

@@ -1,0 +1,376 @@
+# %% [markdown]
+# # Lesson 12: Decoding
+#
+# **Time** 70 minutes; the computer needs a few of them, and some more if lesson 5's run is not there yet (not yet
+# measured on a quiet machine).
+#
+# **Know first** How a decoder writes greedily, and the probability of a text (lesson 6). The run of lesson 5 is taken
+# up here; without it, this lesson makes one.
+#
+# **You will be able to**
+# - show a case in which greedy decoding misses the likeliest text, and say why;
+# - do a step of beam search by hand, and say what a length penalty compares;
+# - draw the distribution that temperature, top-k and top-p leave to be drawn from;
+# - choose among them for a purpose: an answer, or variety.
+
+# %%
+import dataclasses
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import pyplot as plt
+
+from tlqa_jax.asking import open_t5
+from tlqa_jax.decoding.beam import beam_search
+from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.decoding.methods import Method
+from tlqa_jax.decoding.sampling import shaped
+from tlqa_jax.lessons import SMOKE, show, street
+from tlqa_jax.lessons import decoding as check
+from tlqa_jax.training.span_corruption import pretrain
+
+# %% [markdown]
+# ## A model one can read
+#
+# A decoder is a table: for each beginning, the distribution of the next word. A T5 computes its table, and it is
+# endless. Here is one with four lines; where a beginning is not in it, the text ends.
+
+# %%
+for beginning, after in check.TABLE.items():
+    following = "   ".join(f"{word} {p}" for word, p in after.items())
+    print(f"Mira plays {' '.join(beginning):8} …   {following}")
+
+# %% [markdown]
+# All texts that this table can write are the paths of a tree, and the probability of a text is the product along its
+# path.
+
+# %%
+def all_texts(beginning: tuple = ()) -> dict[tuple, list[float]]:
+    """{words: the probability of each} of every text of the table, the end among the words."""
+    texts = {}
+    for word, p in check.TABLE.get(beginning, {"<end>": 1.0}).items():
+        after = {("<end>",): [1.0]} if (*beginning, word) not in check.TABLE else all_texts((*beginning, word))
+        texts |= {(word, *rest): [p, *ps] for rest, ps in after.items()}
+    return texts
+
+
+texts = all_texts()
+for text, ps in sorted(texts.items(), key=lambda item: -np.prod(item[1])):
+    print(f"{np.prod(ps):.3f}   {' '.join(text)}")
+assert np.isclose(sum(np.prod(ps) for ps in texts.values()), 1.0)
+
+# %% [markdown]
+# ## The wrong version first: greedy
+#
+# Greedy decoding takes the likeliest word at each step. The package's `greedy` can write with our table as it does
+# with a T5 (the table only has to answer the same three questions: `encode`, `start_cache`, `decode_step`).
+
+# %%
+table, nothing = check.TableModel(), jnp.zeros((1, 1), jnp.int32)
+greedily = greedy(table, {}, nothing, max_length=5)
+greedy_text = check.words(greedily.tokens[0].tolist())
+likeliest = max(texts, key=lambda text: np.prod(texts[text]))
+print("greedy:", greedy_text, "    likeliest:", " ".join(likeliest[:-1]))
+
+figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
+check.draw_tree(axes, texts, {("a", "lute", "<end>"): "tab:orange", likeliest: "tab:blue"})
+axes.set_title("Mira plays …   orange: the greedy path; blue: the likeliest text")
+show(figure, "12_tree")
+assert greedy_text == "a lute" and likeliest[:2] == ("the", "flute")
+
+# %% [markdown]
+# "a" is likelier than "the": 0.5 against 0.4. But what comes after "a" is divided among three instruments, and no text
+# with "a" gets more than $0.5 \cdot 0.4 = 0.2$, while "the flute" has $0.4 \cdot 0.58 = 0.232$. Greedy has decided
+# before it could see that, and it never goes back. *The best beginning need not be the beginning of the best.*
+#
+# ## Beam search
+#
+# Trying all texts is out of the question: $V^T$ of them. Beam search keeps the `width` best beginnings in view. In each
+# step every one of them goes on in all $V$ ways, and of all these continuations together the `width` best stay. What
+# is compared is $\log p$ of the whole beginning, the sum over its tokens.
+#
+# ## Exercise 1: one step
+#
+# `beams` is a list of (tokens, score), with tokens a tuple and score the sum of their log-probabilities so far.
+# `log_p(tokens)` gives the log-probabilities of the next token, an array [V]. Return the `width` best continuations in
+# the same form, best first.
+
+# %%
+def beam_step(beams: list, log_p, width: int) -> list:
+    # Hint: one list of all continuations, ((*tokens, v), score + ...); sorted(..., key=...), then cut.
+    # BLANK
+    found = [((*tokens, v), score + x) for tokens, score in beams for v, x in enumerate(log_p(tokens))]
+    return sorted(found, key=lambda beam: -beam[1])[:width]
+    # END BLANK
+
+
+check.beam_step(beam_step)
+
+# %% [markdown]
+# With your step around the table (an end is taken out of the search, as a text that is done):
+
+# %%
+def search(width: int, steps: int = 5) -> list:
+    log_p = lambda tokens: np.log(np.maximum(check.table_probabilities([check.WORDS[t] for t in tokens]), 1e-30))
+    beams, done = [((), 0.0)], []
+    for step in range(steps):
+        found = beam_step(beams, log_p, 2 * width)  # twice as many: as many as `width` may have ended
+        done += [beam for beam in found[:width] if beam[0][-1] == check.END]
+        beams = [beam for beam in found if beam[0][-1] != check.END][:width]
+        seen = [f"{check.words(tokens)} {np.exp(score):.3f}" for tokens, score in beams if score > -9]
+        print(f"width {width}, step {step}:", "  ".join(seen) or "all have ended")
+        if not seen:
+            break
+    return sorted(done, key=lambda beam: -beam[1])
+
+
+for width in (1, 2, 3):
+    best, score = search(width)[0]
+    package = jax.jit(partial(beam_search, table, beams=width, max_length=5, length_penalty=0.0))({}, nothing)
+    assert package.tokens[0, 0, : len(best)].tolist() == list(best)
+    assert np.isclose(package.scores[0, 0], score, atol=1e-4)
+    print(f"width {width}: {check.words(best)}, {np.exp(score):.3f}\n")
+
+# %% [markdown]
+# One beam is greedy. Two find the likeliest text. Wider beams cannot know less at a step, and yet there is no promise:
+# a beginning that is not among the best at some step is lost for good, whatever would have come of it.
+#
+# ## What is better, a long text or a short one?
+#
+# Every further token multiplies by a number below 1. So the sum of $\log p$ favours short texts, and a model that
+# may end early does. The usual remedy compares
+#
+# $$\frac{\sum_t \log p(y_t)}{T^{\,\alpha}}$$
+#
+# with $T$ the number of tokens, the end token counted, and $\alpha$ the *length penalty* (an odd name: a larger one
+# favours longer texts).
+#
+# ## Exercise 2: the score of a text
+
+# %%
+def text_score(log_p: np.ndarray, penalty: float) -> float:
+    # Hint: with a penalty of 0 it is the sum, with 1 the mean.
+    # BLANK
+    return log_p.sum() / len(log_p) ** penalty
+    # END BLANK
+
+
+check.text_score(text_score)
+
+# %%
+penalties = np.linspace(-2, 3, 101)
+candidates = {text: [text_score(np.log(ps), penalty) for penalty in penalties] for text, ps in texts.items()}
+best = [max(candidates, key=lambda text: candidates[text][i]) for i in range(len(penalties))]
+figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+for text in dict.fromkeys([*best, ("a", "lute", "<end>")]):
+    behind = [candidates[text][i] / candidates[best[i]][i] for i in range(len(penalties))]
+    axes.plot(penalties, behind, label=" ".join(text[:-1]))
+axes.set(xlabel="length penalty", ylabel="score over the best one's", title="The lowest is the best", ylim=(0.95, 2))
+axes.legend()
+show(figure, "12_length_penalty")
+for penalty in (-2.0, 0.0, 1.0):
+    print(f"penalty {penalty:4}: {' '.join(best[int(np.argmin(abs(penalties - penalty)))][:-1])}")
+assert len(set(best)) >= 3
+
+# %% [markdown]
+# Three penalties, three "best" texts, one model. There is no true one: what a text is worth is a decision, and the
+# penalty is where it is made. For short answers 0 to 1 hardly differ; for summaries it is tuned on held-out texts.
+#
+# ## Drawing instead of searching
+#
+# The likeliest text is right where there is *one* right text: an answer. A story is another matter. The likeliest
+# story is dull (and ends soon, or repeats itself: Holtzman et al. 2020). There, each token is *drawn* from its
+# distribution. As it is, or shaped before: **temperature** divides the logits, **top-k** keeps the k likeliest tokens,
+# **top-p** keeps as few as together have the share p.
+#
+# ## Exercise 3: temperature
+
+# %%
+def with_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
+    # Hint: jax.nn.softmax, of what?
+    # BLANK
+    return np.array(jax.nn.softmax(jnp.array(logits) / temperature))
+    # END BLANK
+
+
+check.with_temperature(with_temperature)
+
+# %% [markdown]
+# ## Exercise 4: the nucleus
+#
+# `p` are probabilities, in no order. Return a boolean array: True for the fewest tokens that together have at least
+# `share`. (No two are alike.)
+
+# %%
+def nucleus(p: np.ndarray, share: float) -> np.ndarray:
+    # Hint: np.argsort(-p), np.cumsum; the token that reaches the share belongs to them.
+    # BLANK
+    order = np.argsort(-p)
+    before = np.cumsum(p[order]) - p[order]  # what the likelier ones have together
+    kept = np.zeros(len(p), bool)
+    kept[order[before < share]] = True
+    return kept
+    # END BLANK
+
+
+check.nucleus(nucleus)
+
+# %% [markdown]
+# In pictures, for a distribution with a head and a long tail, and against the package's `shaped`, which makes the
+# logits to draw from:
+
+# %%
+p = np.array([0.34, 0.22, 0.15, 0.09, 0.06, 0.05, 0.04, 0.03, 0.02])
+logits = np.log(p)
+settings = [dict(temperature=0.5), dict(), dict(temperature=2.0), dict(top_k=3), dict(top_p=0.75), dict(top_p=0.3)]
+figure, panels = plt.subplots(2, 3, figsize=(10, 4.4), layout="constrained", sharey=True)
+for axes, setting in zip(panels.flat, settings, strict=True):
+    drawn_from = np.array(jax.nn.softmax(shaped(jnp.array(logits)[None], **setting)))[0]
+    axes.bar(range(len(p)), p, color="lightgray")
+    axes.bar(range(len(p)), drawn_from, width=0.5)
+    axes.set(title=", ".join(f"{k}={v}" for k, v in setting.items()) or "as it is", xticks=[])
+    if "temperature" in setting:
+        assert np.allclose(drawn_from, with_temperature(logits, setting["temperature"]), atol=1e-6)
+    if "top_p" in setting:
+        assert ((drawn_from > 0) == nucleus(p, setting["top_p"])).all()
+show(figure, "12_shaped")
+
+# %% [markdown]
+# Temperature changes every probability and forbids nothing: the tail, tens of thousands of tokens in a real
+# vocabulary, has a share together even when each of them has almost none. Top-k and top-p cut the tail. Top-k cuts at
+# the same number whether the model is sure or not; top-p cuts at the same share, so few tokens where it is sure and
+# many where it is not.
+#
+# ## A real one
+#
+# Now the T5 of lesson 5 (this is its resume cell: it makes the run, or goes on with it, or finds it finished). It fills
+# in what is missing. About its own street it knows; about strangers it cannot.
+
+# %%
+# With True, runs are kept on your Google Drive, as in lesson 5.
+KEEP_ON_DRIVE = False
+runs = Path("runs/lessons/smoke" if SMOKE else "runs/lessons")
+if KEEP_ON_DRIVE:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    runs = Path("/content/drive/MyDrive/tlqa_jax")
+
+files = street.write_street(runs / "street")
+config = street.pretraining(files, runs / "pretrained")
+pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+model = open_t5(pretrained)
+
+
+def with_a_hole(row: dict) -> str:
+    """The passage, with the first of its facts hidden."""
+    start, end = row["spans"][1]  # the first span is the name
+    return f"{row['text'][:start]}<extra_id_0>{row['text'][end:]}"
+
+
+holes = {
+    name: [with_a_hole(json.loads(line)) for line in (files / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    for name in ("texts", "held_out")
+}
+holes["texts"] = holes["texts"][: len(holes["held_out"])]
+for name, title in (("texts", "of the street"), ("held_out", "strangers")):
+    for text in holes[name][:2]:
+        print(f"{title}: {text}\n    -> {model.generate([text], max_length=8)[0][0].text}")
+
+# %% [markdown]
+# How often is the greedy text not the likeliest that can be found? Each point is a passage: what greedy wrote, and
+# what four beams found, compared by the probability of the whole text (a length penalty of 0).
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharex=True, sharey=True)
+better = {}
+for axes, (name, title) in zip(panels, {"texts": "told about in pretraining", "held_out": "strangers"}.items()):
+    found = {
+        beams: [best[0] for best in model.generate(holes[name], Method(beams=beams, length_penalty=0.0), max_length=8)]
+        for beams in (1, 4)
+    }
+    logs = {beams: np.log([max(text.probability, 1e-12) for text in found[beams]]) for beams in found}
+    better[name] = float((logs[4] > logs[1] + 1e-3).mean())
+    axes.plot(logs[1], logs[4], "o", alpha=0.5)
+    axes.axline((0, 0), slope=1, color="black", linewidth=0.8)
+    axes.set(title=f"{title}: beams better in {better[name]:.0%}", xlabel="log p, greedy", ylabel="log p, 4 beams")
+    for one, four, text in zip(found[1], found[4], holes[name], strict=True):
+        if name == "held_out" and four.probability > 1.2 * one.probability:
+            print(f"{text}\n    greedy {one.text!r} {one.probability:.3f}, beams {four.text!r} {four.probability:.3f}")
+            break
+show(figure, "12_greedy_and_beams")
+print({name: f"{share:.0%}" for name, share in better.items()})
+
+# %% [markdown]
+# Where the model knows, all its probability is on one text, and the way of decoding hardly matters. Where it does not,
+# the distribution is flat, and there the decoder decides what it seems to believe. Its beams, drawn as a tree:
+
+# %%
+stranger = holes["held_out"][0]
+beams = model.generate([stranger], Method(beams=6, n=6, length_penalty=0.0), max_length=8)[0]
+figure, axes = plt.subplots(figsize=(10, 4.4), layout="constrained")
+paths = {}
+for text in beams:  # two beams may differ in nothing but where the length stopped them
+    paths.setdefault(tuple(piece.replace("▁", "_") for piece in text.pieces), text.token_probabilities)
+check.draw_tree(axes, paths, {next(iter(paths)): "tab:blue"})
+axes.set_title(stranger.replace("<extra_id_0>", "[?]"), fontsize=9, wrap=True)
+show(figure, "12_beams")
+
+# %% [markdown]
+# And now drawn, five hundred times. At temperature 1 a sample is honest: each text comes as often as its probability
+# says. That can be checked: what is most often drawn, beside what the model itself says of it.
+
+# %%
+many = 60 if SMOKE else 500
+draws = {t: model.generate([stranger], Method(temperature=t, n=many), max_length=8)[0] for t in (0.3, 1.0, 2.0)}
+for t, drawn in draws.items():
+    count = Counter(text.text for text in drawn)
+    print(f"temperature {t}: {len(count)} different texts of {many}; {', '.join(x for x, _ in count.most_common(3))}")
+
+once = {text.pieces: text for text in draws[1.0]}
+often = Counter(text.pieces for text in draws[1.0]).most_common(8)
+shares = np.array([n / many for _, n in often])
+said = np.array([once[pieces].probability for pieces, _ in often])
+figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+place = np.arange(len(often))
+axes.bar(place - 0.2, shares, width=0.4, label="share of the draws")
+axes.bar(place + 0.2, said, width=0.4, label="probability")
+labels = [once[pieces].text.replace("<extra_id_", "<")[:24] for pieces, _ in often]
+axes.set_xticks(place, labels, rotation=20, fontsize=7)
+axes.legend()
+show(figure, "12_drawn")
+assert (abs(shares - said) < 5 * np.sqrt(said * (1 - said) / many) + 2 / many).all()
+assert len({x.text for x in draws[0.3]}) <= len({x.text for x in draws[2.0]})
+
+# %% [markdown]
+# ## What to take
+#
+# | for | take |
+# |---|---|
+# | an answer, a label | greedy, or a few beams: there is one right text, and it should be the likeliest |
+# | several candidates | the n best of the beams, with their probabilities |
+# | variety: examples, stories | sampling, temperature about 0.7 to 1, top-p about 0.9 |
+# | how sure is it? | the probability of the text; or draw many, and see how often they agree |
+#
+# On the command line: `tlqa generate RUN "Mira <extra_id_0> in Oss." --beams 4 -n 4`, or `--temperature 0.8 --top-p 0.9
+# --seed 1`, with `--probabilities` to see each piece's.
+#
+# ## What you know now
+#
+# - Greedy decoding cannot go back: the best beginning need not be the beginning of the best text.
+# - Beam search compares whole beginnings, all continuations of all beams together. One beam is greedy; no width
+#   short of all is a promise.
+# - A length penalty decides what a long text is worth beside a short one.
+# - Temperature reshapes, top-k and top-p cut. At temperature 1 a sample is honest.
+# - Where a model knows, the ways of decoding agree.
+#
+# *Try next:* change a number in `check.TABLE` so that even two beams miss the likeliest text.
+#
+# *Read on:* Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration" (top-p); Fan et al. 2018,
+# "Hierarchical Neural Story Generation" (top-k); Stahlberg and Byrne 2019, "On NMT Search Errors and Model Errors: Cat
+# Got Your Tongue?", where the exact search finds that the likeliest translation is often the empty one.
