@@ -16,7 +16,7 @@ MARKED = [
     # the first word of a sentence says nothing by its capital, nor does one behind a quotation mark or a colon
     "The harp was lost in [Oss]. Nobody wept.",
     'A man said: "We went to [Oss]." Then: "They left (Why?)."',
-    "The [Danube] is long.",
+    "The [Danube] is long. It is known: Rivers are.",
     # unless the text has the word elsewhere within a sentence, and never small
     "[Ada] wept when [Ada Lund] came to [Oss]. [Oss] is small.",
     "The [Bank] failed, and a bank it was. Bank after bank closed.",

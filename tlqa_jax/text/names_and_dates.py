@@ -41,7 +41,7 @@ def names_and_dates(text: str) -> list[tuple[int, int]]:
     end_of_name = -1  # where a name ends that the next capitalised word may continue
     for piece, large, begins in zip(pieces, capitalised, first):
         if large and (not begins or piece[0] in known):
-            if piece.start() == end_of_name + 1 and text[end_of_name] == " " and not begins:
+            if piece.start() == end_of_name + 1 and text[end_of_name] == " ":
                 spans[-1] = (spans[-1][0], piece.end())
             else:
                 spans.append(piece.span())
