@@ -20,6 +20,7 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, T5Encoder
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
+from tlqa_jax.weights.bert_runs import is_bert
 from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, save_vocabulary, start_run
 from tlqa_jax.weights.exchange import export_run, import_run
 from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, save_pretrained
@@ -367,6 +368,7 @@ def test_which_names_are_t5s(run, tmp_path):
     folder = export_run(run, tmp_path / "hf")
     names = [folder, "google-t5/t5-small", run, run.parent, tmp_path / "t5", "runs/small", "bert-base-uncased"]
     assert [is_t5(name) for name in names] == [True, True, False, False, False, False, False]
+    assert [is_bert(name) for name in names] == [False, False, False, False, False, False, True]
 
 
 def test_what_is_no_whole_t5_is_said(run, vocabulary, tmp_path):
