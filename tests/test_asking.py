@@ -4,7 +4,6 @@ import functools
 import json
 import math
 import shutil
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -277,23 +276,6 @@ def test_a_hugging_face_directory_answers_like_the_run_it_was_made_of(berts, tmp
     assert asking.ask(QUESTION, CONTEXT, exported) == asking.ask(QUESTION, CONTEXT, berts["spans"])
     exported = export_run(berts["classes"], tmp_path / "classes")
     assert asking.classify(["the lamp"], exported)[0] == asking.classify(["the lamp"], berts["classes"])[0]
-
-
-def test_a_t5s_hugging_face_directory_answers_like_the_run_it_was_made_of(run, tmp_path, monkeypatch):
-    exported = export_run(run, tmp_path / "hf")
-    for context in (None, "Mira is from Oss.", "Mira is from Oss. " * 40):
-        assert asking.ask("Where was Mira born?", context, exported) == asking.ask("Where was Mira born?", context, run)
-    examples = [QAExample(str(i), "Where was Mira born?", ("Oss",)) for i in range(3)]
-    assert asking.open_run(exported).loss(examples) == asking.open_run(run).loss(examples)
-    assert asking.open_run(exported) is asking.open_run(str(exported))
-    values = json.loads((exported / "config.json").read_text())
-    del values["task_specific_params"]  # as one from the hub
-    (exported / "config.json").write_text(json.dumps(values))
-    answerer = asking.open_run(exported).answerer
-    assert (answerer.input_length, answerer.target_length) == (512, 32)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match="google/flan-t5-small is no directory here; to download it from the hub"):
-        asking.ask("Where?", run="google/flan-t5-small")
 
 
 def test_the_no_answer_threshold_of_a_run_is_kept_to(tmp_path):

@@ -4,6 +4,7 @@ in tests/parity, where it is installed; here the judge is what it once computed,
 import base64
 import json
 import re
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tlqa_jax import asking
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, T5Encoder
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
+from tlqa_jax.weights.bert_runs import is_bert
 from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, save_vocabulary, start_run
 from tlqa_jax.weights.exchange import export_run, import_run
 from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, save_pretrained
@@ -29,12 +32,6 @@ V10 = T5Config(vocab_size=13, d_model=6, d_kv=5, d_ff=11, num_layers=1, num_deco
 V11 = replace(V10, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 GOLDEN = Path(__file__).parents[1] / "golden"
 INPUTS, TARGETS = jnp.array([[5, 6, 3, 0], [2, 7, 3, 1]]), jnp.array([[0, 4, 9], [0, 12, 1]])
-MASK = INPUTS != 0
-
-
-def logits(model):
-    apply, params = as_function(model)
-    return np.asarray(jax.jit(apply)(params, INPUTS, TARGETS, input_mask=MASK))
 
 
 @pytest.fixture
@@ -148,7 +145,7 @@ def test_what_is_saved_says_it_so_that_both_transformers_understand(tmp_path, ti
     np.testing.assert_allclose(model.logits(hidden), theirs, rtol=1e-5, atol=1e-5)
     again = from_pretrained(folder)
     assert again.config.tie_word_embeddings == tied
-    np.testing.assert_allclose(logits(again), logits(model), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(again.logits(hidden), model.logits(hidden), rtol=1e-5, atol=1e-5)
 
 
 # older and other directories -----------------------------------------------------------------------------------------
@@ -338,10 +335,11 @@ def run(vocabulary, tmp_path):
 def test_exported_and_imported_it_is_the_same(run, tmp_path):
     folder = export_run(run.parent, tmp_path / "hf")
     again = import_run(folder, tmp_path / "run")
+    config, params, tokenizer = load_t5(run)
     for name in (folder, again):
-        config, params, tokenizer = load_t5(name)
-        assert config == load_t5(run)[0] and tokenizer.vocab_size == load_t5(run)[2].vocab_size
-        assert jax.tree.all(jax.tree.map(np.array_equal, params, load_t5(run)[1]))
+        sizes, arrays, vocabulary = load_t5(name)
+        assert sizes == config and vocabulary.vocab_size == tokenizer.vocab_size
+        assert jax.tree.all(jax.tree.map(np.array_equal, arrays, params))
     training = json.loads((again / "config.json").read_text())["training"]
     assert training == {"imported": str(folder), "input_length": 40, "target_length": 7}
     assert (again / "checkpoints" / "0").is_dir()
@@ -350,10 +348,27 @@ def test_exported_and_imported_it_is_the_same(run, tmp_path):
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
 
+def test_asked_it_answers_like_the_run_it_was_made_of(run, tmp_path, monkeypatch):
+    exported = export_run(run, tmp_path / "hf")
+    question = ("Where was Mira born?", "Mira is from Oss. " * 40)
+    answer = asking.ask(*question, exported)
+    assert answer == asking.ask(*question, run) and answer.context_cut
+    assert asking.open_run(exported) is asking.open_run(str(exported))
+    values = json.loads((exported / "config.json").read_text())
+    del values["task_specific_params"]  # as one from the hub
+    (exported / "config.json").write_text(json.dumps(values))
+    answerer = asking.open_run(exported).answerer
+    assert (answerer.input_length, answerer.target_length) == (512, 32)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="google/flan-t5-small is no directory here; to download it from the hub"):
+        asking.ask("Where?", run="google/flan-t5-small")
+
+
 def test_which_names_are_t5s(run, tmp_path):
     folder = export_run(run, tmp_path / "hf")
     names = [folder, "google-t5/t5-small", run, run.parent, tmp_path / "t5", "runs/small", "bert-base-uncased"]
     assert [is_t5(name) for name in names] == [True, True, False, False, False, False, False]
+    assert [is_bert(name) for name in names] == [False, False, False, False, False, False, True]
 
 
 def test_what_is_no_whole_t5_is_said(run, vocabulary, tmp_path):
