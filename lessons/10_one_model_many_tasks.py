@@ -319,6 +319,10 @@ for name, scores in table.items():
 assert SMOKE or table["one for all, same rows"]["question_type"] > table["guessing"]["question_type"] + 20
 
 # %% [markdown]
+# First the gray: a bar no higher than guessing has not learned its task yet, whatever its neighbours do. Reading a
+# passage wants more rows than the other tasks (lesson 6 gave it 300 steps of 64). That is no failure of the mixture,
+# but no conclusion about mixing can be drawn from such a bar.
+#
 # Compare the orange bar with the dark blue one: the same number of rows of each task, in four models or in one. Where
 # they are alike, one model does the work of four at a quarter of the disk and of the memory. Where dark blue is lower,
 # the tasks get in each other's way (they share one set of weights); where it is higher, one has helped another. Then
