@@ -34,7 +34,7 @@ SIZES = dict(d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3)
 def write_run(path: Path, *, program: str = "qa", change=lambda x: x, **training) -> Path:
     """A run as the training programs leave it, with random weights passed through `change`."""
     tokenizer = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"))
-    config = T5Config(vocab_size=896, **SIZES)
+    config = T5Config(vocab_size=1152, **SIZES)
     record = {
         "program": program,
         "model": asdict(config),
@@ -48,7 +48,7 @@ def write_run(path: Path, *, program: str = "qa", change=lambda x: x, **training
 
 @functools.cache
 def random_params():
-    return as_function(T5(T5Config(vocab_size=896, **SIZES), rngs=nnx.Rngs(0)))[1]
+    return as_function(T5(T5Config(vocab_size=1152, **SIZES), rngs=nnx.Rngs(0)))[1]
 
 
 def save(path: Path, step: int, change) -> None:
@@ -91,13 +91,13 @@ def test_a_run_trained_on_is_loaded_again(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     before = asking.open_run(copy)
     assert asking.open_run(copy) is before
-    save(copy, 2, lambda x: 0 * x)  # all logits 0: every token has the probability 1/896
+    save(copy, 2, lambda x: 0 * x)  # all logits 0: every token has the probability 1/1152
     after = asking.open_run(copy)
     assert after is not before
     answer = asking.ask("Where was Mira born?", run=copy)
-    assert answer.probability == pytest.approx(896.0**-5) and answer.text == ""
+    assert answer.probability == pytest.approx(1152.0**-5) and answer.text == ""
     examples = [QAExample(str(i), "Where was Mira born?", ("Oss",) * (i % 2)) for i in range(5)]
-    assert after.loss(examples, batch_size=3) == pytest.approx(math.log(896), abs=1e-5)
+    assert after.loss(examples, batch_size=3) == pytest.approx(math.log(1152), abs=1e-5)
 
 
 def test_many_answers_are_those_of_one_by_one(run):

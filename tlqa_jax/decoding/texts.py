@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Int32
 
@@ -78,8 +79,9 @@ class Writer:
 
         `params` are one device's, not replicated. It is the text that the row numbered 0 of a call has.
         """
-        keys = (self.method.keys(np.zeros(1, np.int32))[:, 0],) if self.method.by_chance else ()
-        steps = self._stream(params, inputs, inputs != self.tokenizer.pad_id, *keys)
+        row = jnp.asarray(inputs)
+        keys = (self.method.keys(jnp.zeros(1, jnp.int32))[:, 0],) if self.method.by_chance else ()
+        steps = self._stream(params, row, row != self.tokenizer.pad_id, *keys)
         ids, probabilities = [], []
 
         def noted() -> Iterator[int]:

@@ -73,9 +73,9 @@ def words(tokens: Sequence[int]) -> str:
 
 def draw_tree(axes: Any, texts: Mapping[Sequence[str], Sequence[float]], colours: Mapping[Sequence[str], str]) -> None:
     """Texts as the paths of a tree from left to right, wide where likely; those named in `colours` in their colour."""
-    paths = list(map(tuple, texts))
-    paths.sort(key=lambda path: [-sum(np.prod(texts[p][: k + 1]) for p in paths if p[: k + 1] == path[: k + 1])
-                                 for k in range(len(path))])  # fmt: skip
+    texts = {tuple(path): probabilities for path, probabilities in texts.items()}
+    likely = lambda node: -sum(np.prod(p) for path, p in texts.items() if path[: len(node)] == node)
+    paths = sorted(texts, key=lambda path: [(likely(path[: k + 1]), path[k]) for k in range(len(path))])
     height = {path: -float(i) for i, path in enumerate(paths)}
     place = lambda node: np.mean([height[path] for path in paths if path[: len(node)] == node])
     coloured = {tuple(path): colour for path, colour in colours.items()}
