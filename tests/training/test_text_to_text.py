@@ -17,6 +17,7 @@ from tlqa_jax.data.sources import QAExample
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.mixture import mixing_rates
 from tlqa_jax.tasks.text_tasks import TASKS, TextTask
+from tlqa_jax.training import text_to_text
 from tlqa_jax.training.optimizers import adafactor
 from tlqa_jax.training.settings import check_settings
 from tlqa_jax.training.text_to_text import (
@@ -86,6 +87,37 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
     other = replace(SHOUTS, input="loudly: {text}")
     with pytest.raises(UserError, match="made with other settings: training.tasks was"):
         finetune(replace(finetuning, out=str(folder / "stopped"), resume=True), [other], quiet=True)
+
+
+def test_packed_rows_hold_the_examples_of_one_task_at_the_rates_of_their_examples(folder, finetuning, monkeypatch, capsys):
+    batches = []
+
+    def noted(*arguments, **settings):
+        for batch in training_batches(*arguments, **settings):
+            batches.append(jax.tree.map(np.asarray, batch))
+            yield batch
+
+    monkeypatch.setattr(text_to_text, "training_batches", noted)
+    sources = (f"shouts={folder / 'shouts.jsonl'}",)
+    tasks = ("shouts", str(folder / "puns.json"))
+    finetune(
+        replace(finetuning, out=str(folder / "packed"), pack=True, tasks=tasks, train=sources, held_out=sources,
+                mixing="equal", steps=6, save_every=6), [SHOUTS],
+    )  # fmt: skip
+    assert "packed 32 examples into" in capsys.readouterr().out
+    tokenizer = open_run(folder / "packed").tokenizer
+    counts = {"shout": 0, "is it a pun": 0}
+    for batch in batches[:6]:
+        inputs, segments = (batch[name].reshape(-1, 32) for name in ("inputs", "input_segments"))
+        assert segments.max() > 1
+        for row, numbers in zip(inputs, segments):
+            text = tokenizer.decode(row[row > 1].tolist())
+            begins = [prefix for prefix in counts if prefix + ":" in text]
+            assert len(begins) == 1
+            counts[begins[0]] += numbers.max()
+    assert counts["shout"] == pytest.approx(counts["is it a pun"], rel=0.3)
+    losses = [row["loss"] for row in rows(folder / "packed") if "loss" in row]
+    assert losses[-1] < losses[0]
 
 
 def test_the_run_knows_its_tasks(folder, finetuning):

@@ -202,13 +202,15 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         )
         with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
             for step in range(start + 1, config.steps + 1):
-                state, reported = train_step(state, next(batches))
+                batch = next(batches)
+                state, reported = train_step(state, batch)
                 last = step == config.steps
                 saving = last or step % config.save_every == 0
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * rows.inputs.shape[1],
+                        learning_rate=float(rate(step - 1)),
+                        tokens_per_step=config.batch_size * batch["inputs"].shape[-1],
                         last_good=checkpoints.latest,
                     )
                 if saving:
