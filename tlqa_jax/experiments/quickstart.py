@@ -48,6 +48,8 @@ class QuickstartConfig:
     """Steps of pretraining."""
     finetune_steps: int = 500
     """Steps of fine-tuning, with pretraining and without."""
+    salient_share: float = 0.4
+    """Share of the pretraining rows that mask what there is to remember, names and years; 0: random spans instead."""
     overwrite: bool = False
     """Delete a quickstart that is already in --out."""
 
@@ -64,8 +66,8 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
     world = {path.stem: str(path) for path in (out / "world").iterdir()}
     pretraining = SpanCorruptionConfig(
         out=str(out / "pretrained"), texts=world["pretraining"], held_out=None, seed=config.seed,
-        questions=world["mixed_in"], questions_share=0.5, salient_share=0.4, salient_rate=0.9, input_length=48,
-        steps=config.pretrain_steps, batch_size=64, learning_rate=1e-3, warmup=50, decay="constant",
+        questions=world["mixed_in"], questions_share=0.5, salient_share=config.salient_share, salient_rate=0.9,
+        input_length=48, steps=config.pretrain_steps, batch_size=64, learning_rate=1e-3, warmup=50, decay="constant",
         relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0, log_every=50, save_every=config.pretrain_steps,
     )
     pretrain(pretraining, quiet=quiet)
