@@ -62,7 +62,8 @@ def main() -> None:
         print(f"{name:18} {np.median(seconds):6.2f} s a step, {spread(tokens / seconds)} tokens/s, "
               f"{spread(rows / seconds, ',.1f')} examples/s")  # fmt: skip
     before, after = (np.array(figures).T for figures in measured.values())
-    print(f"packed / one example a row: {spread((after[1] / after[0]) / (before[1] / before[0]), '.2f')} times the tokens/s")
+    ratio = spread((after[1] / after[0]) / (before[1] / before[0]), ".2f")
+    print(f"packed / one example a row: {ratio} times the tokens/s")
 
 
 def step_of(

@@ -140,7 +140,10 @@ def test_missing_files_are_found_before_anything_is_read(tmp_path):
         ({"text": "Mira"}, 'line 1: no field "spans"; found "text"'),
         ({"text": "Mira", "spans": [[0]]}, 'line 1, "spans" 1: this is a list ([0]), not [start, end]'),
         ({"text": "Mira", "spans": [[0, 1.5]]}, 'line 1, "spans" 1: this is a list ([0, 1.5]), not [start, end]'),
-        ({"text": "Mira", "spans": [[0, 2], [2, 5]]}, 'line 1, "spans" 2: [2, 5] is not inside the text of 4 characters'),
+        (
+            {"text": "Mira", "spans": [[0, 2], [2, 5]]},
+            'line 1, "spans" 2: [2, 5] is not inside the text of 4 characters',
+        ),
         ({"text": "Mira", "spans": [[2, 2]]}, 'line 1, "spans" 1: [2, 2] is not inside the text of 4 characters'),
         ({"text": "Mira", "spans": [[2, 4], [0, 3]]}, 'line 1, "spans": [0, 3] and [2, 4] overlap'),
     ],

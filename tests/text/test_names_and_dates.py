@@ -42,7 +42,9 @@ def test_by_hand(marked):
     assert written + text[place:] == marked
 
 
-WORDS = st.sampled_from(["Ada", "Lund", "May", "the", "The", "12", "1897", "I", "a.", "B.", "wept.", "Oss!", "“No", "é", "  "])
+WORDS = st.sampled_from(
+    ["Ada", "Lund", "May", "the", "The", "12", "1897", "I", "a.", "B.", "wept.", "Oss!", "“No", "é", "  "]
+)
 
 
 @given(st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=60))

@@ -72,7 +72,8 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut(make_train_ste
 @pytest.mark.parametrize("devices, accumulation", [(1, 8), (2, 4)])
 def test_cut_into_the_same_slices_they_agree_more_closely_still(devices, accumulation):
     """What one device has more of is rounding in its longer sums over tokens: float64 is nearer to the slices."""
-    (_, eight), (_, fewer) = (run(qa.make_train_step, KEEP_GRADIENTS, *cut) for cut in ((8, 1), (devices, accumulation)))
+    cuts = ((8, 1), (devices, accumulation))
+    (_, eight), (_, fewer) = (run(qa.make_train_step, KEEP_GRADIENTS, *cut) for cut in cuts)
     assert_leaves_close(fewer["opt_state"], eight["opt_state"], 1e-6)  # 4e-7 was seen
 
 

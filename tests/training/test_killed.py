@@ -20,7 +20,9 @@ PROGRAMS = {  # sizes, flags, kills
     "pretrain-mlm": (BERT, PRETRAIN, 10),
     "finetune": (T5, f"{FINETUNE} --tasks sentiment,closed_book_qa --mixing temperature=2 --target-length 6", 3),
     "finetune-classifier": (BERT, FINETUNE, 3),
-    "finetune-spans": (BERT, f"{FINETUNE} --questions tiny_world:context_dev.json --stride 8 --max-question-length 9", 3),
+    "finetune-spans": (
+        BERT, f"{FINETUNE} --questions tiny_world:context_dev.json --stride 8 --max-question-length 9", 3,
+    ),
 }
 FLAGS = "--input-length 32 --batch-size 8 --save-every 20 --log-every 20"
 

@@ -38,7 +38,7 @@ class PaperAdafactor:
 
 
 def follow_the_paper(x, gradients, rates, *, matrices=None):
-    """x after these steps. `matrices(x)`: the matrices, views of x, whose second moments are factored; None: a vector."""
+    """x after these steps. `matrices(x)`: the matrices, views of x, with factored second moments; None: a vector."""
     whole = np.array(x, np.float64)
     parts = [PaperAdafactor(part) for part in (matrices(whole) if matrices else [whole])]
     for gradient, rate in zip(gradients, rates, strict=True):

@@ -13,7 +13,10 @@ from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.settings import check_settings
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData
 
-TEXT = "Nobody knew that Mira Voss was born in Oss. She tuned harps in 1897, and her sister left on 3 May 1901 at last. "
+TEXT = (
+    "Nobody knew that Mira Voss was born in Oss. "
+    "She tuned harps in 1897, and her sister left on 3 May 1901 at last. "
+)
 NAMES = {"Mira Voss", "Oss", "1897", "3 May 1901"}
 
 

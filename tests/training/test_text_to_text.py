@@ -89,7 +89,7 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
         finetune(replace(finetuning, out=str(folder / "stopped"), resume=True), [other], quiet=True)
 
 
-def test_packed_rows_hold_the_examples_of_one_task_at_the_rates_of_their_examples(folder, finetuning, monkeypatch, capsys):
+def test_packed_rows_hold_one_task_each_at_the_rates_of_examples(folder, finetuning, monkeypatch, capsys):
     batches = []
 
     def noted(*arguments, **settings):

@@ -3,12 +3,12 @@
     inputs            a1 a2 a3 b1 b2 c1 c2 c3  0           targets            A1 A2 B1 C1 C2 C3  0
     input_segments     1  1  1  2  2  3  3  3  0           target_segments     1  1  2  3  3  3  0
 
-An example keeps its whole row to itself in every respect but memory: attention stays within a segment (`models.t5`), and
-the loss is a mean over target tokens, which does not mind in what row they stand.
+An example keeps its whole row to itself in every respect but memory: attention stays within a segment (`models.t5`),
+and the loss is a mean over target tokens, which does not mind in what row they stand.
 
-Which examples share a row is drawn once, from the seed; every epoch then shuffles the rows as it would have shuffled the
-examples, so that each comes once and a batch stays a function of (seed, step). (Were they grouped anew each epoch, its
-number of rows would be another one, and where a step stands would depend on all the epochs before.)
+Which examples share a row is drawn once, from the seed; every epoch then shuffles the rows as it would have shuffled
+the examples, so that each comes once and a batch stays a function of (seed, step). (Were they grouped anew each epoch,
+its number of rows would be another one, and where a step stands would depend on all the epochs before.)
 
 n is the number of examples, I and T the lengths of their inputs and targets, R that of the packed rows.
 """

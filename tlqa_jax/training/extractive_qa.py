@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.sources import QAExample, open_questions
+from tlqa_jax.data.sources import open_questions
 from tlqa_jax.decoding.spans import SpanAnswerer, span_logits, write_n_best
 from tlqa_jax.errors import UserError
 from tlqa_jax.metrics.squad import write_predictions

@@ -56,18 +56,21 @@ def adamw(
 
 
 def adafactor(rate: optax.Schedule, *, relative_bias_rate: float = 1.0) -> optax.GradientTransformation:
-    """Adafactor (Shazeer & Stern 2018), as T5 was trained (Raffel et al. 2020, section 3.1.2). At step t, for one array:
+    """Adafactor (Shazeer & Stern 2018), as T5 was trained (Raffel et al. 2020, section 3.1.2).
+
+    At step t, for one array:
 
         v  <-  b v + (1 - b) g^2,  b = 1 - t^-0.8        of a matrix only the means of its rows and columns are kept
         u   =  g / sqrt(v);  u <- u / max(1, rms(u))     the update is clipped, not the gradient
         w  <-  w - rate * max(1e-3, rms(w)) * u          the rate is in units of the size of the array's entries
 
-    No momentum, no weight decay. T5's rates are a constant 1e-3 for fine-tuning, and for pretraining "rsqrt" with a peak
-    of 1e-2 after 10,000 steps.
+    No momentum, no weight decay. T5's rates are a constant 1e-3 for fine-tuning, and for pretraining "rsqrt" with a
+    peak of 1e-2 after 10,000 steps.
 
-    AdamW keeps two numbers for each parameter, 484 MB for T5-small; this keeps 1.8 MB. Of an array with three axes, such
-    as the attention's [D H K], the two longest are factored and the third is kept: a matrix for each head, where T5's
-    code had one for all. Arrays whose second longest axis is below 32 (norm scales, relative biases) keep all of v.
+    AdamW keeps two numbers for each parameter, 484 MB for T5-small; this keeps 1.8 MB. Of an array with three axes,
+    such as the attention's [D H K], the two longest are factored and the third is kept: a matrix for each head, where
+    T5's code had one for all. Arrays whose second longest axis is below 32 (norm scales, relative biases) keep all
+    of v.
     """
     factored = optax.adafactor(rate, min_dim_size_to_factor=32)  # optax's 128 would keep all of v for heads of 64
     return optax.chain(factored, *faster_relative_biases(relative_bias_rate))
