@@ -23,7 +23,7 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, T5Encoder
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
-from tlqa_jax.weights.bert_runs import is_bert
+from tlqa_jax.weights.bert_runs import is_bert, load_bert_model
 from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, save_vocabulary, start_run
 from tlqa_jax.weights.exchange import export_run, import_run
 from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, save_pretrained
@@ -382,6 +382,8 @@ def test_what_is_no_whole_t5_is_said(run, vocabulary, tmp_path):
         load_t5(tmp_path / "encoder")
     with pytest.raises(UserError, match="encoder is the encoder of a T5 alone, of which there are no runs"):
         import_run(tmp_path / "encoder", tmp_path / "run")
+    with pytest.raises(UserError, match="hf is no BERT .it is a T5., and a BERT is wanted here"):
+        load_bert_model(folder)
     set_config(folder, decoder_start_token_id=5)
     with pytest.raises(UserError, match="decoder_start_token_id is 5; here a T5 begins with the pad id"):
         load_t5(folder)

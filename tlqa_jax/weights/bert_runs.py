@@ -73,7 +73,10 @@ def load_bert_model(name: Path | str, *, dtype: Any = jnp.float32) -> tuple[nnx.
     A model that was trained to look back only ("causal") does so again. `dtype` is that of the computation.
     """
     if not is_run(name):
-        return from_pretrained(name, dtype=dtype), load_tokenizer(name)
+        model = from_pretrained(name, dtype=dtype)
+        if not isinstance(model.config, BertConfig):
+            raise UserError(f"{name} is no BERT (it is a {type(model).__name__}), and a BERT is wanted here")
+        return model, load_tokenizer(name)
     _, _, params, tokenizer = load_bert(name)
     model = empty_bert(main_run(name), dtype=dtype)[1]
     return as_module(model, jax.tree.map(jnp.asarray, params)), tokenizer
