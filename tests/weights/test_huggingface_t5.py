@@ -1,7 +1,7 @@
 """T5s from Hugging Face's directories and back.
 
-That the numbers mean the same in Transformers of two versions is tested in tests/parity, where it is installed; here the
-judge is what it once computed, in tests/golden.
+That the numbers mean the same in Transformers of two versions is tested in tests/parity, where it is installed; here
+the judge is what it once computed, in tests/golden.
 """
 
 import base64
