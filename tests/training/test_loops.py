@@ -102,6 +102,17 @@ def test_finetuning_learns_scores_and_writes_predictions(folder, pretraining):
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+def test_pretraining_goes_on_from_another_run(folder, pretraining):
+    further = replace(
+        pretraining, out=str(folder / "further"), start_from=pretraining.out, vocabulary="none", model="none",
+        steps=1, save_every=1, warmup=0, learning_rate=1e-9, weight_decay=0.0,
+    )  # fmt: skip
+    pretrain(further, quiet=True)
+    before, after = final_state(folder / "pretrained"), final_state(folder / "further")
+    names = [name for name in before if name.startswith("params/")]
+    assert names and all(np.allclose(before[name], after[name], atol=1e-7) for name in names)
+
+
 def test_rows_of_pretraining_depend_on_seed_and_step_alone(folder, pretraining):
     from tlqa_jax.data.sources import local_path
     from tlqa_jax.text.sentencepiece import SentencePieceTokenizer

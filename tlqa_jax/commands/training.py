@@ -33,6 +33,7 @@ def pretrain_spans(parser: ArgumentParser):
 
     tlqa pretrain-spans --steps 300 --out runs/tiny
     tlqa pretrain-spans --texts corpus.txt.gz --held-out None --vocabulary spiece.model --model small --out runs/small
+    tlqa pretrain-spans --start-from google-t5/t5-small --texts corpus.txt.gz --out runs/further
     """
     from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
 

@@ -20,7 +20,7 @@ from flax import nnx
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.corpus import SpansFrom, read_corpus
-from tlqa_jax.data.sources import local_path, open_questions
+from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
@@ -31,7 +31,7 @@ from tlqa_jax.training.devices import (
 )
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.model_sizes import t5_config
+from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
@@ -51,10 +51,12 @@ class SpanCorruptionConfig:
     """Text to evaluate on, of the same kinds; "None" for no evaluation."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
+    start_from: str | None = None
+    """A T5 to train further: a run, a Hugging Face directory or hub name. Without it: --model and --vocabulary."""
     vocabulary: str = "tiny_world:vocabulary.model"
-    """A SentencePiece .model file."""
+    """A SentencePiece .model file (without --start-from)."""
     model: str = "tiny"
-    """tiny, small, base, or a JSON file of T5Config fields."""
+    """tiny, small, base, or a JSON file of T5Config fields (without --start-from)."""
     input_length: int = 512
     """Encoder length; how many tokens it holds, and the target length, follow from the noise."""
     noise_density: float = 0.15
@@ -122,8 +124,7 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     check_settings(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
-    tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
-    model_config = t5_config(config.model, tokenizer, config.dropout)
+    model_config, begun, tokenizer = begin_with_t5(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
     record = {"program": "span_corruption", "model": dataclasses.asdict(model_config), "training": training}
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
@@ -135,6 +136,7 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
 
     # --- model and optimizer
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
+    params = params if begun is None else begun
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
     optimizer = make_optimizer(
         config.optimizer, rate,
