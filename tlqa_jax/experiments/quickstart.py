@@ -75,7 +75,7 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
-        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=1e-3, warmup=20,
+        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=5e-4, warmup=20,
         relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0, log_every=50, evaluate_every=config.finetune_steps,
         save_every=config.finetune_steps,
     )
