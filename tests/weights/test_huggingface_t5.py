@@ -355,7 +355,7 @@ def test_asked_it_answers_like_the_run_it_was_made_of(run, tmp_path, monkeypatch
     exported = export_run(run, tmp_path / "hf")
     question = ("Where was Mira born?", "Mira is from Oss. " * 40)
     answer = asking.ask(*question, exported)
-    assert answer == asking.ask(*question, run) and answer.context_cut
+    assert answer == asking.ask(*question, run) and answer.windows > 1
     assert asking.open_run(exported) is asking.open_run(str(exported))
     values = json.loads((exported / "config.json").read_text())
     del values["task_specific_params"]  # as one from the hub
