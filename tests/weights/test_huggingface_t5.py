@@ -360,7 +360,7 @@ def test_asked_it_answers_like_the_run_it_was_made_of(run, tmp_path, monkeypatch
     values = json.loads((exported / "config.json").read_text())
     del values["task_specific_params"]  # as one from the hub
     (exported / "config.json").write_text(json.dumps(values))
-    answerer = asking.open_run(exported).answerer
+    answerer = asking.open_run(exported)
     assert (answerer.input_length, answerer.target_length) == (512, 32)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="google/flan-t5-small is no directory here; to download it from the hub"):
