@@ -53,7 +53,8 @@ def test_the_tree_is_the_repository():
 
 def test_it_begins_with_the_two_commands():
     commands = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)[:2]
-    for command, end in zip(commands, (".venv/bin/tlqa quickstart\n", '.venv/bin/python -m pytest -m "not slow"\n')):
+    ends = (".venv/bin/tlqa quickstart\n", '.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile\n')
+    for command, end in zip(commands, ends):
         assert command.count("\n") == 1 and command.endswith(end)
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert README.index(commands[1]) < 1000
