@@ -38,10 +38,10 @@ def names_and_dates(text: str) -> list[tuple[int, int]]:
     known = {word for word in within if word.lower() not in small} | set(CERTAIN_MONTHS)
 
     spans: list[tuple[int, int]] = []
-    end_of_name = -1  # where a name ends that the next capitalised word may continue
+    end_of_name: int | None = None  # where a name ends that the next capitalised word may continue
     for piece, large, begins in zip(pieces, capitalised, first):
         if large and (not begins or piece[0] in known):
-            if piece.start() == end_of_name + 1 and text[end_of_name] == " ":
+            if end_of_name is not None and text[end_of_name : piece.start()] == " ":
                 spans[-1] = (spans[-1][0], piece.end())
             else:
                 spans.append(piece.span())
