@@ -46,7 +46,8 @@ from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
 from tlqa_jax.training.mlm import pretrain
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.weights.bert_runs import load_bert_model, read_threshold
+from tlqa_jax.weights.bert_runs import load_bert_model
+from tlqa_jax.weights.checkpoints import read_threshold
 
 # %% [markdown]
 # ## An answer is a place

@@ -24,8 +24,8 @@ from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.tasks.context_windows import question_rows
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
-from tlqa_jax.weights.bert_runs import save_threshold, save_wordpiece
-from tlqa_jax.weights.checkpoints import Checkpoints, save_vocabulary, start_run
+from tlqa_jax.weights.bert_runs import save_wordpiece
+from tlqa_jax.weights.checkpoints import Checkpoints, save_threshold, save_vocabulary, start_run
 from tlqa_jax.weights.exchange import export_run, import_run
 
 SIZES = dict(d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3)

@@ -40,8 +40,10 @@ from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training import extractive_qa, sequence_loss
 from tlqa_jax.training.devices import compute_dtype, replicate
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
-from tlqa_jax.weights.bert_runs import THRESHOLD, is_bert, load_bert_model, read_threshold
-from tlqa_jax.weights.checkpoints import CHECKPOINTS, CONFIG, is_run, load_t5, main_run, read_config, trained_with
+from tlqa_jax.weights.bert_runs import is_bert, load_bert_model
+from tlqa_jax.weights.checkpoints import (
+    CHECKPOINTS, CONFIG, THRESHOLD, is_run, load_t5, main_run, read_config, read_threshold, trained_with,
+)
 from tlqa_jax.weights.huggingface import is_t5
 
 
@@ -189,13 +191,15 @@ class OpenT5:
 
     def score(self, name: str, examples: Sequence[TextExample]) -> tuple[dict[str, float], list[Answer]]:
         """The loss of a task's examples and its metrics in percent, and what was written for each example."""
-        task, written = self.task(name), self.write(examples)
-        rows = encode_texts(self.tokenizer, examples, **self._lengths)
+        task, rows = self.task(name), encode_texts(self.tokenizer, examples, **self._lengths)
+        written = self._written(rows)
         return {"loss": self._loss(rows), **task.score([one.text for one in written], examples)}, written
 
     def write(self, examples: Sequence[TextExample]) -> list[Answer]:
         """What the model writes for each input, whatever the task."""
-        rows = encode_texts(self.tokenizer, examples, **self._lengths)
+        return self._written(encode_texts(self.tokenizer, examples, **self._lengths))
+
+    def _written(self, rows: TextArrays) -> list[Answer]:
         found = self._writer(Method(), None)(self.params, rows.inputs, rows.input_lengths)
         return [answer_of(texts[0], cut=cut) for texts, cut in zip(found, rows.inputs_cut.tolist())]
 

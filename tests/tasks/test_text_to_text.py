@@ -12,7 +12,6 @@ from tlqa_jax.tasks.text_to_text import (
     decode_predictions,
     encode_examples,
     encode_sources,
-    encode_targets,
     qa_source,
 )
 
@@ -57,13 +56,13 @@ def test_rows_end_with_the_end_token_and_are_padded():
 
 
 def test_a_text_that_just_fits_is_not_truncated():
-    assert encode_targets(tokenizer, ["a b c"], 4)[1] == 0
-    assert encode_targets(tokenizer, ["a b c d"], 4)[1] == 1
+    assert encode_sources(tokenizer, ["a b c"], 4)[1] == 0
+    assert encode_sources(tokenizer, ["a b c d"], 4)[1] == 1
 
 
 def test_no_room_for_the_end_token():
     with pytest.raises(ValueError, match="length is 0"):
-        encode_targets(tokenizer, ["a"], 0)
+        encode_sources(tokenizer, ["a"], 0)
 
 
 @given(st.lists(texts, max_size=5), st.integers(1, 8))

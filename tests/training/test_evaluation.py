@@ -9,7 +9,7 @@ from tlqa_jax.data.sources import QAExample
 from tlqa_jax.decoding.answers import Answer
 from tlqa_jax.training.evaluation import score_answers
 from tlqa_jax.training.qa import QAConfig, finetune
-from tlqa_jax.weights.bert_runs import read_threshold
+from tlqa_jax.weights.checkpoints import read_threshold
 
 
 def test_the_threshold_for_written_answers_by_hand():

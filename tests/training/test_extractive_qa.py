@@ -22,7 +22,7 @@ from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.encoders import taken_over
 from tlqa_jax.training.evaluation import score_answers
 from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, span_loss
-from tlqa_jax.weights.bert_runs import read_threshold
+from tlqa_jax.weights.checkpoints import read_threshold
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 from tlqa_jax.weights.huggingface import save_pretrained
 

@@ -53,7 +53,7 @@ class Answerer:
         batch_size: int = 32, method: Method = Method(), stride: int | None = None,
         null_threshold: float | None = None,
     ):  # fmt: skip
-        self.tokenizer, self.input_length, self.target_length = tokenizer, input_length, target_length
+        self.tokenizer, self.input_length = tokenizer, input_length
         self.stride, self.null_threshold = stride, null_threshold
         self.writer = Writer(apply, tokenizer, target_length=target_length, batch_size=batch_size, method=method)
 

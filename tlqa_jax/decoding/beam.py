@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tlqa_jax.decoding.generate import Generated
 from tlqa_jax.models.functional import Params
 
 NEVER = -1e9  # the score of what is not to be chosen: finite, so that it can be added to
@@ -30,10 +29,6 @@ class Beams(NamedTuple):
     tokens: Int[Array, "B W T"]
     log_probabilities: Float[Array, "B W T"]
     scores: Float[Array, "B W"]
-
-    def best(self) -> Generated:
-        """The best text of each row."""
-        return Generated(self.tokens[:, 0], self.log_probabilities[:, 0])
 
     def of(self, chosen: Int[Array, "B N"]) -> "Beams":
         """Some of each row's, by number."""

@@ -24,7 +24,7 @@ CHUNK = 1024  # examples that are packed together: the more, the less room is le
 
 @runtime_checkable
 class Examples(Protocol):
-    """What is packed: `QAArrays`, or whatever else has rows of tokens followed by padding, and their lengths."""
+    """What is packed: `TextArrays`, or whatever else has rows of tokens followed by padding, and their lengths."""
 
     inputs: Int32[np.ndarray, "n I"]
     targets: Int32[np.ndarray, "n T"]

@@ -68,9 +68,6 @@ class TextArrays:
         return dataclasses.replace(self, inputs=self.inputs[:, :inputs], targets=self.targets[:, :targets])
 
 
-QAArrays = TextArrays  # the name for a program that knows of questions alone
-
-
 def join(parts: Sequence[TextArrays]) -> TextArrays:
     """Several groups of examples, encoded to the same lengths, as one."""
     fields = dataclasses.fields(TextArrays)
@@ -99,11 +96,6 @@ def encode_sources(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> t
     """
     rows, _, cut = _padded_rows(tokenizer, tokenizer.encode_batch(texts), length)
     return rows, int(cut.sum())
-
-
-def encode_targets(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "n T"], int]:
-    """Encodes answers as `encode_sources` does questions. An empty answer is the end token alone."""
-    return encode_sources(tokenizer, texts, length)
 
 
 def encode_examples(

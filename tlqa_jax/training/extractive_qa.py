@@ -41,8 +41,8 @@ from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
-from tlqa_jax.weights.bert_runs import save_threshold, save_wordpiece
-from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
+from tlqa_jax.weights.bert_runs import save_wordpiece
+from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_threshold, start_run
 
 PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
 

@@ -27,7 +27,7 @@ from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.packing import Packing
-from tlqa_jax.tasks.text_to_text import QAArrays, encode_examples, join
+from tlqa_jax.tasks.text_to_text import TextArrays, encode_examples, join
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
@@ -38,8 +38,7 @@ from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, sched
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
-from tlqa_jax.weights.bert_runs import save_threshold
-from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_vocabulary, start_run
+from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_threshold, save_vocabulary, start_run
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         input_length=config.input_length, target_length=config.target_length, batch_size=config.batch_size,
     )
 
-    def build(rows: QAArrays, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
+    def build(rows: TextArrays, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
         return {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
 
     size, build_training = (packing.size, packing.build) if packing else (len(arrays.inputs), partial(build, arrays))
@@ -183,7 +182,6 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         return metrics
 
     # --- the loop
-    metrics = {}
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
             state = checkpoints.restore(state)
@@ -204,8 +202,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
                 if saving:
                     checkpoints.save(step, unreplicate(state))
                 if held_out and (last or step % config.evaluate_every == 0):
-                    metrics = evaluate_all(state["params"])
-                    progress.evaluated(step, **metrics)
+                    progress.evaluated(step, **evaluate_all(state["params"]))
     if jax.process_index() == 0:
         draw_curves(run)
     return run

@@ -5,10 +5,8 @@
     RUN/config.json          program, architecture, model sizes, training settings
     RUN/vocab.txt            the WordPiece vocabulary it was trained with
     RUN/checkpoints/STEP/    Orbax: params, optimizer state, step; params are those of the architecture's class
-    RUN/no_answer.json       the no-answer threshold, of a run that learned that there may be no answer
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,11 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.functional import Params, as_function, as_module
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, is_run, main_run, read_config, trained_with
+from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, is_run, main_run, read_config
 from tlqa_jax.weights.huggingface import from_pretrained, is_hub_name, is_t5, load_tokenizer
 from tlqa_jax.weights.huggingface_bert import ARCHITECTURES, empty_model
 
-WORDPIECE, THRESHOLD = "vocab.txt", "no_answer.json"
+WORDPIECE = "vocab.txt"
 
 
 def is_bert(name: Path | str) -> bool:
@@ -40,19 +38,6 @@ def save_wordpiece(run: Path, tokenizer: WordPieceTokenizer) -> None:
     """Put the vocabulary into the run, so that the directory is all one needs to use the model."""
     if jax.process_index() == 0 and not (run / WORDPIECE).exists():
         tokenizer.save(run / WORDPIECE)
-
-
-def save_threshold(run: Path, threshold: float) -> None:
-    """Put the no-answer threshold into the run: above it there is no answer (`decoding.spans`)."""
-    if jax.process_index() == 0:
-        (run / THRESHOLD).write_text(json.dumps({"no_answer_threshold": threshold}) + "\n")
-
-
-def read_threshold(run: Path | str) -> float | None:
-    """The no-answer threshold of a run, or of a Hugging Face directory made of one; None where it always answers."""
-    path = Path(run) / THRESHOLD
-    values = json.loads(path.read_text()) if path.exists() else trained_with(run)
-    return values.get("no_answer_threshold")
 
 
 def load_bert(run: Path | str) -> tuple[str, BertConfig, Params, WordPieceTokenizer]:

@@ -5,6 +5,7 @@ A T5 may also come from a Hugging Face directory (`load_t5`); BERTs of both kind
     RUN/config.json          program, model sizes, training settings
     RUN/vocabulary.model     the SentencePiece vocabulary it was trained with
     RUN/checkpoints/STEP/    Orbax: params, optimizer state, step
+    RUN/no_answer.json       the no-answer threshold, of a run that learned that there may be no answer
     RUN/metrics.jsonl, curves.png, predictions.json
 """
 
@@ -28,7 +29,7 @@ from tlqa_jax.weights.family import of_kind
 from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, read_task
 from tlqa_jax.weights.named_arrays import compare, flatten
 
-CONFIG, VOCABULARY, CHECKPOINTS = "config.json", "vocabulary.model", "checkpoints"
+CONFIG, VOCABULARY, CHECKPOINTS, THRESHOLD = "config.json", "vocabulary.model", "checkpoints", "no_answer.json"
 
 
 class Checkpoints:
@@ -173,6 +174,19 @@ def is_run(path: Path | str) -> bool:
 def trained_with(name: Path | str) -> dict[str, Any]:
     """The training settings of a run; of a Hugging Face directory or hub name what it kept of them, if anything."""
     return read_config(name).get("training", {}) if is_run(name) else read_task(name)
+
+
+def save_threshold(run: Path, threshold: float) -> None:
+    """Put the no-answer threshold into the run: above it there is no answer (`decoding.spans`, `decoding.answers`)."""
+    if jax.process_index() == 0:
+        (run / THRESHOLD).write_text(json.dumps({"no_answer_threshold": threshold}) + "\n")
+
+
+def read_threshold(run: Path | str) -> float | None:
+    """The no-answer threshold of a run, or of a Hugging Face directory made of one; None where it always answers."""
+    path = Path(run) / THRESHOLD
+    values = json.loads(path.read_text()) if path.exists() else trained_with(run)
+    return values.get("no_answer_threshold")
 
 
 def load_t5(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:

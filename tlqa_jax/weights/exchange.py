@@ -12,9 +12,9 @@ from flax import nnx
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5, T5Encoder
-from tlqa_jax.weights.bert_runs import load_bert_model, read_threshold, save_threshold, save_wordpiece
+from tlqa_jax.weights.bert_runs import load_bert_model, save_wordpiece
 from tlqa_jax.weights.checkpoints import (
-    Checkpoints, is_run, load_t5, main_run, read_config, save_vocabulary, start_run,
+    Checkpoints, is_run, load_t5, main_run, read_config, read_threshold, save_threshold, save_vocabulary, start_run,
 )
 from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer, read_task, save_pretrained
 from tlqa_jax.weights.huggingface_bert import ARCHITECTURES
