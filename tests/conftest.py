@@ -13,8 +13,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine with a GPU or
 # from here on every annotation of the package, array shapes included, is checked at each call
 install_import_hook("tlqa_jax", "beartype.beartype")
 
-settings.register_profile("no deadline", deadline=None)  # a busy machine is not an error
-settings.load_profile("no deadline")
+# the same examples in each run, so that a commit passes or fails for good; --hypothesis-profile search looks for others
+settings.register_profile("same", deadline=None, derandomize=True)  # no deadline: a busy machine is not an error
+settings.register_profile("search", deadline=None, max_examples=3000)
+settings.load_profile("same")
 
 WITHOUT_JAX = {"text", "tasks", "metrics"}  # their tests start in no time: jax is not imported for them
 STRICT = {"core", "models", "decoding"}  # not training: strict promotion breaks inside optax
