@@ -18,6 +18,7 @@ settings.register_profile("same", deadline=None, derandomize=True)  # no deadlin
 settings.register_profile("search", deadline=None, max_examples=3000)
 settings.load_profile("same")
 
+ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_JAX = {"text", "tasks", "metrics"}  # their tests start in no time: jax is not imported for them
 STRICT = {"core", "models", "decoding"}  # not training: strict promotion breaks inside optax
 
@@ -33,6 +34,9 @@ def eight_virtual_devices():
     import jax
 
     jax.config.update("jax_num_cpu_devices", 8)  # before the backend starts
+    # what has been compiled once, here or in an earlier run, is not compiled again
+    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(autouse=True, scope="module")
