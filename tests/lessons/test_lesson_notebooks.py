@@ -14,7 +14,7 @@ from tlqa_jax.lessons import NotYet, show
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
-LONG = ("05", "06", "07", "08", "09", "10", "11", "12")  # they train with the package's loops, and compile most of it
+LONG = ("05", "06", "07", "08", "09", "10", "11", "12")  # they train models, and compile a good deal
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 lessons_by_length = pytest.mark.parametrize(
     "lesson",
