@@ -92,8 +92,9 @@ print(" what was marked is ...", q["context"][:start][-40:], f"[{text}]")
 assert astray, "the wrong way is wrong somewhere"
 
 # %% [markdown]
-# The same text, but not the same fact: one mention is about somebody else, or about another time. A model that learns
-# to point at the wrong mention learns to read badly. That is why the data say *where*.
+# It found *lute* inside *flute*, which is somebody else's instrument. Looking for whole words would mend that, but not
+# a passage in which the same year stands twice, once of a birth and once of a house. A model that learns to point at
+# the wrong place learns to read badly. That is why the data say *where*.
 #
 # ## Exercise 1: the span of an answer
 #
@@ -118,7 +119,7 @@ print("All", len(train + dev), "answers stand where the data say.")
 
 # %% [markdown]
 # An assertion like this one belongs at the start of any project with somebody else's data. One white space that was
-# "cleaned up" after the marking, and all offsets behind it point beside the answer.
+# "cleaned up" after the marking, and all offsets after it point beside the answer.
 #
 # ## The same questions, closed-book
 #
@@ -252,7 +253,7 @@ print("Yours and the package's agree on every one.")
 # "Our model has F1 15." Is that good? Let some answerers that understand nothing sit the examination first:
 #
 # - **whole passage**: copies everything. The answer is certainly in it;
-# - **first name**: the first two words of the passage, since passages begin with what matters;
+# - **first words**: the first two words of the passage, in case it begins with what matters;
 # - **commonest**: whatever answered this kind of question most often in training;
 # - **first of type**: asked for a town, names the first town of the passage; asked for a year, the first year.
 #
@@ -266,7 +267,7 @@ for q in train:
 
 answerers = {
     "whole passage": lambda q: q["context"],
-    "first name": lambda q: " ".join(q["context"].split()[:2]),
+    "first words": lambda q: " ".join(q["context"].split()[:2]),
     "commonest": lambda q: commonest[q["relation"]].most_common(1)[0][0],
     "first of type": lambda q: typed_mentions(q["context"], TYPE_OF[q["relation"]])[0],
 }
@@ -296,11 +297,11 @@ em, f1 = scores["whole passage"]
 assert em == 0 and f1 > 0  # copying everything is never exact, and still shares words
 assert all(em <= f1 for em, f1 in scores.values())  # F1 gives everything that exact match gives
 assert scores["commonest"][0] < 15  # memorising the training answers does not help
-assert scores["commonest"][0] < scores["first of type"][0] < 50  # knowing a town from a year does: not yet reading
+assert 30 < scores["first of type"][0] < 45  # knowing a town from a year does: not yet reading
 
 # %% [markdown]
-# Knowing a town from a year brings one question in four, because a passage names four of each type: that is the score
-# that reading has to beat, and not zero.
+# Knowing a town from a year is right in more than one question of three, because a passage names three of each type:
+# that is the score that reading has to beat, and not zero.
 #
 # Two habits for the rest of the course. **Put a baseline beside every score**: it costs a line. And **say how sure you
 # are**: on few questions a score moves by luck alone. The bootstrap draws the questions again, with replacement, and

@@ -43,9 +43,9 @@ print([word if word in word_counts else "<unknown>" for word in sentence.split()
 assert sum(word not in word_counts for word in sentence.split()) >= 3
 
 # %% [markdown]
-# Everything that matters in this sentence is gone. More words would not help for long: real text always brings new
-# ones, names above all, and names are what people ask about. A word that is `<unknown>` can be neither read nor
-# answered.
+# What he plays, where he is from and how he feels: all gone. More words would not help for long: real text always
+# brings new ones, names above all, and names are what people ask about. A word that is `<unknown>` can be neither read
+# nor answered.
 #
 # The other extreme never fails: **letters**. But then a text is five times as long, attention (lesson 3) costs 25
 # times as much, and the model has to learn to spell before it can learn to read.
@@ -171,9 +171,16 @@ show(figure, "02_symbols_per_word")
 # %% [markdown]
 # ## Another idea: the likeliest cut
 #
-# BPE is greedy and never looks back: "trumpeter" may fall apart where merges happened to meet, though "trumpet" and
-# "er" are both known. The **unigram** model (Kudo 2018) turns the question round. Give every piece a probability, and
-# let the probability of a cut be the product over its pieces. Then cut where that is largest:
+# BPE is greedy and never looks back. Early merges may keep later ones from happening:
+
+# %%
+known = {"".join(pair) for pair in all_merges[:400]}
+print(*bpe.encode("belongs", all_merges[:400]), " though it knows", *sorted(known & {"be", "long", "s</w>"}))
+assert len(bpe.encode("belongs", all_merges[:400])) > 3 and {"be", "long", "s</w>"} <= known
+
+# %% [markdown]
+# The **unigram** model (Kudo 2018) turns the question round. Give every piece a probability, and let the probability of
+# a cut be the product over its pieces. Then cut where that is largest:
 #
 # $$\hat{x} = \arg\max_{x_1 x_2 \ldots x_n = \text{word}} \; \sum_{i=1}^{n} \log p(x_i)$$
 #

@@ -103,7 +103,8 @@ show(figure, "03_why_divide")
 #
 # ## Exercise 1: attention
 #
-# Write it for one head: `query` is [L K], `key` and `value` are [S K], and the result is [L K].
+# Write it for one head: `query` is [L K], `key` and `value` are [S K], and the result is [L K]. There are L queries and
+# S keys (as many where a text looks at itself); each is a vector of K numbers.
 
 # %%
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

@@ -98,7 +98,7 @@ print("its attention:    ", {name: x.shape for name, x in params["decoder_0"]["s
 #   \frac{\log(d / \frac n2)}{\log(128 / \frac n2)} \Big\rfloor\right) & \text{else}\end{cases}$$
 #
 # The encoder looks both ways: it gives 16 of the 32 to keys at or before the query, and the other 16 (add 16 to the
-# number) to keys behind it. The decoder never looks ahead: all 32 go to the past, and the future, which the mask
+# number) to keys after it. The decoder never looks ahead: all 32 go to the past, and the future, which the mask
 # forbids anyway, counts as distance 0.
 #
 # ## Exercise 1: buckets
@@ -173,8 +173,9 @@ for axes, head, length in [(panels[0], 0, 16), (panels[1], 1, 16), (panels[2], 1
 show(figure, "04_bias_alone")
 
 # %% [markdown]
-# Thirty-two numbers are enough for "the word before me", at any length: the right picture has 300 pieces and needed no
-# new row. All layers of the encoder share one table, and all layers of the decoder another.
+# Thirty-two numbers are enough for "the word before me" and for "the nearer the better", at any length: the right
+# picture has 300 pieces and needed no new row. All layers of the encoder share one table, and all layers of the decoder
+# another.
 #
 # ## RMSNorm: T5 leaves out the mean
 #
@@ -256,7 +257,7 @@ assert abs(loss / count - fair) < 1.0
 # To learn, the decoder is given the right targets and predicts all of them at once. Position $i$ must predict target
 # $i$; its causal mask lets it see its own input and all before it. **The wrong version first**: hand it the targets as
 # they are. Then position $i$ sees target $i$. It would learn to copy its input, at no loss at all, and when it has to
-# write by itself, there is nothing to copy. So the targets go in one step late, behind the start token (T5 takes the
+# write by itself, there is nothing to copy. So the targets go in one step late, after the start token (T5 takes the
 # padding token, 0, for it):
 
 # %%
@@ -380,7 +381,7 @@ t5_1_1_small = T5Config(
     d_ff=1024, num_layers=8, num_heads=6, feed_forward_proj="gated-gelu", tie_word_embeddings=False
 )
 print(f"t5-small       {parameters(t5_small):,}\nt5-v1_1-small  {parameters(t5_1_1_small):,}")
-embedding, attention, feed_forward = 32128 * 512, 4 * 512 * 512, 2 * 512 * 2048
+embedding, attention, feed_forward = 32128 * 512, 4 * 512 * 512, 2 * 512 * 2048  # 32,100 pieces, filled up to 251 * 128
 norms, tables = 6 * 2 * 512 + 6 * 3 * 512 + 2 * 512, 2 * 32 * 8
 assert parameters(t5_small) == embedding + (6 + 12) * attention + 12 * feed_forward + norms + tables
 

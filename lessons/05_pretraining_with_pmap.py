@@ -59,6 +59,9 @@ print(len(cpus), "virtual devices on this processor; JAX trains on", jax.local_d
 # real ones, and that is what this lesson is about. (Only the demonstrations ask for `cpus`. The training at the end
 # takes what your machine has: on a TPU or GPU, that.)
 #
+# (In new code JAX's authors would rather see `jax.shard_map`, on which today's `pmap` is built and which can also cut
+# up the model. `psum`, `axis_index` and all that follows are the same there; `pmap` has less to explain.)
+#
 # `jax.pmap` takes a function of arrays and runs it on all devices at once, **each on its own slice of the leading
 # axis**:
 
@@ -180,8 +183,9 @@ assert np.allclose(two(global_mean)(losses, weights), 1.4)
 # $$\nabla\, \text{loss} = \sum_\text{devices} \nabla \Big( \frac{1}{W} \sum_t w_t \ell_t \Big)$$
 #
 # So: `psum` the weight; differentiate this device's share, its own sum over $W$; `psum` the gradients. The order
-# matters. If you `psum` the loss first and differentiate that, JAX differentiates through the `psum` as well. Then
-# every device gets the loss of everybody in its gradient, and the step comes out eight times too large. Adam hides it,
+# matters. If you `psum` the loss first and differentiate that, JAX differentiates through the `psum` as well. This
+# device's loss stands in the sum of every device, so its gradient is its *own share, eight times*: without a second
+# `psum` the copies of the parameters drift apart, and with one the step is eight times too large. Adam hides that,
 # since it divides by the gradient's size. The clipping of the gradient, and you when you read the numbers, will not be
 # so lucky.
 #
@@ -189,7 +193,10 @@ assert np.allclose(two(global_mean)(losses, weights), 1.4)
 
 # %%
 def gradients(loss_sum, params, rows: dict):
-    """`loss_sum(params, rows)` is the sum over this device's tokens, `rows["weights"]` [B L] is 1 for a token."""
+    """`loss_sum(params, rows)` is the sum over this device's tokens, `rows["weights"]` [B L] is 1 for a token.
+
+    `params` is a dictionary of arrays, and so is the result.
+    """
     # Hint: jax.grad(function)(params) differentiates by the first argument. jax.lax.psum takes dictionaries as well.
     # BLANK
     weight = jax.lax.psum(rows["weights"].sum(), AXIS)
@@ -229,16 +236,22 @@ def mean_of_means_gradients(loss_sum, params, rows):
     return jax.lax.pmean(jax.grad(lambda params: loss_sum(params, rows) / rows["weights"].sum())(params), AXIS)
 
 
+def gradients_of_the_summed_loss(loss_sum, params, rows):
+    mean = lambda params: jax.lax.psum(loss_sum(params, rows), AXIS) / jax.lax.psum(rows["weights"].sum(), AXIS)
+    return jax.lax.psum(jax.grad(mean)(params), AXIS)
+
+
 with jax.default_device(cpus[0]):
     whole = jax.jit(jax.grad(lambda params: loss_sum(params, rows) / rows["weights"].sum()))(params)
 whole = jax.tree.map(np.asarray, whole)
 differences = {}
-for function in (mean_of_means_gradients, gradients):
+for function in (mean_of_means_gradients, gradients_of_the_summed_loss, gradients):
     result = pmap(partial(function, loss_sum), in_axes=(None, 0))(params, shared)
     first = jax.tree.map(lambda x: np.asarray(x)[0], result)
     differences[function.__name__] = largest_difference(first, whole)
     print(f"{function.__name__}: off by up to {100 * differences[function.__name__]:.4f} % of a leaf's largest entry")
 assert differences["gradients"] < 1e-4 < 0.05 < differences["mean_of_means_gradients"]
+assert abs(differences["gradients_of_the_summed_loss"] - 7) < 1e-3  # eight times the true one is off by seven times it
 
 # %% [markdown]
 # Eight devices and one give the same gradient, to the rounding of float32. (So does *accumulation*, where one device
@@ -432,7 +445,7 @@ def holes(passages: list, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def values(ids: np.ndarray) -> list[str]:
-    """What is written behind each sentinel."""
+    """What is written after each sentinel."""
     return [part.strip() for part in re.split(r"<extra_id_\d+>", tokenizer.decode(ids))[1:]]
 
 # %%

@@ -168,8 +168,8 @@ def write_answer(logits, max_length: int) -> list[int]:
 check.write_answer(write_answer)
 
 # %% [markdown]
-# With the real decoder behind it. (The tokens are padded to one length so that JAX compiles once. The padding stands
-# behind, where the causal mask hides it.)
+# With the real decoder behind it. (The tokens are padded to one length so that JAX compiles once. The padding comes
+# after them, where the causal mask hides it.)
 
 # %%
 sizes, params, tokenizer = load_t5(closed_book)

@@ -518,9 +518,9 @@ for name in ("BertForMaskedLM", "BertForPreTraining", "BertForQuestionAnswering"
     print(f"{name:30} {own:7,} parameters of its own; out come", *(x.shape for x in outputs))
 
 # %% [markdown]
-# Thousands of parameters on top of an encoder with millions: that is the economy of transfer learning. And should a
-# head that chooses among 30,522 words not have a matrix of 23 million? It has: as in T5 1.0, it is the table of words
-# once more, and only a bias is new.
+# One or two thousand parameters for the heads that answer and classify, on top of an encoder with millions: that is the
+# economy of transfer learning. And should a head that chooses among 30,522 words not have a matrix of 23 million? It
+# has: as in T5 1.0, it is the table of words once more. New are a matrix D x D, a norm, and a bias for each word.
 #
 # ## Exercise 4: how many parameters?
 #

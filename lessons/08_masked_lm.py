@@ -123,13 +123,14 @@ print(f"{len(words)} words of the street: yours and the package's agree on each.
 # hidden. But hide all, and there is nothing left to tell it from. BERT's recipe, for each row:
 #
 # 1. of the tokens that are text (no `[CLS]`, no `[SEP]`, no padding) choose **15 %** at random;
-# 2. of the chosen, **80 %** become `[MASK]`, **10 %** a random piece of the vocabulary, **10 %** stay as they are;
+# 2. of the chosen, **80 %** become `[MASK]`, **10 %** a random ordinary piece (no special one), **10 %** stay as they
+#    are;
 # 3. the loss is on the chosen **and only on them**, on all three kinds.
 #
 # Why not simply `[MASK]` for all? Because the model that answers questions later never meets a `[MASK]`. If only masks
-# were ever asked for, the vectors of all other tokens could be left empty: no loss would ever look at them. With rule 2
-# any token may be one that is asked for, and any may be wrong: no place can be taken on trust. (How much it matters is
-# another question, and the paper asked it, in its table 8. Fine-tuned, masks alone did as well on MNLI, 84.3 against
+# were ever asked for, the last layer could leave all other tokens' vectors empty: no loss would look at them. With rule
+# 2 any token may be one that is asked for, and any may be wrong: no place can be taken on trust. (How much it matters
+# is another question, and the paper asked it, in its table 8. Fine-tuned, masks alone did as well on MNLI, 84.3 against
 # 84.2. Where BERT's vectors were used as they are, on named entities, they lost something: 94.0 against 94.9.)
 #
 # ## Exercise 1: mask a row
@@ -142,6 +143,7 @@ def mask_row(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # Hint: np.isin(tokens, special_ids) says which tokens are special. Choose max(1, round(0.15 * how many are not)):
     # rng.choice(positions, number, replace=False). Then one throw for each: rng.random(number) below 0.8, below 0.9.
+    # np.setdiff1d(np.arange(vocab_size), special_ids) are the ordinary pieces.
     # BLANK
     text = np.flatnonzero(~np.isin(tokens, special_ids))
     positions = np.sort(rng.choice(text, max(1, round(0.15 * len(text))), replace=False))
@@ -190,7 +192,8 @@ assert [len(at) for _, at, _ in yours] == package.weights.sum(axis=1).tolist()  
 assert (reassemble(package) == rows).all()  # targets and what is seen together are the text: nothing is lost
 
 # %% [markdown]
-# Masks are drawn anew in each epoch. So a text read ten times is ten different exercises.
+# We draw the masks anew in each epoch, as RoBERTa does (Liu et al. 2019): a text read ten times is ten different
+# exercises. BERT's own were drawn beforehand, in ten copies of the text.
 #
 # ## The second task: does it follow?
 #
@@ -252,7 +255,7 @@ axes.legend(handles=handles, ncols=len(KINDS), loc="upper center", bbox_to_ancho
 show(figure, "08_batch")
 ends = batch["tokens"] == tokenizer.sep_id
 assert (ends.sum(axis=1) == 2).all() and (batch["tokens"][:, 0] == tokenizer.cls_id).all()
-behind = (np.cumsum(ends, axis=1) - ends == 1)  # behind the first [SEP], up to and with the second
+behind = (np.cumsum(ends, axis=1) - ends == 1)  # after the first [SEP], up to and with the second
 assert (batch["token_types"] == behind).all()
 
 # %% [markdown]
@@ -408,7 +411,7 @@ run = pretrain(dataclasses.replace(config, resume=(Path(config.out) / "config.js
 # held-out rows:
 #
 # - the **commonest piece** of the training text, always;
-# - the commonest piece **behind the one before**: what the left neighbour alone can tell. (It sees that neighbour even
+# - the commonest piece **after the one before**: what the left neighbour alone can tell. (It sees that neighbour even
 #   where it is masked for the model.)
 # - for the pairs: **half**.
 

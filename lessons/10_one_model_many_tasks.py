@@ -91,8 +91,8 @@ print("the right outputs:", types[0].target, "and", answers[0].target)
 assert same and not {e.input for e in types} & {e.input for e in answers}
 
 # %% [markdown]
-# So the prefix is no decoration: it is the only thing that tells the tasks apart. Its wording matters little (the paper
-# tried several) as long as it is always the same.
+# So the prefix is no decoration: it is the only thing that tells the tasks apart. Its wording matters little (so the
+# paper found, section 2.4, without trying very many) as long as it is always the same.
 #
 # ## Exercise 1: a record
 #

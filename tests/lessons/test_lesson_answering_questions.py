@@ -34,7 +34,7 @@ def each_step(next_token, start=0, stop=True):
 WRITERS = {
     "first row": each_step(lambda logits, tokens: np.argmax(logits(tokens)[0])),
     "only the last word": each_step(lambda logits, tokens: np.argmax(logits(tokens[-1:])[-1])),
-    "write on behind the end": each_step(lambda logits, tokens: np.argmax(logits(tokens)[-1]), stop=False),
+    "write on after the end": each_step(lambda logits, tokens: np.argmax(logits(tokens)[-1]), stop=False),
     "start from the end token": each_step(lambda logits, tokens: np.argmax(logits(tokens)[-1]), start=1),
     "start token is in your answer": lambda *case: [0, *right_answer(*case)],
     "end token is missing": lambda *case: [token for token in right_answer(*case) if token != 1],
@@ -95,7 +95,7 @@ def chosen(logits, tokens, length=None):
 
 
 PROBABILITIES = {
-    "padding behind the end": lambda x, row: chosen(x, row, len(row)).prod(),
+    "padding after the end": lambda x, row: chosen(x, row, len(row)).prod(),
     "left the end token out": lambda x, row: chosen(x, row)[:-1].prod(),
     "mean of the tokens' probabilities": lambda x, row: chosen(x, row).mean(),
     "per token": lambda x, row: np.exp(np.log(chosen(x, row)).mean()),

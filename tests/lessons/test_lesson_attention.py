@@ -67,6 +67,7 @@ MASKED = {
     'True means "forbidden"': lambda scores, mask: jax.nn.softmax(jnp.where(mask, jnp.finfo(scores.dtype).min, scores)),
     "became NaN": lambda scores, mask: jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)),
     "over the queries": lambda scores, mask: jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=0),
+    "there are lower ones": lambda scores, mask: jax.nn.softmax(jnp.where(mask, scores, -100.0)),
 }
 
 

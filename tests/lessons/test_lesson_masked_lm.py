@@ -10,7 +10,7 @@ from tlqa_jax.lessons import masked_lm as check
 def masking(
     specials=False, everywhere=False, count=lambda rng, text, tokens: round(0.15 * len(text)), replace=False,
     fixed=False, ordered=True, seen_targets=False, shift=0, stray=False, shares=(0.8, 0.1), specials_in=False,
-    one_token=False, once=False, in_place=False,
+    one_token=False, once=False, in_place=False, stretch=False,
 ):  # fmt: skip
     """`mask_row` with one thing done differently."""
 
@@ -19,6 +19,9 @@ def masking(
         rng = np.random.default_rng(0) if fixed else rng
         positions = rng.choice(text, count(rng, text, tokens), replace=replace)
         positions = np.sort(positions) if ordered else positions
+        if stretch:
+            first = rng.integers(len(text) - len(positions))
+            positions = text[first : first + len(positions)]
         throw = rng.random(1 if once else len(positions)) + np.zeros(len(positions))
         pieces = np.arange(vocab_size) if specials_in else np.setdiff1d(np.arange(vocab_size), special_ids)
         pieces = pieces[:1] if one_token else pieces
@@ -46,6 +49,7 @@ MASKINGS = {
     "chosen twice": masking(replace=True),
     "same positions at every draw": masking(fixed=True),
     "in which they were drawn": masking(ordered=False),
+    "next to each other": masking(stretch=True),
     "your targets are what the model sees": masking(seen_targets=True),
     "not the token that stood at its position": masking(shift=1),
     "changed and is not asked for": masking(stray=True),
@@ -195,7 +199,7 @@ def joined_to_the_next(pieces):
 
 
 WORDS = {
-    "joined to the piece behind it": joined_to_the_next,
+    "joined to the piece after it": joined_to_the_next,
     "a word of its own": lambda pieces: [[i] for i, piece in enumerate(pieces) if not is_special(piece)],
     "its first piece": lambda pieces: [w[1:] for w in grouped(pieces) if len(w) > 1],
     "special pieces are no words": lambda pieces: grouped([piece.strip("[]") for piece in pieces]),

@@ -127,7 +127,7 @@ SPANS = {
     "one token less": span_by(more=-1),
     "answer of one token": span_by(first=1),
     "multiplied the logits": span_by(lambda s, e: s * e),
-    "behind the last token": lambda *case: (span_by()(*case)[0], span_by()(*case)[1] + 1),
+    "after the last token": lambda *case: (span_by()(*case)[0], span_by()(*case)[1] + 1),
     "smallest sum": span_by(lambda s, e: -(s + e)),
 }
 

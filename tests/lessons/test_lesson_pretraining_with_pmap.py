@@ -62,6 +62,10 @@ GRADIENTS = {
     "sum of the gradients of local means": then(psum, local_mean),
     "gradient of the sum, not of the mean": then(psum, gradient_of(lambda total, weight: total)),
     "gradient of its own mean": local_mean,
+    "params is a dictionary": lambda loss_sum, params, rows: (
+        psum(jax.grad(loss_sum)(params, rows), AXIS) / psum(rows["weights"].sum(), AXIS)
+    ),
+    "the blank is still empty": lambda *_: ...,
 }
 
 

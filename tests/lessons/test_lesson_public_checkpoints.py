@@ -74,7 +74,7 @@ def test_lesson_our_query_wrong(misconception):
 def logits(hidden, arrays, config, matrix=None, scaled=None, by=0.5):
     matrix = arrays["lm_head.weight" if "lm_head.weight" in arrays else "shared.weight"] if matrix is None else matrix
     if scaled is None:
-        scaled = config["scale_decoder_outputs"] if len(config) == 2 else config.get("tie_word_embeddings", True)
+        scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
     return np.einsum("ld,vd->lv", hidden, matrix) * (by if scaled else 1)
 
 
@@ -90,6 +90,7 @@ LOGITS = {
     "the other way round": lambda *case: logits(*case, by=2.0),
     "in old files only": lambda *case: logits(*case, scaled=case[2].get("tie_word_embeddings", True)),
     "look for the output matrix by": by_flag,
+    "That is the other question": lambda *case: logits(*case, scaled="lm_head.weight" not in case[1]),
     "embedding everywhere": lambda *case: logits(*case, matrix=case[1]["shared.weight"]),
 }
 

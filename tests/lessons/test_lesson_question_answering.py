@@ -68,6 +68,11 @@ def articles_stay(text):
     return " ".join(without(text.lower(), string.punctuation).split())
 
 
+def letters_only(text):
+    text = "".join(c for c in text.lower() if c.isalnum() or c in "_ ")
+    return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
+
+
 NORMALIZERS = {
     "articles went before": articles_first,
     "middle of words": inside_words,
@@ -75,6 +80,7 @@ NORMALIZERS = {
     "a space in the place": marks_to_spaces,
     "their spaces are still there": spaces_stay,
     "articles are still there": articles_stay,
+    "neither letter nor digit": letters_only,
 }
 
 

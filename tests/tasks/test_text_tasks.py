@@ -2,6 +2,7 @@
 
 import json
 
+import jaxtyping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,6 +102,22 @@ def test_a_row_that_does_not_fit_is_named(task, row, message):
     with pytest.raises(UserError, match=message) as error:
         task.example(row, "row 3")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ({"metrics": "accuracy"}, r'task puns: "metrics" is a text; wanted are several: \("accuracy",\)'),
+        ({"labels": {0: "no", 1: "yes"}}, 'task puns: the label 0 is no text: write "0"'),
+    ],
+)
+def test_a_slip_in_a_record_is_named(slip, message):
+    jaxtyping.config.update("jaxtyping_disable", True)  # outside the tests nobody checks the types
+    try:
+        with pytest.raises(UserError, match=message):
+            TextTask(**PUNS | slip)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_tasks_are_found_by_name_or_file_and_survive_a_config(tmp_path):

@@ -53,7 +53,7 @@ def write_answer(write_answer: Callable[..., list[int]]) -> None:
             "n words, the next one is predicted by the last row.": results(row=0),
             "you hand over only the last word. This decoder has no memory of its own: it needs all that is written "
             "so far (until there is a cache).": results(memory=False),
-            "you write on behind the end token, until the room is used up. The end token is how the model says that "
+            "you write on after the end token, until the room is used up. The end token is how the model says that "
             "it has finished.": results(stop=False),
             "you start from the end token. A T5 decoder starts from the padding token, 0, as in training: "
             "shift_right put it there.": results(start=END),
@@ -123,7 +123,7 @@ def answer_probability(answer_probability: Callable[..., float]) -> None:
         [answer_probability(x, row) for x, row in zip(logits, tokens, strict=True)],
         each(product),
         {
-            "the padding behind the end token is counted in. Nobody wrote it: only the tokens through the end count.":
+            "the padding after the end token is counted in. Nobody wrote it: only the tokens through the end count.":
                 each(product, padding=True),
             "you left the end token out. That is the probability of all answers that *begin* like this: \"Iron\" "
             "would be at least as likely as \"Ironbridge\".": each(product, end=False),

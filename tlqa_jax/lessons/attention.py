@@ -69,6 +69,7 @@ def causal_mask(causal_mask: Callable[[int], Bool[Array, "L L"]]) -> None:
 def masked_weights(masked_weights: Callable[..., Float[Array, "L S"]]) -> None:
     """`masked_weights(scores [L S], mask [L S])` -> [L S], the softmax over the allowed keys."""
     scores = 3 * np.random.default_rng(1).standard_normal((L, S), np.float32)
+    scores[0] -= 200
     mask = np.array([[1, 0, 0, 1], [1, 1, 0, 1], [0, 0, 0, 0]], bool)
     lowest = np.finfo(scores.dtype).min
     with np.errstate(invalid="ignore"):
@@ -87,6 +88,9 @@ def masked_weights(masked_weights: Callable[..., Float[Array, "L S"]]) -> None:
             "you gave forbidden keys the score 0. That is a score like another, its weight is exp(0) = 1 before "
             "sharing out. It takes a score of minus infinity, or nearly.": softmax(
                 np.where(mask, scores, 0.0), axis=-1),
+            "your score for forbidden keys is low, but there are lower ones: in one row here the allowed keys have "
+            "about -200. Use the lowest finite number, jnp.finfo(scores.dtype).min.": softmax(
+                np.where(mask, scores, -100), axis=-1),
             "your True means \"forbidden\": in this course True means \"may attend\".": softmax(
                 np.where(mask, lowest, scores), axis=-1),
             "the row in which everything is forbidden became NaN: 0 / 0. One such row (padding in a batch) makes every "

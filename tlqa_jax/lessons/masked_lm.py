@@ -80,6 +80,11 @@ def mask_row(mask_row: Callable[..., tuple]) -> None:
             f"{name}: the same positions at every draw. Each epoch is to ask something else about the same text: draw "
             "from the rng that you are given."
         )
+    if all((np.diff(np.searchsorted(text, np.sort(positions))) == 1).all() for _, positions, _ in draws):
+        raise NotYet(
+            f"{name}: the chosen tokens always stand next to each other. What is hidden is then told by little else "
+            "than its two ends: choose each at random from the whole text."
+        )
     if any((np.diff(positions) < 0).any() for _, positions, _ in draws):
         raise NotYet(f"{name}: the positions are in the order in which they were drawn; wanted is ascending: np.sort.")
     if all(np.array_equal(targets, seen[positions]) for seen, positions, targets in draws):
@@ -235,7 +240,7 @@ def whole_words(whole_words: Callable[[list[str]], list[list[int]]]) -> None:
             "the last word is missing: what you collect when the row is over has to be handed out as well.": words[:-1],
             "these are the pieces; wanted are their positions, so that one can mask them.":
                 [[pieces[place] for place in word] for word in words],
-            "a piece with ## was joined to the piece behind it, not to the one before.":
+            "a piece with ## was joined to the piece after it, not to the one before.":
                 [[1], [2, 3], [4], [5, 6, 7, 8, 9], [11], [12], [13, 14]],
         },
     )  # fmt: skip

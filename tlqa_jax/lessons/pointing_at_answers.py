@@ -49,13 +49,13 @@ def answer_tokens(answer_tokens: Callable[[Offsets, int, int], Span]) -> None:
         [answer_tokens(*case) for case in cases],
         each(overlaps),
         {
-            "your last token is one too far. A slice of characters ends behind its last one, but here the last token "
+            "your last token is one too far. A slice of characters ends after its last one, but here the last token "
             "itself is wanted: it has a logit of its own.": each(overlaps, more=1),
             "an answer may begin or end in the middle of a piece (\"1910\" in \"1910s\"). You left such a piece out; "
             "what is wanted is the fewest tokens that cover all of the answer.": each(
                 lambda *at: begins_within(*at) and ends_within(*at)),
             "where the answer begins in the middle of a piece, you lose its beginning: the first token is the first "
-            "that *ends* behind the answer's start.": each(begins_within, overlaps),
+            "that *ends* after the answer's start.": each(begins_within, overlaps),
             "where the answer ends in the middle of a piece, you lose its end: the last token is the last that "
             "*begins* before the answer's end.": each(overlaps, ends_within),
             "you take a neighbour in that only touches the answer, such as the bracket before \"1910\". Offsets are "
@@ -158,7 +158,7 @@ def best_span(best_span: Callable[..., Span]) -> None:
             "an answer of one token, i = j, is an answer. The commonest ones are.": each(shortest=2),
             "you multiplied the logits. Probabilities are multiplied, their logarithms added; and two bad logits, both "
             "negative, would make a good product.": each(lambda start, end: start * end),
-            "your end is one behind the last token, as in a slice. Here the last token itself is wanted.": [
+            "your end is one after the last token, as in a slice. Here the last token itself is wanted.": [
                 (i, j + 1) for i, j in right],
             "you took the smallest sum.": each(lambda start, end: -start - end),
         },

@@ -64,18 +64,26 @@ def global_mean(global_mean: Callable[..., Float[Array, ""]]) -> None:
     )  # fmt: skip
 
 
-def squared_error(w: Float[Array, "D"], rows: dict[str, Array]) -> Float[Array, ""]:
+def squared_error(params: dict[str, Float[Array, "D"]], rows: dict[str, Array]) -> Float[Array, ""]:
     """The sum of the weighted losses of some rows: a model with D parameters and a gradient one can write down."""
-    return jnp.sum(rows["weights"] * (rows["x"] @ w - rows["y"]) ** 2)
+    return jnp.sum(rows["weights"] * (rows["x"] @ params["w"] - rows["y"]) ** 2)
 
 
-def gradients(gradients: Callable[..., Float[Array, "D"]]) -> None:
+def gradients(gradients: Callable[..., dict[str, Float[Array, "D"]]]) -> None:
     """`gradients(loss_sum, params, rows)` -> as `params`, the gradient of the loss over all devices' tokens.
 
     `loss_sum(params, rows)` is the sum over this device's tokens, `rows["weights"]` says which places are tokens.
     """
     w, batch = np.linspace(-1, 1, D).astype(np.float32), rows()
-    got = filled(on_devices(lambda its_rows: gradients(squared_error, jnp.asarray(w), its_rows), batch), "gradients")
+    params = {"w": jnp.asarray(w)}
+    try:
+        got = on_devices(lambda its_rows: filled(gradients(squared_error, params, its_rows), "gradients"), batch)
+        got = got["w"]
+    except (TypeError, KeyError, IndexError) as error:
+        raise NotYet(
+            "gradients: params is a dictionary of arrays, and the gradient is one like it; arithmetic on dictionaries "
+            f"wants jax.tree.map, or is done before jax.grad, on the loss. ({error})"
+        ) from None
     tokens = batch["weights"].sum((1, 2))
     error = batch["weights"] * (batch["x"] @ w - batch["y"])
     of_sums = 2 * np.einsum("nbl,nbld->nd", error, batch["x"])  # of each device's sum
@@ -96,8 +104,8 @@ def gradients(gradients: Callable[..., Float[Array, "D"]]) -> None:
             "every device has only the gradient of its own share. The copies of the parameters would drift apart "
             "after the first step: psum the gradients.": of_sums / tokens.sum(),
             "you differentiated a loss that is summed over the devices already, and then summed the gradients "
-            "again. Through a psum every device gets the loss of all of them, so each gradient is as many times too "
-            "large as there are devices. Differentiate this device's share alone.": DEVICES * wanted,
+            "again. A device's loss stands in the sums of all devices, so its gradient through the psum is as many "
+            "times too large as there are devices. Differentiate this device's share alone.": DEVICES * wanted,
             "you differentiated a loss that is summed over the devices. Its gradient here is not the global one: it "
             "is this device's share, as many times too large as there are devices.": DEVICES * of_sums / tokens.sum(),
             "the sum of the gradients of local means: several times too large, and the weights are wrong as well. "

@@ -80,6 +80,8 @@ def checkpoint_logits(logits: Callable[..., Float[np.ndarray, "L V"]]) -> None:
             (True, {"tie_word_embeddings": False}),  # T5 1.1, by Transformers 4
             (True, {"tie_word_embeddings": True, "scale_decoder_outputs": False}),  # T5 1.1, by Transformers 5
             (False, {"tie_word_embeddings": True, "scale_decoder_outputs": True}),  # T5 1.0, by Transformers 5
+            (True, {"scale_decoder_outputs": True}),  # nobody's yet: the two questions answered differently
+            (False, {"scale_decoder_outputs": False}),
         ]
     ]
     flag = lambda config: config.get("tie_word_embeddings", True)
@@ -98,16 +100,18 @@ def checkpoint_logits(logits: Callable[..., Float[np.ndarray, "L V"]]) -> None:
         [logits(hidden, arrays, config) for arrays, config in files],
         results(),
         {
-            "you never scale. T5 1.0 divides by the root of d_model before its logits: its embedding has a deviation "
-            "of about 1, and a sum of d_model products of such numbers is too large by that factor.":
+            "you never scale. T5 1.0 divides by the root of d_model before its logits: its embedding begins with a "
+            "deviation of 1, and a sum of d_model products of such numbers is too large by that factor.":
                 results(scaled=lambda *_: False),
-            "you always scale. T5 1.1 has an output matrix of its own, whose entries are small already.":
+            "you always scale. T5 1.1 was trained without the factor.":
                 results(scaled=lambda *_: True),
             "you divide by d_model, not by its root.": results(by=1 / 4),
             "you multiply by the root of d_model: the other way round.": results(by=2.0),
             "whether to scale is told by tie_word_embeddings in old files only. Where there is a "
             "scale_decoder_outputs, that one counts: Transformers 5 writes tie_word_embeddings: true in any case.":
                 results(scaled=lambda arrays, config: flag(config)),
+            "you scale where there is no lm_head.weight. That is the other question: whether to scale is said by the "
+            "configuration.": results(scaled=lambda arrays, config: not by_file(arrays, config)),
             "you look for the output matrix by tie_word_embeddings. Transformers 5 writes true there even for models "
             "with a matrix of their own: what is in the file counts.":
                 results(own=lambda arrays, config: not flag(config)),

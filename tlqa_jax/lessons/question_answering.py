@@ -34,7 +34,7 @@ def answer_span(answer_span: Callable[[str, dict], Span]) -> None:
 
 def normalize(normalize: Callable[[str], str]) -> None:
     """`normalize(text)` -> the text as answers are compared: lower case, no punctuation, no articles, single spaces."""
-    texts = ["The  Trumpet!", "a theory of an anthem", "U.S.A.", "a-b", "Edda's HOUSE"]
+    texts = ["The  Trumpet!", "a theory of an anthem", "U.S.A.", "a-b", "Edda's HOUSE", "snake_case", "£5–6"]
 
     def steps(*order: Callable[[str], str]) -> list[str]:
         results = []
@@ -65,6 +65,9 @@ def normalize(normalize: Callable[[str], str]) -> None:
                 strip, articles, lower, squeeze),
             "you put a space in the place of each punctuation mark, so that \"U.S.A.\" is three words. The official "
             "rule removes the mark and leaves nothing.": steps(lower, spaces, articles, squeeze),
+            "you took away what is neither letter nor digit. The rule takes away the marks of string.punctuation: _ is "
+            "one of them, – and £ are none.": steps(
+                lower, lambda text: re.sub(r"[^\w\s]", "", text), articles, squeeze),
             "where the words went, their spaces are still there: two texts that look the same must be "
             "equal.": steps(lower, strip, articles),
             "the articles are still there: \"the trumpet\" and \"trumpet\" are to be the same answer.": steps(

@@ -44,7 +44,7 @@ def buckets(buckets: Callable[..., np.ndarray]) -> None:
             "your past and future are exchanged. Relative is key minus query: a key that stands *before* the query "
             "has a negative number, and a decoder looks at those.": both(sign=-1),
             "before and after share their buckets: \"dog bites man\" and \"man bites dog\" would look alike. The "
-            "encoder's second half of the buckets, from 16 on, is for keys behind the query.": both(told_apart=False),
+            "encoder's second half of the buckets, from 16 on, is for keys after the query.": both(told_apart=False),
             "you give each direction all 32 buckets, so numbers beyond 31 come out. There are 32 together: where both "
             "directions are told apart, each has 16, and 8 of these are exact.": both(halved=False),
             "far distances run over the last bucket, and there is no row of the table for them (JAX would read "

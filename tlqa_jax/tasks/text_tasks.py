@@ -73,6 +73,10 @@ class TextTask:
             raise UserError(f"a task's name is {self.name!r}: letters, digits, - and _ are wanted")
         if not self.fields or any(not name for name in self.fields):
             raise UserError(f'task {self.name}: "input" is {self.input!r}: it needs a field, such as {{text}}')
+        if isinstance(self.metrics, str):
+            raise UserError(f'task {self.name}: "metrics" is a text; wanted are several: ("{self.metrics}",)')
+        if number := [key for key in self.labels if not isinstance(key, str)]:
+            raise UserError(f'task {self.name}: the label {number[0]!r} is no text: write "{number[0]}"')
         if not self.metrics:
             raise UserError(f'task {self.name}: "metrics" names none; known are {", ".join(texts.METRICS)}')
         if unknown := [name for name in self.metrics if name not in texts.METRICS]:
