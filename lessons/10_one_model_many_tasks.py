@@ -122,8 +122,8 @@ check.record(sport)
 # ## A number is a text, too
 #
 # How alike are two sentences, from 0 to 5? (This is STS-B.) The judges' mean is a number such as 2.57. To a model that
-# writes, "2.57" is a word it may never have seen. So T5 rounds to the nearest fifth: 26 texts, each often seen, and for
-# the score (a correlation) the loss of precision does not matter.
+# writes, "2.57" is a word it may never have seen. So T5 rounds to the nearest fifth: 26 texts (the paper counts 21,
+# from 1 on), each often seen, and for the score (a correlation) the loss of precision does not matter.
 #
 # ## Exercise 2: a number as text
 
