@@ -73,6 +73,23 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, pret
     assert [row["step"] for row in rows(folder / "stopped")] == [row["step"] for row in rows(folder / "pretrained")]
 
 
+def test_an_evaluation_that_was_stopped_is_done_when_the_run_resumes(folder, pretraining, monkeypatch):
+    config = QAConfig(
+        out=str(folder / "unevaluated"), start_from=pretraining.out, context_questions="tiny_world:context_dev.json",
+        held_out_context="tiny_world:context_dev.json", input_length=56, target_length=6, steps=2, batch_size=64,
+        warmup=1, log_every=1, evaluate_every=2, save_every=2,
+    )  # fmt: skip
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("tlqa_jax.training.qa.score_answers", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        finetune(config, quiet=True)
+    run = folder / "unevaluated"
+    assert "eval_context_em" not in rows(run)[-1] and not (run / "predictions_context.json").exists()
+    for _ in range(2):  # and once more, when all is done: the row is written anew, not twice
+        finetune(replace(config, resume=True, evaluate_every=1, save_every=1), quiet=True)
+        assert [("eval_context_em" in row, row["step"]) for row in rows(run)] == [(False, 1), (False, 2), (True, 2)]
+    assert (run / "predictions_context.json").exists()
+
+
 def test_resuming_with_other_settings_is_refused(folder, pretraining):
     with pytest.raises(UserError, match="learning_rate was 0.01, is 0.02"):
         pretrain(replace(pretraining, resume=True, learning_rate=0.02), quiet=True)

@@ -308,7 +308,7 @@ def test_a_directory_in_use_is_left_alone_unless_told(saved, models):
     save_pretrained(models[Bert], folder, overwrite=True)
     assert type(from_pretrained(folder)) is Bert and not (folder / "notes").exists()
     (folder / "config.json").unlink()
-    with pytest.raises(UserError, match="does not look like a model"):
+    with pytest.raises(UserError, match="does not look like an exported model"):
         save_pretrained(models[Bert], folder, overwrite=True)
 
 

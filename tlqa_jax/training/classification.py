@@ -108,7 +108,8 @@ class ClassificationConfig:
     """Delete a run that is already in --out."""
 
 
-HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+# may change when a run is resumed
+HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
 
 
 def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
@@ -169,7 +170,10 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
         start = int(state["step"])
         state = replicate(state)
         batches = training_batches(rows.size, config.batch_size, config.seed, rows.build, start=start)
+        due = lambda step: held_out and (step == config.steps or step % config.evaluate_every == 0)
         with Progress(run, "fine-tuning", steps, start=start, quiet=quiet) as progress:
+            if start and due(start):  # the run may have been stopped in the midst of it
+                progress.evaluated(start, **evaluate_all(state["params"]))
             for step in range(start + 1, steps + 1):
                 state, reported = train_step(state, next(batches))
                 last = step == steps
@@ -182,7 +186,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))
-                if held_out and (last or step % config.evaluate_every == 0):
+                if due(step):
                     progress.evaluated(step, **evaluate_all(state["params"]))
     if jax.process_index() == 0:
         draw_curves(run)

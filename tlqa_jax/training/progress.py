@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,8 +47,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self.chief:
-            kept = [row for row in read_metrics(self.path) if row["step"] <= self.start]
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            self._drop(lambda row: row["step"] > self.start)
             self.file = self.path.open("a")
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Bar(Line(self.console), console=self.console, speed_estimate_period=300)
@@ -90,6 +90,10 @@ class Progress:
 
         The metrics are shown in a line, or in `table` where they are given as one.
         """
+        if self.chief and step == self.start:  # done once more
+            self.file.close()
+            self._drop(lambda row: row["step"] == step and any(name.startswith("eval_") for name in row))
+            self.file = self.path.open("a")
         self._write(dict(step=step, **{f"eval_{name}": value for name, value in metrics.items()}))
         text = "  ".join(
             _written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high"))
@@ -99,6 +103,10 @@ class Progress:
         if table is not None:
             self.console.print(table, highlight=False)
         self.last_time = time.perf_counter()
+
+    def _drop(self, unwanted: Callable[[dict], bool]) -> None:
+        kept = [row for row in read_metrics(self.path) if not unwanted(row)]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def _write(self, row: dict) -> None:
         if self.chief:

@@ -114,7 +114,8 @@ class SpanCorruptionConfig:
     """Delete a run that is already in --out."""
 
 
-HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+# may change when a run is resumed
+HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
 
 
 def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
@@ -146,6 +147,10 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
 
+    def evaluate_all(params: Any) -> dict[str, float]:
+        rows = evaluation_batches(held_out.size, config.batch_size, held_out.build_evaluation)
+        return mean_over_examples(evaluate_step, params, rows)
+
     # --- the loop
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
@@ -153,7 +158,10 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
         start = int(state["step"])
         state = replicate(state)
         batches = training_batches(data.size, config.batch_size, config.seed, data.build, start=start)
+        due = lambda step: held_out and (step == config.steps or step % config.evaluate_every == 0)
         with Progress(run, "pretraining", config.steps, start=start, quiet=quiet) as progress:
+            if start and due(start):  # the run may have been stopped in the midst of it
+                progress.evaluated(start, **evaluate_all(state["params"]))
             for step in range(start + 1, config.steps + 1):
                 state, metrics = train_step(state, next(batches))
                 last = step == config.steps
@@ -166,9 +174,8 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))
-                if held_out and (last or step % config.evaluate_every == 0):
-                    rows = evaluation_batches(held_out.size, config.batch_size, held_out.build_evaluation)
-                    progress.evaluated(step, **mean_over_examples(evaluate_step, state["params"], rows))
+                if due(step):
+                    progress.evaluated(step, **evaluate_all(state["params"]))
     if jax.process_index() == 0:
         draw_curves(run)
     return run

@@ -117,7 +117,8 @@ class TextToTextConfig:
     """Delete a run that is already in --out."""
 
 
-HOUSEKEEPING = ("out", "data_dir", "log_every", "keep", "resume", "overwrite")  # may change when a run is resumed
+# may change when a run is resumed
+HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
 
 
 def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: bool = False) -> Path:
@@ -191,6 +192,11 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
                 write_predictions(run / f"predictions_{name}.json", predictions)
         return scores
 
+    def report(progress: Progress, step: int, scores: dict[str, dict[str, float]]) -> None:
+        metrics = {f"{task}_{name}": value for task, of in scores.items() for name, value in of.items()}
+        loss = float(np.mean([of["loss"] for of in scores.values()]))  # the mean over tasks, not examples
+        progress.evaluated(step, table=score_table(scores, held_out), loss=loss, **metrics)
+
     # --- the loop
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
@@ -200,7 +206,10 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         batches = training_batches(
             mixture.num_examples, config.batch_size, config.seed, build, order=mixture, start=start
         )
+        due = lambda step: held_out and (step == config.steps or step % config.evaluate_every == 0)
         with Progress(run, "fine-tuning", config.steps, start=start, quiet=quiet) as progress:
+            if start and due(start):  # the run may have been stopped in the midst of it
+                report(progress, start, evaluate_all(state["params"]))
             for step in range(start + 1, config.steps + 1):
                 batch = next(batches)
                 state, reported = train_step(state, batch)
@@ -215,11 +224,8 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))
-                if held_out and (last or step % config.evaluate_every == 0):
-                    scores = evaluate_all(state["params"])
-                    metrics = {f"{task}_{name}": value for task, of in scores.items() for name, value in of.items()}
-                    loss = float(np.mean([of["loss"] for of in scores.values()]))  # the mean over tasks, not examples
-                    progress.evaluated(step, table=score_table(scores, held_out), loss=loss, **metrics)
+                if due(step):
+                    report(progress, step, evaluate_all(state["params"]))
     if jax.process_index() == 0:
         draw_curves(run)
     return run

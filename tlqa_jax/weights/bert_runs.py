@@ -47,7 +47,7 @@ def load_bert(run: Path | str) -> tuple[str, BertConfig, Params, WordPieceTokeni
     """
     run = main_run(run)
     architecture, model = empty_bert(run)
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run, read_only=True) as checkpoints:
         params = checkpoints.restore({"params": as_function(model)[1]})["params"]
     return architecture, model.config, params, run_tokenizer(run)
 

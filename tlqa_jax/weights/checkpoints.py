@@ -33,16 +33,22 @@ CONFIG, VOCABULARY, CHECKPOINTS, THRESHOLD = "config.json", "vocabulary.model", 
 
 
 class Checkpoints:
-    """The checkpoints of one run: atomic (a killed write leaves no half checkpoint), the newest `keep` are kept."""
+    """The checkpoints of one run: atomic (a killed write leaves no half checkpoint), the newest `keep` are kept.
 
-    def __init__(self, run: Path | str, keep: int | None = 3):
+    With `read_only` nothing is made or tidied up: a program may be training in this very directory.
+    """
+
+    def __init__(self, run: Path | str, keep: int | None = 3, *, read_only: bool = False):
         import orbax.checkpoint as ocp  # takes seconds to import: not before it is needed
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._args = ocp.args
         self.directory = Path(run).resolve() / CHECKPOINTS
+        if read_only and not self.directory.is_dir():
+            raise UserError(f"{run} holds no checkpoint")
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=False
+            max_to_keep=keep, create=not read_only, read_only=read_only, cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(
             self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
@@ -124,10 +130,11 @@ def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
     elif run.exists() and any(run.iterdir()):
         if not overwrite:
             raise UserError(f"{run} is already in use: give another --out, --resume it, or --overwrite it")
-        if not (run / CONFIG).exists():
-            raise UserError(
-                f"--overwrite: {run} does not look like a run (no {CONFIG}): delete it yourself if you mean it"
-            )
+        if not is_run(run):
+            raise UserError(f"--overwrite: {run} does not look like a run: delete it yourself if you mean it")
+        start_from = config.get("training", {}).get("start_from")
+        if start_from and Path(start_from).resolve().is_relative_to(run.resolve()):
+            raise UserError(f"--overwrite would delete {start_from}, which the run starts from: give another --out")
 
 
 def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -202,7 +209,7 @@ def load_t5(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]
         raise UserError(f"{run} holds another kind of model ({other}); what is wanted here is a run of a T5")
     config = load_t5_config(record.get("model", {}), run / CONFIG)
     model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0)))
-    with Checkpoints(run) as checkpoints:
+    with Checkpoints(run, read_only=True) as checkpoints:
         params = checkpoints.restore({"params": as_function(model)[1]})["params"]
     return config, params, SentencePieceTokenizer(run / VOCABULARY)
 

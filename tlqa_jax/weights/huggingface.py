@@ -102,8 +102,8 @@ def save_pretrained(
     used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     if used and not overwrite:
         raise UserError(f"{directory} is already in use: give another, or overwrite it (overwrite=True, --overwrite)")
-    if used and not (directory / CONFIG).is_file():
-        raise UserError(f"{directory} does not look like a model (no {CONFIG}): delete it yourself if you mean it")
+    if used and not ((directory / CONFIG).is_file() and "model_type" in read_json(directory / CONFIG)):
+        raise UserError(f"{directory} does not look like an exported model: delete it yourself if you mean it")
     config = model.config
     if tokenizer is not None and not isinstance(tokenizer, family.TOKENIZER):
         kind = type(tokenizer).__name__
