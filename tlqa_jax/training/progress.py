@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.whole_files import write_whole
 
 
 class TrainingDiverged(UserError):
@@ -47,7 +48,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self.chief:
             kept = [row for row in read_metrics(self.path) if row["step"] <= self.start]
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
             self.file = self.path.open("a")
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Bar(Line(self.console), console=self.console, speed_estimate_period=300)
