@@ -292,6 +292,7 @@ def test_the_no_answer_threshold_of_a_run_is_kept_to(tmp_path):
     examples = [QAExample(str(i), QUESTION, ("oss",) * (i % 2), CONTEXT) for i in range(3)]
     loss = asking.open_run(zero).loss(examples, batch_size=3)
     assert loss == pytest.approx(math.log(40), abs=1e-5)  # 40 places, all alike
+    assert math.isnan(asking.open_run(zero).loss([replace(examples[1], answers=("wick",))]))
 
 
 def test_texts_are_classified(berts):

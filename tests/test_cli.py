@@ -159,6 +159,16 @@ def test_a_bert_answers_and_is_scored(here, capsys, tmp_path):
     assert (status, err) == (0, "") and "nats for the first and the last token" in out.splitlines()[3]
 
 
+def test_answers_that_are_in_no_context_are_scored_without_a_loss(here, capsys, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"question": "Where?", "context": "Mira is from Oss.", "answer": "Wick"}\n')
+    line = f"evaluate pointing --questions {tmp_path}/q.jsonl --predictions {tmp_path}/p.json"
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "") and out.splitlines()[3].split(maxsplit=2) == [
+        "loss", "nan", "no answer is in its context"
+    ]
+    assert json.loads((tmp_path / "p.json").read_text()).keys() == {"q.jsonl:1"}
+
+
 @pytest.mark.parametrize("run", ["finetuned", "pointing"])
 def test_import_and_export_go_round(here, capsys, tmp_path, run):
     assert tlqa(f"export {run} --out {tmp_path}/hf", capsys)[0] == 0

@@ -10,6 +10,7 @@ because `tlqa_jax.ask` is the function.)
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -236,9 +237,14 @@ class OpenSpans:
         return answerer(self.params, without_gold(examples))
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
-        """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from."""
+        """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from.
+
+        nan where there is none: no answer is in its context.
+        """
         self._check(examples, use_context)
         windows = make_windows(self.tokenizer, examples, **self.answerer.lengths)
+        if not len(windows.learnable):
+            return math.nan
         build = lambda indices, *_: windows.batch(windows.learnable[indices])
         sums = partial(extractive_qa.evaluation_sums, partial(span_logits, self.apply, self.tokenizer.pad_id))
         return _loss(sums, self.params, len(windows.learnable), build, batch_size)

@@ -1,6 +1,7 @@
 """The commands that use a trained model: answer, classify, evaluate and fill-mask."""
 
 import json
+import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -156,6 +157,8 @@ def run_evaluation(arguments: Namespace) -> None:
         examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
         answers = run(examples, use_context=not closed_book)
         predictions = {example.id: given.text for example, given in zip(examples, answers)}
+        if arguments.predictions:
+            squad.write_predictions(arguments.predictions, predictions)
     score = squad.evaluate(predictions, examples)
     print(f"{arguments.run}: {score.n} questions of {arguments.questions}{', without contexts' * closed_book}")
     for name, mean, each in (
@@ -165,12 +168,13 @@ def run_evaluation(arguments: Namespace) -> None:
         low, high = squad.bootstrap_interval(each)
         print(f"  {name:<12}{mean:7.2f}   ({low:.2f} to {high:.2f})")
     if run is not None:
-        print(f"  {'loss':<12}{run.loss(examples, use_context=not closed_book):7.3f}   {run.loss_is}")
+        loss = run.loss(examples, use_context=not closed_book)
+        meant = "no answer is in its context" if math.isnan(loss) else run.loss_is
+        print(f"  {'loss':<12}{loss:7.3f}   {meant}")
     if score.missing:
         note(f"{score.missing} questions had no prediction and count as wrong")
     report_cut(answers)
     if arguments.predictions:
-        squad.write_predictions(arguments.predictions, predictions)
         print(f"predictions written to {arguments.predictions}")
 
 
