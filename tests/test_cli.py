@@ -507,7 +507,7 @@ def test_debug_shows_the_traceback(here, capsys, monkeypatch):
 def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(here, capsys, tmp_path):
     line = f"{PRETRAIN} --out {tmp_path}/run --steps 9 --learning-rate 1e30"
     status, _, err = tlqa(line, capsys)
-    step = re.search(r"at step (\d+); the last good checkpoint is (.*?)\. Try a lower --learning-rate", err)
+    step = re.search(r"at step (\d+); the last good checkpoint is (.*?): begin a new run with --start-from", err)
     assert status == 2 and err.count("\n") == 1 and step
     assert Path(step[2]) == tmp_path / "run" / "checkpoints" / str(int(step[1]) - 1) and Path(step[2]).is_dir()
 
