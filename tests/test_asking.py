@@ -148,6 +148,8 @@ def test_ways_of_writing(run):
     threshold = greedily.no_answer_score
     assert ask(threshold=threshold + 0.1) == greedily
     assert ask(threshold=threshold - 0.1) == greedily._replace(text="")
+    with pytest.raises(UserError, match="--threshold is nan: it has to be a number"):
+        ask(threshold=math.nan)
     with pytest.raises(UserError, match="beams is 0"):
         ask(beams=0)
 

@@ -143,7 +143,7 @@ class OpenT5:
                 method=method, stride=self.input_length // 3,
             )
         answerer = copy.copy(self.compiled[method])
-        answerer.null_threshold = self.null_threshold if threshold is None else threshold
+        answerer.null_threshold = _threshold(threshold, self.null_threshold)
         return answerer(self.params, without_gold(examples), use_context=use_context)
 
     def generate(
@@ -233,7 +233,7 @@ class OpenSpans:
         if method != Method():
             raise UserError(f"{self.path} points at answers and writes none: beams, temperature, … are for a T5")
         answerer = copy.copy(self.answerer)
-        answerer.null_threshold = answerer.null_threshold if threshold is None else threshold
+        answerer.null_threshold = _threshold(threshold, answerer.null_threshold)
         return answerer(self.params, without_gold(examples))
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
@@ -271,6 +271,13 @@ class OpenClassifier:
 
 def without_gold(examples: Sequence[QAExample]) -> list[QAExample]:
     return [replace(example, answers=(), answer_starts=()) for example in examples]
+
+
+def _threshold(asked: float | None, own: float | None) -> float | None:
+    """The no-answer threshold to keep to: the one asked for, else the run's own. Infinity: there always is an answer."""
+    if asked is not None and math.isnan(asked):
+        raise UserError("--threshold is nan: it has to be a number")
+    return own if asked is None else asked
 
 
 def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: int) -> float:
