@@ -166,6 +166,7 @@ def test_generating(run, berts):
     texts = ["Mira plays <extra_id_0>.", "Tom <extra_id_0> in Oss, and Ann <extra_id_1>."]
     first, second = asking.generate(texts, run, max_length=7)
     assert len(first) == len(second) == 1 and first != second
+    assert asking.generate([], run) == []
     many = asking.generate(texts, run, max_length=7, n=3, beams=4)
     assert [len(written) for written in many] == [3, 3]
     steps = list(asking.open_t5(run).stream(texts[1], max_length=7))

@@ -150,6 +150,8 @@ class OpenT5:
         self, texts: Sequence[str], method: Method = Method(), max_length: int | None = None
     ) -> list[list[Written]]:
         """What it writes to each text, best first."""
+        if not texts:
+            return []
         inputs, _ = self._encode(texts)
         return self._writer(method, max_length)(self.params, inputs, (inputs != self.tokenizer.pad_id).sum(axis=1))
 

@@ -44,6 +44,8 @@ def squad(**changes) -> str:
         ("a.jsonl", b'{"text": 5}\n', 'a.jsonl, line 1: "text" is a number (5), not text'),
         ("a.jsonl", b'{"text": null}\n', 'a.jsonl, line 1: "text" is null, not text'),
         ("a.jsonl", b'{"text": "a\\ud83d"}\n', 'a.jsonl, line 1: "text" has half of a surrogate pair'),
+        ("a.jsonl", b'{"text": ' + b"1" * 5000 + b"}", "a.jsonl, line 1: a number has more than 4,300 digits"),
+        ("a.json", b'{"text": ' + b"1" * 5000 + b"}", "a.json: a number has more than 4,300 digits"),
         ("a.jsonl", b"[" * 200_000, "a.jsonl, line 1: malformed JSON"),
         (
             "a.json",

@@ -43,7 +43,7 @@ def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
 def _is_row(line: str) -> bool:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and "data" not in row
 
