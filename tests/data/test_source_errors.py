@@ -57,6 +57,7 @@ def squad(**changes) -> str:
         ("a.csv", b"url,text\nx,one\ny,two, three\n", "a.csv, line 3: 3 cells, but the first row names 2 (url, text)"),
         ("a.csv", b"url,body\nx,one\n", 'a.csv, line 2: no field "text"; found "url", "body"'),
         ("a.csv", b'text\n"one\n', "a.csv, line 2: malformed CSV: unexpected end of data"),
+        ("a.csv", b"text,label, text\none,1,two\n", "a.csv: two columns are named text: rename one"),
         ("a.csv", b"text\n\n", "a.csv holds no text"),
     ],
 )
@@ -76,7 +77,7 @@ def test_texts(tmp_path, name, content, expected):
         (squad(answers=...), "question 'q1': no field \"answers\" or \"answer\"; found \"id\", \"question\""),
         (squad(answers=7), "question 'q1': \"answers\" is a number (7), not text or a list or an object"),
         (squad(answers=[{"text": "Mira"}]), "question 'q1', answers: no field \"answer_start\"; found \"text\""),
-        (squad(answers=[{"text": "Mira", "answer_start": "4"}]), "\"answer_start\" is text (\"4\"), not a number"),
+        (squad(answers=[{"text": "Mira", "answer_start": "4"}]), "\"answer_start\" is text (\"4\"), not a whole number"),
         (squad(answers=["Mira", 7]), "question 'q1': an answer in \"answers\" is a number (7), not text"),
         (squad(answers=[""]), "an answer in \"answers\" is empty; a question without an answer has an empty list"),
         (
