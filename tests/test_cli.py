@@ -14,7 +14,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from tlqa_jax import cli
+from tlqa_jax import asking, cli
+from tlqa_jax.commands import answering
 from tlqa_jax.flags import field_texts
 from tlqa_jax.text.wordpiece import SPECIALS
 
@@ -203,6 +204,21 @@ def test_answer_many(here, capsys, tmp_path):
     status, out, _ = tlqa(f"answer finetuned --file {tmp_path}/q.jsonl --out {tmp_path}/p.json", capsys)
     assert status == 0 and "2 answers written" in out
     assert json.loads((tmp_path / "p.json").read_text()) == {row["id"]: row["answer"] for row in rows}
+
+
+def test_answers_are_printed_as_they_come(here, capsys, tmp_path, monkeypatch):
+    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Who is {name}?"}}\n' for name in "ABCDE"))
+    line = f"answer finetuned --file {tmp_path}/q.jsonl"
+    at_once, run, seen = tlqa(line, capsys)[1], asking.open_run("finetuned"), []
+
+    def answered(examples, **how):
+        seen.append(capsys.readouterr().out)
+        return run(examples, **how)
+
+    monkeypatch.setattr(asking, "open_run", lambda _: answered)
+    monkeypatch.setattr(answering, "AT_ONCE", 2)
+    seen.append(tlqa(line, capsys)[1])
+    assert [text.count("\n") for text in seen] == [0, 2, 3] and "".join(seen) == at_once
 
 
 def test_evaluate_a_run_then_its_predictions(here, capsys, tmp_path):
