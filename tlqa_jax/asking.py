@@ -276,7 +276,7 @@ def without_gold(examples: Sequence[QAExample]) -> list[QAExample]:
 
 
 def _threshold(asked: float | None, own: float | None) -> float | None:
-    """The no-answer threshold to keep to: the one asked for, else the run's own. Infinity: there always is an answer."""
+    """The no-answer threshold to keep to: that asked for, else the run's own. Infinity: there always is an answer."""
     if asked is not None and math.isnan(asked):
         raise UserError("--threshold is nan: it has to be a number")
     return own if asked is None else asked

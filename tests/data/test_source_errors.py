@@ -77,7 +77,7 @@ def test_texts(tmp_path, name, content, expected):
         (squad(answers=...), "question 'q1': no field \"answers\" or \"answer\"; found \"id\", \"question\""),
         (squad(answers=7), "question 'q1': \"answers\" is a number (7), not text or a list or an object"),
         (squad(answers=[{"text": "Mira"}]), "question 'q1', answers: no field \"answer_start\"; found \"text\""),
-        (squad(answers=[{"text": "Mira", "answer_start": "4"}]), "\"answer_start\" is text (\"4\"), not a whole number"),
+        (squad(answers=[{"text": "Mira", "answer_start": "4"}]), "\"answer_start\" is text (\"4\"), not a whole"),
         (squad(answers=["Mira", 7]), "question 'q1': an answer in \"answers\" is a number (7), not text"),
         (squad(answers=[""]), "an answer in \"answers\" is empty; a question without an answer has an empty list"),
         (

@@ -84,7 +84,7 @@ def answer_many(arguments: Namespace) -> None:
 
 
 def in_groups(examples: Sequence) -> Iterator[Sequence]:
-    """`AT_ONCE` examples at a time. The last group has the rest on top: a small one would compile a shape of its own."""
+    """`AT_ONCE` examples at a time. The last group has the rest on top: a small one would compile another shape."""
     last = max(len(examples) // AT_ONCE - 1, 0) * AT_ONCE
     for start in range(0, last, AT_ONCE):
         yield examples[start : start + AT_ONCE]
