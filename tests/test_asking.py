@@ -148,6 +148,8 @@ def test_ways_of_writing(run):
     threshold = greedily.no_answer_score
     assert ask(threshold=threshold + 0.1) == greedily
     assert ask(threshold=threshold - 0.1) == greedily._replace(text="")
+    with pytest.raises(UserError, match="--threshold is nan: it has to be a number"):
+        ask(threshold=math.nan)
     with pytest.raises(UserError, match="beams is 0"):
         ask(beams=0)
 
@@ -164,6 +166,7 @@ def test_generating(run, berts):
     texts = ["Mira plays <extra_id_0>.", "Tom <extra_id_0> in Oss, and Ann <extra_id_1>."]
     first, second = asking.generate(texts, run, max_length=7)
     assert len(first) == len(second) == 1 and first != second
+    assert asking.generate([], run) == []
     many = asking.generate(texts, run, max_length=7, n=3, beams=4)
     assert [len(written) for written in many] == [3, 3]
     steps = list(asking.open_t5(run).stream(texts[1], max_length=7))
@@ -292,6 +295,7 @@ def test_the_no_answer_threshold_of_a_run_is_kept_to(tmp_path):
     examples = [QAExample(str(i), QUESTION, ("oss",) * (i % 2), CONTEXT) for i in range(3)]
     loss = asking.open_run(zero).loss(examples, batch_size=3)
     assert loss == pytest.approx(math.log(40), abs=1e-5)  # 40 places, all alike
+    assert math.isnan(asking.open_run(zero).loss([replace(examples[1], answers=("wick",))]))
 
 
 def test_texts_are_classified(berts):

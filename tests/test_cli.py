@@ -14,7 +14,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from tlqa_jax import cli
+from tlqa_jax import asking, cli
+from tlqa_jax.commands import answering
 from tlqa_jax.flags import field_texts
 from tlqa_jax.text.wordpiece import SPECIALS
 
@@ -159,6 +160,16 @@ def test_a_bert_answers_and_is_scored(here, capsys, tmp_path):
     assert (status, err) == (0, "") and "nats for the first and the last token" in out.splitlines()[3]
 
 
+def test_answers_that_are_in_no_context_are_scored_without_a_loss(here, capsys, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"question": "Where?", "context": "Mira is from Oss.", "answer": "Wick"}\n')
+    line = f"evaluate pointing --questions {tmp_path}/q.jsonl --predictions {tmp_path}/p.json"
+    status, out, err = tlqa(line, capsys)
+    assert (status, err) == (0, "") and out.splitlines()[3].split(maxsplit=2) == [
+        "loss", "nan", "no answer is in its context"
+    ]
+    assert json.loads((tmp_path / "p.json").read_text()).keys() == {"q.jsonl:1"}
+
+
 @pytest.mark.parametrize("run", ["finetuned", "pointing"])
 def test_import_and_export_go_round(here, capsys, tmp_path, run):
     assert tlqa(f"export {run} --out {tmp_path}/hf", capsys)[0] == 0
@@ -193,6 +204,21 @@ def test_answer_many(here, capsys, tmp_path):
     status, out, _ = tlqa(f"answer finetuned --file {tmp_path}/q.jsonl --out {tmp_path}/p.json", capsys)
     assert status == 0 and "2 answers written" in out
     assert json.loads((tmp_path / "p.json").read_text()) == {row["id"]: row["answer"] for row in rows}
+
+
+def test_answers_are_printed_as_they_come(here, capsys, tmp_path, monkeypatch):
+    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Who is {name}?"}}\n' for name in "ABCDE"))
+    line = f"answer finetuned --file {tmp_path}/q.jsonl"
+    at_once, run, seen = tlqa(line, capsys)[1], asking.open_run("finetuned"), []
+
+    def answered(examples, **how):
+        seen.append(capsys.readouterr().out)
+        return run(examples, **how)
+
+    monkeypatch.setattr(asking, "open_run", lambda _: answered)
+    monkeypatch.setattr(answering, "AT_ONCE", 2)
+    seen.append(tlqa(line, capsys)[1])
+    assert [text.count("\n") for text in seen] == [0, 2, 3] and "".join(seen) == at_once
 
 
 def test_evaluate_a_run_then_its_predictions(here, capsys, tmp_path):
@@ -319,6 +345,7 @@ FILES = {
     "typo.json": b'{"d_modell": 12}',
     "text.json": b'{"d_model": "12"}',
     "list.json": b"[12]",
+    "bert_half.json": b'{"intermediate_size": 24.5}',
     "fake.model": b"no vocabulary",
     "numbers.json": b'{"q0": 5}',
     "others.json": b'{"z": "Oss"}',
@@ -393,6 +420,7 @@ ERRORS = [
     (f"{SPANS.replace('qa', 'spans', 1)} --out new --start-from pretrained", "pretrained is no run of a BERT"),
     (f"{SPANS} --out new --vocabulary nowhere.txt", "nowhere.txt does not exist"),
     (f"{SPANS} --out new --model bert-huge", "bert-huge: neither one of tiny, mini"),
+    (f"{SPANS} --out new --model bert_half.json", "--model bert_half.json: intermediate_size is 24.5, not of kind int"),
     (f"{CLASSES} --out new --label-field no", 'no field "no"'),
     (f"{CLASSES} --out new --start-from nowhere/at/all", "there is no such directory"),
     (f"{CLASSES} --out new --start-from finetuned", "finetuned is no run of a BERT"),
@@ -497,7 +525,7 @@ def test_debug_shows_the_traceback(here, capsys, monkeypatch):
 def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(here, capsys, tmp_path):
     line = f"{PRETRAIN} --out {tmp_path}/run --steps 9 --learning-rate 1e30"
     status, _, err = tlqa(line, capsys)
-    step = re.search(r"at step (\d+); the last good checkpoint is (.*?)\. Try a lower --learning-rate", err)
+    step = re.search(r"at step (\d+); the last good checkpoint is (.*?): begin a new run with --start-from", err)
     assert status == 2 and err.count("\n") == 1 and step
     assert Path(step[2]) == tmp_path / "run" / "checkpoints" / str(int(step[1]) - 1) and Path(step[2]).is_dir()
 

@@ -10,6 +10,7 @@ because `tlqa_jax.ask` is the function.)
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -142,13 +143,15 @@ class OpenT5:
                 method=method, stride=self.input_length // 3,
             )
         answerer = copy.copy(self.compiled[method])
-        answerer.null_threshold = self.null_threshold if threshold is None else threshold
+        answerer.null_threshold = _threshold(threshold, self.null_threshold)
         return answerer(self.params, without_gold(examples), use_context=use_context)
 
     def generate(
         self, texts: Sequence[str], method: Method = Method(), max_length: int | None = None
     ) -> list[list[Written]]:
         """What it writes to each text, best first."""
+        if not texts:
+            return []
         inputs, _ = self._encode(texts)
         return self._writer(method, max_length)(self.params, inputs, (inputs != self.tokenizer.pad_id).sum(axis=1))
 
@@ -232,13 +235,18 @@ class OpenSpans:
         if method != Method():
             raise UserError(f"{self.path} points at answers and writes none: beams, temperature, … are for a T5")
         answerer = copy.copy(self.answerer)
-        answerer.null_threshold = answerer.null_threshold if threshold is None else threshold
+        answerer.null_threshold = _threshold(threshold, answerer.null_threshold)
         return answerer(self.params, without_gold(examples))
 
     def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
-        """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from."""
+        """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from.
+
+        nan where there is none: no answer is in its context.
+        """
         self._check(examples, use_context)
         windows = make_windows(self.tokenizer, examples, **self.answerer.lengths)
+        if not len(windows.learnable):
+            return math.nan
         build = lambda indices, *_: windows.batch(windows.learnable[indices])
         sums = partial(extractive_qa.evaluation_sums, partial(span_logits, self.apply, self.tokenizer.pad_id))
         return _loss(sums, self.params, len(windows.learnable), build, batch_size)
@@ -265,6 +273,13 @@ class OpenClassifier:
 
 def without_gold(examples: Sequence[QAExample]) -> list[QAExample]:
     return [replace(example, answers=(), answer_starts=()) for example in examples]
+
+
+def _threshold(asked: float | None, own: float | None) -> float | None:
+    """The no-answer threshold to keep to: that asked for, else the run's own. Infinity: there always is an answer."""
+    if asked is not None and math.isnan(asked):
+        raise UserError("--threshold is nan: it has to be a number")
+    return own if asked is None else asked
 
 
 def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: int) -> float:

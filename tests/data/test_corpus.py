@@ -169,3 +169,15 @@ def test_spans_by_rule(tmp_path, tokenizer):
     assert corpus.tokens.tolist() == read_corpus(tmp_path / "a.txt", tokenizer).tokens.tolist()
     named = [tokenizer.decode(corpus.tokens[corpus.spans == number]) for number in (1, 2)]
     assert named == ["Mira Voss", "Oss"] and corpus.spans.max() == 2
+
+
+@pytest.mark.parametrize("spans", [None, "rule", "marked"])
+def test_a_document_with_a_sentinel_in_it_is_named(tmp_path, tokenizer, spans):
+    for text, refused in (("Oss <extra_id_999>", False), ("Oss <extra_id_7>", True)):
+        rows = [{"text": "Mira", "spans": []}, {"text": text, "spans": []}]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        if refused:
+            with pytest.raises(UserError, match=r"a\.jsonl, document 2: <extra_id_7> in the text is .*: remove it"):
+                read_corpus(tmp_path / "a.jsonl", tokenizer, spans=spans)
+        else:
+            read_corpus(tmp_path / "a.jsonl", tokenizer, spans=spans)

@@ -44,6 +44,8 @@ def squad(**changes) -> str:
         ("a.jsonl", b'{"text": 5}\n', 'a.jsonl, line 1: "text" is a number (5), not text'),
         ("a.jsonl", b'{"text": null}\n', 'a.jsonl, line 1: "text" is null, not text'),
         ("a.jsonl", b'{"text": "a\\ud83d"}\n', 'a.jsonl, line 1: "text" has half of a surrogate pair'),
+        ("a.jsonl", b'{"text": ' + b"1" * 5000 + b"}", "a.jsonl, line 1: a number has more than 4,300 digits"),
+        ("a.json", b'{"text": ' + b"1" * 5000 + b"}", "a.json: a number has more than 4,300 digits"),
         ("a.jsonl", b"[" * 200_000, "a.jsonl, line 1: malformed JSON"),
         (
             "a.json",
@@ -55,6 +57,7 @@ def squad(**changes) -> str:
         ("a.csv", b"url,text\nx,one\ny,two, three\n", "a.csv, line 3: 3 cells, but the first row names 2 (url, text)"),
         ("a.csv", b"url,body\nx,one\n", 'a.csv, line 2: no field "text"; found "url", "body"'),
         ("a.csv", b'text\n"one\n', "a.csv, line 2: malformed CSV: unexpected end of data"),
+        ("a.csv", b"text,label, text\none,1,two\n", "a.csv: two columns are named text: rename one"),
         ("a.csv", b"text\n\n", "a.csv holds no text"),
     ],
 )
@@ -74,7 +77,7 @@ def test_texts(tmp_path, name, content, expected):
         (squad(answers=...), "question 'q1': no field \"answers\" or \"answer\"; found \"id\", \"question\""),
         (squad(answers=7), "question 'q1': \"answers\" is a number (7), not text or a list or an object"),
         (squad(answers=[{"text": "Mira"}]), "question 'q1', answers: no field \"answer_start\"; found \"text\""),
-        (squad(answers=[{"text": "Mira", "answer_start": "4"}]), "\"answer_start\" is text (\"4\"), not a number"),
+        (squad(answers=[{"text": "Mira", "answer_start": "4"}]), "\"answer_start\" is text (\"4\"), not a whole"),
         (squad(answers=["Mira", 7]), "question 'q1': an answer in \"answers\" is a number (7), not text"),
         (squad(answers=[""]), "an answer in \"answers\" is empty; a question without an answer has an empty list"),
         (

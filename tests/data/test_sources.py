@@ -152,6 +152,8 @@ def test_local_paths(tmp_path):
 def test_labelled_texts_from_json_lines_and_csv(tmp_path):
     rows = write(tmp_path / "a.jsonl.gz", '{"text": "good", "label": 1}\n{"text": "bad", "label": "no"}\n')
     assert open_labelled_texts(rows) == [LabelledText("good", "1"), LabelledText("bad", "no")]
+    spaces = write(tmp_path / "spaces.csv", 'text,label,,\ngood,1,,\nbad," 1",,\n')
+    assert [example.label for example in open_labelled_texts(spaces)] == ["1", "1"]
     table = write(tmp_path / "a.csv", "sentence,kind\nWho?,HUM\n")
     assert open_labelled_texts(table, field="sentence", label_field="kind") == [LabelledText("Who?", "HUM")]
 
@@ -160,7 +162,8 @@ def test_labelled_texts_from_json_lines_and_csv(tmp_path):
     "row, message",
     [
         ('{"text": "good"}', 'no field "label"'),
-        ('{"text": "good", "label": 0.5}', "a number"),
+        ('{"text": "good", "label": 1.0}', r'"label" is a number \(1.0\), not text or a whole number'),
+        ('{"text": "good", "label": " "}', '"label" is empty: give the text a class'),
         ('{"text": " ", "label": 1}', "empty"),
     ],
 )

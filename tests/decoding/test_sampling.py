@@ -134,6 +134,7 @@ def test_a_stream_is_what_the_loop_writes(t5, questions, keys):
         (dict(top_p=1.5), "top-p is 1.5: it has to be above 0 and at most 1"),
         (dict(length_penalty=float("nan")), "length-penalty is nan"),
         (dict(seed=-1), "seed is -1"),
+        (dict(seed=2**32), "seed is 4294967296: it has to be 0 or more and below 2"),
         (dict(n=0), "n is 0"),
         (dict(n=2), "2 texts want at least 2 beams, or a temperature"),
         (dict(n=5, beams=4), "5 texts want at least 5 beams"),

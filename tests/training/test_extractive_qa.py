@@ -123,6 +123,7 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetun
         (dict(vocabulary=None), "give --start-from, a pretrained BERT, or --vocabulary"),
         (dict(stride=15), "--input-length 24 leaves 15 tokens of context"),
         (dict(stride=-1), "--stride is -1"),
+        (dict(epochs=1e308), r"--epochs is 1e\+308: it has to be above 0 and at most 1000000"),
         (dict(warmup_share=2.0), "--warmup-share is 2.0"),
         (dict(input_length=48), "--input-length 48: this model reads at most 40 tokens"),
         (dict(questions=None), "give --questions"),

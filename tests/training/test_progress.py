@@ -71,11 +71,19 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
     assert [row["step"] for row in read_metrics(path)] == [2, 5]
 
 
-@pytest.mark.parametrize("numbers", [dict(loss=math.nan), dict(loss=math.inf), dict(gradient_norm=math.nan)])
-def test_a_number_that_is_none_stops_and_names_the_checkpoint(numbers, tmp_path):
+@pytest.mark.parametrize(
+    "numbers, named",
+    [
+        (dict(loss=math.nan), "the loss is nan"),
+        (dict(loss=math.inf), "the loss is inf"),
+        (dict(gradient_norm=math.nan), "the gradient norm is nan"),
+    ],
+)
+def test_a_number_that_is_none_stops_and_names_the_checkpoint(numbers, named, tmp_path):
+    anew = f"begin a new run with --start-from {tmp_path} --out … and a lower --learning-rate"
     with Progress(tmp_path, "pretraining", 9, quiet=True) as progress:
         with pytest.raises(
-            TrainingDiverged, match=r"at step 5; the last good checkpoint is runs/x/4\. Try a lower --lea"
+            TrainingDiverged, match=f"{named} at step 5; the last good checkpoint is runs/x/4: {anew}"
         ):
             train(progress, 5, **numbers, last_good=lambda: "runs/x/4")
         with pytest.raises(TrainingDiverged, match="no checkpoint had been written yet"):

@@ -1,6 +1,7 @@
 """The rows of pretraining that hide names and dates: by rule in any text, or where they are marked."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,6 +78,12 @@ def test_there_are_never_more_spans_than_sentinels(tmp_path, tokenizer):
         ({"salient_spans": "rule"}, "--salient-spans rule wants a --salient-share"),
         ({"salient_spans": "rules", "salient_share": 0.5}, "--salient-spans is 'rules': known are marked, rule"),
         ({"optimizer": "adam"}, "--optimizer is 'adam': known are adamw, adafactor"),
+        ({"mean_span_length": 0.5}, "--mean-span-length is 0.5: it has to be at least 1"),
+        ({"input_length": 2}, "--input-length is 2: it has to be at least 3"),
+        ({"seed": 2**32}, "--seed is 4294967296: it has to be at most 4294967295"),
+        ({"steps": 10**400}, "--steps is 10+: it has to be at most 2147483647"),
+        ({"relative_bias_rate": -7.0}, "--relative-bias-rate is -7.0: it has to be above 0"),
+        ({"relative_bias_rate": math.inf}, "--relative-bias-rate is inf: it has to be above 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes, message):

@@ -241,6 +241,7 @@ def test_missing_unused_and_misshapen_keys_are_listed_together(saved):
         ({"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5, not of kind int"),
         ({"num_attention_heads": True}, "num_attention_heads is True, not of kind int"),
         ({"id2label": {"1": "a", "2": "b"}}, "id2label is .* not labels numbered"),
+        ({"num_labels": 2.5}, "num_labels is 2.5, not of kind int"),
         ({"num_hidden_layers": 2}, "missing .*encoder.layer.1"),
     ],
 )

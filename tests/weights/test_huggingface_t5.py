@@ -272,6 +272,10 @@ def test_the_vocabulary_comes_along(vocabulary, tmp_path):
     assert (settings["tokenizer_class"], settings["extra_ids"]) == ("T5Tokenizer", 5)
     assert settings["additional_special_tokens"] == [f"<extra_id_{i}>" for i in range(5)]
     assert_alike(load_tokenizer(folder), vocabulary)
+    for wrong in ("5", 5.0, -1, None):
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"extra_ids": wrong}))
+        with pytest.raises(UserError, match="tokenizer_config.json: extra_ids is .*, not a whole number from 0 on"):
+            load_tokenizer(folder)
     small = random_model(T5, replace(V10, vocab_size=vocabulary.vocab_size - 1))
     with pytest.raises(UserError, match="the model only"):
         save_pretrained(small, tmp_path / "small", vocabulary)

@@ -1,17 +1,18 @@
 """The commands that use a trained model: answer, classify, evaluate and fill-mask."""
 
 import json
+import math
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tlqa_jax.commands.generating import add_method_flags, draw, method_settings
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
-
 RUN = "a fine-tuned run, a Hugging Face directory"
+AT_ONCE = 512  # questions answered before their answers are printed
 
 
 def answer(parser: ArgumentParser):
@@ -63,19 +64,31 @@ def answer_many(arguments: Namespace) -> None:
     from tlqa_jax.decoding.methods import Method
     from tlqa_jax.metrics.squad import write_predictions
 
-    how = dict(method=Method(**settings), threshold=arguments.threshold)
+    how = dict(method=Method(**settings), threshold=arguments.threshold, use_context=not arguments.closed_book)
     examples = open_questions(arguments.file, data_dir=arguments.data_dir, require_answers=False)
-    answers = open_run(arguments.run)(examples, use_context=not arguments.closed_book, **how)
-    for example, given in zip(examples, answers) if arguments.out is None else ():
-        row = {"id": example.id, "question": example.question, "answer": given.text}
-        row["probability"] = round(given.probability, 4)
-        if arguments.probabilities and hasattr(given, "pieces"):
-            row["pieces"] = [[piece, round(p, 4)] for piece, p in zip(given.pieces, given.token_probabilities)]
-        print(json.dumps(row, ensure_ascii=False))
+    run, answers = open_run(arguments.run), []
+    # what is drawn depends on a question's place among those asked with it
+    for group in [examples] if how["method"].by_chance else in_groups(examples):
+        answers += (found := run(group, **how))
+        for example, given in zip(group, found) if arguments.out is None else ():
+            row = {"id": example.id, "question": example.question, "answer": given.text}
+            row["probability"] = round(given.probability, 4)
+            if arguments.probabilities and hasattr(given, "pieces"):
+                row["pieces"] = [[piece, round(p, 4)] for piece, p in zip(given.pieces, given.token_probabilities)]
+            print(json.dumps(row, ensure_ascii=False))
+        sys.stdout.flush()
     if arguments.out:
         write_predictions(arguments.out, {example.id: given.text for example, given in zip(examples, answers)})
         print(f"{len(answers)} answers written to {arguments.out}")
     report_cut(answers)
+
+
+def in_groups(examples: Sequence) -> Iterator[Sequence]:
+    """`AT_ONCE` examples at a time. The last group has the rest on top: a small one would compile another shape."""
+    last = max(len(examples) // AT_ONCE - 1, 0) * AT_ONCE
+    for start in range(0, last, AT_ONCE):
+        yield examples[start : start + AT_ONCE]
+    yield examples[last:]
 
 
 def classify(parser: ArgumentParser):
@@ -156,6 +169,8 @@ def run_evaluation(arguments: Namespace) -> None:
         examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
         answers = run(examples, use_context=not closed_book)
         predictions = {example.id: given.text for example, given in zip(examples, answers)}
+        if arguments.predictions:
+            squad.write_predictions(arguments.predictions, predictions)
     score = squad.evaluate(predictions, examples)
     print(f"{arguments.run}: {score.n} questions of {arguments.questions}{', without contexts' * closed_book}")
     for name, mean, each in (
@@ -165,12 +180,13 @@ def run_evaluation(arguments: Namespace) -> None:
         low, high = squad.bootstrap_interval(each)
         print(f"  {name:<12}{mean:7.2f}   ({low:.2f} to {high:.2f})")
     if run is not None:
-        print(f"  {'loss':<12}{run.loss(examples, use_context=not closed_book):7.3f}   {run.loss_is}")
+        loss = run.loss(examples, use_context=not closed_book)
+        meant = "no answer is in its context" if math.isnan(loss) else run.loss_is
+        print(f"  {'loss':<12}{loss:7.3f}   {meant}")
     if score.missing:
         note(f"{score.missing} questions had no prediction and count as wrong")
     report_cut(answers)
     if arguments.predictions:
-        squad.write_predictions(arguments.predictions, predictions)
         print(f"predictions written to {arguments.predictions}")
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from tlqa_jax.data.sources import MarkedText, Source, open_marked_texts, open_texts
+from tlqa_jax.errors import UserError
 from tlqa_jax.text.names_and_dates import names_and_dates
-from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.sentencepiece import SENTINEL, SentencePieceTokenizer
 from tlqa_jax.text.sentences import split_sentences
 
 TEXTS_AT_ONCE = 512
@@ -67,11 +68,23 @@ def read_corpus(
     "marked" takes the spans that the source's rows mark, "rule" finds names and dates in any text (`names_and_dates`).
 
     Raises:
-      UserError: the source cannot be read, or "marked" is asked of a source that marks none.
+      UserError: the source cannot be read, a document holds a sentinel's mark, or "marked" is asked of a source that
+        marks none.
     """
+
+    def checked(documents: Iterable[str | MarkedText]) -> Iterator:
+        for number, document in enumerate(documents, 1):
+            text = document.text if isinstance(document, MarkedText) else document
+            for mark in SENTINEL.finditer(text) if "<extra_id_" in text else ():
+                if int(mark[1]) < len(tokenizer.sentinels):
+                    raise UserError(
+                        f"{source}, document {number}: {mark[0]} in the text is the mark of a masked span: remove it"
+                    )
+            yield document
+
     if spans == "marked":
-        return mark_corpus(open_marked_texts(source), tokenizer)
-    texts = open_texts(source, data_dir=data_dir, field=field)
+        return mark_corpus(checked(open_marked_texts(source)), tokenizer)
+    texts = checked(open_texts(source, data_dir=data_dir, field=field))
     if spans == "rule":
         return mark_corpus((MarkedText(text, tuple(names_and_dates(text))) for text in texts), tokenizer)
     return Corpus(tokenize_corpus(texts, tokenizer, limit=limit, file=file))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ KINDS = {
     str: "text", bool: "true or false", int: "a number", float: "a number",
     list: "a list", dict: "an object", type(None): "null",
 }  # fmt: skip
+WANTED = KINDS | {int: "a whole number"}
 
 
 def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
@@ -43,7 +45,7 @@ def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
 def _is_row(line: str) -> bool:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and "data" not in row
 
@@ -64,6 +66,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
     reader = csv.reader((line for _, line in numbered_lines(path)), strict=True)
     try:
         header = [name.strip() for name in next(reader)]
+        if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+            raise UserError(f"{path}: two columns are named {twice[0]}: rename one")
         for cells in reader:
             if not any(cells):
                 continue
@@ -98,7 +102,7 @@ def field_of(row: dict, name: str, where: str, kinds: type | tuple[type, ...]) -
         raise UserError(f'{where}: no field "{name}"; found {listed(row)}')
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if type(row[name]) not in kinds:
-        raise UserError(f'{where}: "{name}" is {shown(row[name])}, not {" or ".join(KINDS[kind] for kind in kinds)}')
+        raise UserError(f'{where}: "{name}" is {shown(row[name])}, not {" or ".join(WANTED[kind] for kind in kinds)}')
     return row[name]
 
 

@@ -146,6 +146,8 @@ def open_labelled_texts(
 ) -> list[LabelledText]:
     """All labelled texts of a source. A label is a text or a whole number; `field` and `label_field` name the fields.
 
+    White space at the ends of a label does not count.
+
     Raises:
       UserError: see above.
     """
@@ -154,7 +156,9 @@ def open_labelled_texts(
         text, label = text_of(row, field, where), field_of(row, label_field, where, (str, int))
         if not text.strip():
             raise UserError(f'{where}: "{field}" is empty')
-        examples.append(LabelledText(text, str(label)))
+        if not (label := str(label).strip()):
+            raise UserError(f'{where}: "{label_field}" is empty: give the text a class or leave it out')
+        examples.append(LabelledText(text, label))
     if not examples:
         raise UserError(f"{_name(source)} holds no labelled texts")
     return examples

@@ -4,6 +4,7 @@ import difflib
 import glob
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -90,6 +91,8 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where}: malformed JSON at {place}: {message}{_around(text, error.pos)}") from None
     except RecursionError:
         raise UserError(f"{where}: malformed JSON: brackets nested too deeply") from None
+    except ValueError:  # of json.loads only this one is left
+        raise UserError(f"{where}: a number has more than {sys.get_int_max_str_digits():,} digits") from None
 
 
 def _around(text: str, position: int) -> str:

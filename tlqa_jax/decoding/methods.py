@@ -41,7 +41,7 @@ class Method:
             ("temperature", "above 0 (greedy is what it is without)", lambda x: math.isfinite(x) and x > 0),
             ("top_k", "at least 1", lambda x: x >= 1),
             ("top_p", "above 0 and at most 1", lambda x: 0 < x <= 1),
-            ("seed", "0 or more", lambda x: x >= 0),
+            ("seed", "0 or more and below 2**32", lambda x: 0 <= x < 2**32),
             ("n", "at least 1", lambda x: x >= 1),
         ):
             value = getattr(self, name)

@@ -27,6 +27,7 @@ from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.extractive_qa import (
     CLS_POSITION, NOWHERE, Example, Tokenizer, Windows, check_lengths, make_windows,
 )  # fmt: skip
+from tlqa_jax.text.whole_files import write_whole
 
 CHARACTERS_AT_ONCE = 2**20  # of context: some 1,500 windows, whose candidates take a few MB
 NO_SPAN = float(np.finfo(np.float32).max)  # the no-answer score where the context has no token to point at
@@ -220,4 +221,4 @@ def in_groups(examples: Iterable[Example]) -> Iterator[list[Example]]:
 def write_n_best(path: str | Path, ids: Iterable[str], answers: Iterable[SpanAnswer]) -> None:
     """Writes {id: [{"text", "start", "probability", "score"}, …]} as JSON in UTF-8, best first."""
     n_best = {id: [candidate._asdict() for candidate in answer.n_best] for id, answer in zip(ids, answers, strict=True)}
-    Path(path).write_text(json.dumps(n_best, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(n_best, ensure_ascii=False, indent=2) + "\n")

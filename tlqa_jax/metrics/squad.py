@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.whole_files import write_whole
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as the official script: “ ” stay
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -183,9 +184,9 @@ def bootstrap_interval(
 
 
 def write_predictions(path: str | Path, predictions: Mapping[str, str]) -> None:
-    """Writes {id: answer} as JSON in UTF-8, the file that the official scripts score."""
+    """Writes {id: answer} as JSON in UTF-8, the file that the official scripts score; whole or not at all."""
     text = json.dumps(dict(predictions), ensure_ascii=False, indent=2)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def read_predictions(path: str | Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ The prefixes are those of Raffel et al. 2020, appendix D, where the task is one 
 
 import dataclasses
 import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,11 @@ class TextTask:
             raise UserError(f"a task's name is {self.name!r}: letters, digits, - and _ are wanted")
         if not self.fields or any(not name for name in self.fields):
             raise UserError(f'task {self.name}: "input" is {self.input!r}: it needs a field, such as {{text}}')
+        if strange := [name for _, name, spec, kind in self._parts() if spec or kind or "." in name or "[" in name]:
+            name = re.split(r"[.[]", strange[0])[0]
+            raise UserError(
+                f'task {self.name}: "input" is {self.input!r}: of a field only its name goes in braces: {{{name}}}'
+            )
         if isinstance(self.metrics, str):
             raise UserError(f'task {self.name}: "metrics" is a text; wanted are several: ("{self.metrics}",)')
         if number := [key for key in self.labels if not isinstance(key, str)]:
@@ -87,8 +93,12 @@ class TextTask:
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of the input, in their order."""
+        return tuple(name for _, name, _, _ in self._parts())
+
+    def _parts(self) -> list[tuple[str, str, str | None, str | None]]:
+        """(text before it, name, format spec, conversion) of each field of the input."""
         try:
-            return tuple(name for _, name, _, _ in string.Formatter().parse(self.input) if name is not None)
+            return [part for part in string.Formatter().parse(self.input) if part[1] is not None]
         except ValueError as error:
             raise UserError(f'task {self.name}: "input" is {self.input!r}: {error}') from None
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.whole_files import write_whole
 
 
 def read_vocabulary(path: Path) -> bytes:
@@ -33,7 +34,5 @@ def write_vocabulary(path: str | Path, content: bytes) -> Path:
     """Write a vocabulary file, making its directory where there is none; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_whole(path, content)
     return path

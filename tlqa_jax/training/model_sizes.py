@@ -12,6 +12,7 @@ from tlqa_jax.models.functional import Params
 from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.weights.bert_runs import load_bert_config
 from tlqa_jax.weights.checkpoints import load_t5, load_t5_config
 
 NAMED = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
@@ -53,11 +54,7 @@ def bert_config(choice: str, tokenizer: WordPieceTokenizer) -> BertConfig:
     name = choice.removeprefix("bert-")
     if name in NAMED_BERTS:
         return NAMED_BERTS[name](**given)
-    values = read_sizes(choice, NAMED_BERTS)
-    try:
-        return BertConfig(**{**given, **values})
-    except TypeError as error:  # an unknown field, or a value of another kind
-        raise UserError(f"--model {choice}: these are no sizes of a BERT ({error})") from None
+    return load_bert_config({**given, **read_sizes(choice, NAMED_BERTS)}, f"--model {choice}")
 
 
 def rounded(vocab_size: int) -> int:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.whole_files import write_whole
 
 
 class TrainingDiverged(UserError):
@@ -66,12 +67,15 @@ class Progress:
         self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens_per_step: int, last_good
     ) -> None:
         """Report training up to `step`. Raises TrainingDiverged, naming `last_good()`, if a number is not finite."""
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            checkpoint = last_good()
-            advice = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint had been written yet"
-            raise TrainingDiverged(
-                f"{self.title}: the loss is {loss} at step {step}; {advice}. Try a lower --learning-rate"
-            )
+        for name, value in (("loss", loss), ("gradient norm", gradient_norm)):
+            if not math.isfinite(value):
+                checkpoint, advice = last_good(), "no checkpoint had been written yet: begin anew"
+                if checkpoint:
+                    advice = f"the last good checkpoint is {checkpoint}: begin a new run with "
+                    advice += f"--start-from {self.path.parent} --out …"
+                raise TrainingDiverged(
+                    f"{self.title}: the {name} is {value} at step {step}; {advice} and a lower --learning-rate"
+                )
         now = time.perf_counter()
         speed = (step - self.last_step) * tokens_per_step / (now - self.last_time)
         self.last_time, self.last_step = now, step
@@ -106,7 +110,7 @@ class Progress:
 
     def _drop(self, unwanted: Callable[[dict], bool]) -> None:
         kept = [row for row in read_metrics(self.path) if not unwanted(row)]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def _write(self, row: dict) -> None:
         if self.chief:

@@ -12,24 +12,35 @@ COUNTS = (
     "n_best", "log_every", "evaluate_every", "save_every", "keep",
 )  # fmt: skip
 NOT_NEGATIVE = ("warmup", "weight_decay", "seed", "stride")
-POSITIVE = ("learning_rate", "clip", "mean_span_length", "epochs")
+POSITIVE = ("learning_rate", "clip", "relative_bias_rate")
 SHARES = ("salient_share", "salient_rate", "questions_share", "warmup_share")  # from 0 to 1, both allowed
 RATES = ("dropout", "noise_density", "mask_rate")  # below 1
+LARGEST_SEED, LARGEST_INT, LARGEST_EPOCHS = 2**32 - 1, 2**31 - 1, 10**6
 
 
 def check_settings(config: Any) -> None:
     """Raise UserError for a field of a training program's configuration whose value cannot be meant."""
     values = {name: value for name, value in vars(config).items() if value is not None}
+    for name, value in values.items():
+        most = LARGEST_SEED if name == "seed" else LARGEST_INT
+        if type(value) is int and value > most:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: it has to be at most {most}")
     for names, wanted, fits in (
         (COUNTS, "at least 1", lambda x: x >= 1),
         (NOT_NEGATIVE, "0 or more", lambda x: x >= 0),
         (POSITIVE, "above 0", lambda x: x > 0),
         (SHARES, "a share, from 0 to 1", lambda x: 0 <= x <= 1),
         (RATES, "0 or more and below 1", lambda x: 0 <= x < 1),
+        (("epochs",), f"above 0 and at most {LARGEST_EPOCHS}", lambda x: 0 < x <= LARGEST_EPOCHS),
+        (("mean_span_length",), "at least 1", lambda x: x >= 1),
     ):
         for name in names:
             if name in values and not (math.isfinite(values[name]) and fits(values[name])):
                 raise UserError(f"--{name.replace('_', '-')} is {values[name]}: it has to be {wanted}")
+    if "mean_span_length" in values and values["input_length"] < 3:
+        raise UserError(
+            f"--input-length is {values['input_length']}: it has to be at least 3 (a token, a sentinel, the end)"
+        )
     for name in ("noise_density", "mask_rate"):
         if values.get(name) == 0:
             raise UserError(f"--{name.replace('_', '-')} is 0: with nothing to restore there is nothing to learn")

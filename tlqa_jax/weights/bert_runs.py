@@ -7,6 +7,7 @@
     RUN/checkpoints/STEP/    Orbax: params, optimizer state, step; params are those of the architecture's class
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.functional import Params, as_function, as_module
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, is_run, main_run, read_config
+from tlqa_jax.weights.family import read_sizes
 from tlqa_jax.weights.huggingface import from_pretrained, is_hub_name, is_t5, load_tokenizer
 from tlqa_jax.weights.huggingface_bert import ARCHITECTURES, empty_model
 
@@ -77,14 +79,23 @@ def empty_bert(run: Path | str, *, dtype: Any = jnp.float32) -> tuple[str, nnx.M
     where = Path(run) / CONFIG
     if architecture not in ARCHITECTURES:
         raise UserError(f"{where}: the architecture is {architecture!r}; known are {', '.join(ARCHITECTURES)}")
-    try:
-        config = BertConfig(**record.get("model", {}))
-    except TypeError as error:  # an unknown field, or a value of another kind
-        raise UserError(f"{where}: these are no sizes of a BERT ({error})") from None
+    config = load_bert_config(record.get("model", {}), where)
     # an imported model may have a pooler that its own class does not read
     pooler = {"pooler.dense.weight"} if record.get("pooler") else set()
     options = {"dtype": dtype, "attention": training.get("attention", "plain")}
     return architecture, empty_model(architecture, config, pooler, **options)
+
+
+def load_bert_config(values: Any, where: Path | str) -> BertConfig:
+    """A BertConfig from a JSON object; an unknown field, or a value of another kind, is an error that names it."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the model's sizes are not a JSON object")
+    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(BertConfig)}):
+        raise UserError(f"{where}: these are no sizes of a BERT (unknown: {', '.join(unknown)})")
+    labels = values.get("id2label", BertConfig.id2label)
+    if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{where}: id2label is {labels!r}, not a list of texts")
+    return BertConfig(**read_sizes(values, BertConfig, where, without=("id2label",)), id2label=labels)
 
 
 def run_tokenizer(run: Path | str) -> WordPieceTokenizer:

@@ -39,7 +39,9 @@ def of_kind(value: Any, annotation: Any) -> bool:
     return type(value) in (*kinds, int if float in kinds else kinds[0])
 
 
-def read_sizes(values: dict[str, Any], config: type, where: Path, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_sizes(
+    values: dict[str, Any], config: type, where: Path | str, *, without: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Those entries of a `config.json` that are fields of a config class; null counts as none.
 
     Raises UserError for a value that is of another kind than its field.

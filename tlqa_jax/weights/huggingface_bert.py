@@ -17,7 +17,7 @@ from tlqa_jax.models.bert_heads import (
     BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, Head,
 )
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights.family import Rule, read_sizes
+from tlqa_jax.weights.family import Rule, of_kind, read_sizes
 
 MODEL_TYPE = "bert"
 TOKENIZER = WordPieceTokenizer
@@ -108,6 +108,8 @@ def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[s
             raise UserError(f'{where}: id2label is {names!r}, not labels numbered from "0"')
         sizes["id2label"] = tuple(str(names[str(i)]) for i in range(len(names)))
     elif "num_labels" in values:
+        if not of_kind(values["num_labels"], int):
+            raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of kind int")
         sizes["id2label"] = tuple(f"LABEL_{i}" for i in range(values["num_labels"]))
     return BertConfig(**sizes), {"attention": "causal"} if values.get("is_decoder") else {}
 

@@ -14,6 +14,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.text.sentencepiece import SPECIAL_IDS, SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.weights.family import of_kind
 from tlqa_jax.weights.huggingface_files import (
     SENTENCEPIECE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WORDPIECE, find_directory, read_json, write_json,
 )
@@ -36,7 +37,7 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     settings = read_json(directory / TOKENIZER_CONFIG) if (directory / TOKENIZER_CONFIG).exists() else {}
     kind = (whole.get("model") or {}).get("type")
     if (directory / SENTENCEPIECE).exists():
-        return SentencePieceTokenizer(directory / SENTENCEPIECE, extra_ids=settings.get("extra_ids", 100))
+        return SentencePieceTokenizer(directory / SENTENCEPIECE, extra_ids=_extra_ids(settings, directory))
     if kind == "Unigram" and not (directory / WORDPIECE).exists():
         return _sentencepiece(whole, settings, directory / TOKENIZER)
     return _wordpiece(whole, settings, directory)
@@ -100,4 +101,12 @@ def _sentencepiece(whole: dict[str, Any], settings: dict[str, Any], where: Path)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / SENTENCEPIECE
         file.write_bytes(content)
-        return SentencePieceTokenizer(file, extra_ids=len(sentinels) or settings.get("extra_ids", 100))
+        return SentencePieceTokenizer(file, extra_ids=len(sentinels) or _extra_ids(settings, where.parent))
+
+
+def _extra_ids(settings: dict[str, Any], directory: Path) -> int:
+    """How many sentinels there are; 100 where nothing is said."""
+    extra_ids = settings.get("extra_ids", 100)
+    if not of_kind(extra_ids, int) or extra_ids < 0:
+        raise UserError(f"{directory / TOKENIZER_CONFIG}: extra_ids is {extra_ids!r}, not a whole number from 0 on")
+    return extra_ids
