@@ -177,7 +177,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * rows.tokens.shape[1],
                         last_good=checkpoints.latest,
                     )
                 if saving:

@@ -171,7 +171,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     )  # fmt: skip
 
     def build(windows: Windows, learnable: np.ndarray, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
-        return windows.batch(learnable[indices])
+        return windows.batch(learnable[indices], windows.longest)
 
     def evaluate_all(params: Any) -> dict[str, float]:
         """Loss in nats per position, EM and F1; the answers are written beside the checkpoints."""
@@ -204,7 +204,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * windows.longest,
                         last_good=checkpoints.latest,
                     )
                 if saving:
