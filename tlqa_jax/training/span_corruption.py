@@ -131,6 +131,8 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
     held_out = SpanCorruptionData(plain, tokenizer, config.held_out) if config.held_out else None
     data = SpanCorruptionData(config, tokenizer, config.texts)  # last: it may be large
+    if not quiet and config.questions_share:
+        print("questions:", data.questions.report())
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
@@ -239,6 +241,7 @@ class SpanCorruptionData:
             self.input_length = max(self.input_length, self.tokens_length + 1)
             longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate, len(self.sentinels))
             self.target_length = max(self.target_length, longest)
+        self.target_length = max(self.target_length, text_to_text.longest_target(tokenizer, examples))
         self.questions = text_to_text.encode_examples(
             tokenizer, examples, input_length=self.input_length, target_length=self.target_length
         )
