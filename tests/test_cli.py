@@ -279,7 +279,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     assert status == 0 and f"tlqa {name}" in out.partition("examples:")[2]
     assert max(map(len, out.splitlines())) <= min(int(width), 120)
     overview = tlqa("--help", capsys)[1]
-    assert f"  {name} " in overview
+    assert f"  {name} " in overview and max(map(len, overview.splitlines())) <= min(int(width), 120)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ ERRORS = [
     (f"{PRETRAIN} --out new --learning-rate nan", "--learning-rate is nan"),
     (f"{PRETRAIN} --out new --seed -1", "--seed is -1"),
     (f"{PRETRAIN} --out new --questions-share 0.5", "--questions-share wants --questions"),
-    (f"{PRETRAIN} --out new --salient-share 0.5", 'no field "spans"|cannot be read here'),
+    (f"{PRETRAIN} --out new --salient-share 0.5", "spans are marked in rows, .* --salient-spans rule finds"),
     (f"{PRETRAIN} --out new --input-length 9999", "fewer than one window|sentinels"),
     (f"{PRETRAIN} --out pretrained", "pretrained is already in use: .*--resume it, or --overwrite it"),
     (f"{PRETRAIN} --out pretrained --resume --overwrite", "give one of them"),
@@ -403,8 +403,8 @@ ERRORS = [
     ("fill-mask finetuned [MASK]", "finetuned is no run of a BERT"),
     ("answer nowhere --question x", "nowhere is not a run"),
     ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
-    ("answer pointing --question x", "points at answers in a context: give --context"),
-    ("answer pointing --file no_context.jsonl", r"give --context \(question 'n' has none\)"),
+    ("answer pointing --question x", "points at answers in a context: give .* --context"),
+    ("answer pointing --file no_context.jsonl", "give question 'n' one .* in rows: the field .context"),
     ("evaluate pointing --questions questions.json --closed-book", "--closed-book is for a T5"),
     ("answer classifier --question x", "classifier names the classes of texts: `tlqa classify"),
     ("classify pointing x", "pointing answers questions: `tlqa answer"),

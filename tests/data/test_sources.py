@@ -140,7 +140,10 @@ def test_marked_texts(tmp_path):
     path = write(
         tmp_path / "a.jsonl", '{"text": "Mira of Oss", "spans": [[0, 4], [8, 11]]}\n{"text": "no one", "spans": []}\n'
     )
-    assert list(open_marked_texts(path)) == [MarkedText("Mira of Oss", ((0, 4), (8, 11))), MarkedText("no one", ())]
+    texts = [MarkedText("Mira of Oss", ((0, 4), (8, 11))), MarkedText("no one", ())]
+    assert list(open_marked_texts(path)) == texts
+    rows = ",\n".join(path.read_text().splitlines())
+    assert list(open_marked_texts(write(tmp_path / "a.json", f"[{rows}]"))) == texts
 
 
 def test_local_paths(tmp_path):
