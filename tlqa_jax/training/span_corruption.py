@@ -123,6 +123,8 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     keep_freed_memory()
     check_settings(config)
     check_batch(config.batch_size, config.accumulate)
+    if config.questions and not config.questions_share:
+        raise UserError("--questions wants a --questions-share, the share of the rows that are questions")
     dtype = compute_dtype(config.dtype)
     model_config, begun, tokenizer = begin_with_t5(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
