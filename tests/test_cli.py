@@ -24,7 +24,7 @@ BERT["max_position_embeddings"] = 24
 PRETRAIN = "pretrain-spans --model model.json --texts tiny_world:pretraining_dev.txt --held-out None --input-length 32"
 PRETRAIN += " --batch-size 8 --steps 2 --log-every 1 --save-every 1 --warmup 0 --dropout 0"
 FINETUNE = "finetune-qa --context-questions questions.json --held-out-context questions.json --input-length 32"
-FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --dropout 0"
+FINETUNE += " --target-length 5 --batch-size 8 --steps 1 --warmup 0 --dropout 0"
 SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions questions.json --held-out questions.json"
 SPANS += " --input-length 24 --stride 4 --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
 CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
@@ -340,6 +340,10 @@ ERRORS = [
     (f"{PRETRAIN} --out new --accumulate 2", r"8 cannot be split over 8 device\(s\) x --accumulate 2: use 16"),
     (f"{PRETRAIN} --out new --dtype float16", r'--dtype is "float16" \(T5 overflows in it\)'),
     (f"{PRETRAIN} --out new --steps 0", "--steps is 0: it has to be at least 1"),
+    (f"{PRETRAIN} --out new --warmup 2", "--warmup 2 is not shorter than --steps 2: give a smaller --warmup"),
+    (f"{FINETUNE} --out new --warmup 1", "--warmup 1 is not shorter than --steps 1"),
+    (f"{TASKS} --out new --warmup 3", "--warmup 3 is not shorter than --steps 1"),
+    ("pretrain-mlm --out new --steps 30", "--warmup 100 is not shorter than --steps 30"),
     (f"{PRETRAIN} --out new --log-every 0", "--log-every is 0"),
     (f"{PRETRAIN} --out new --dropout 1.0", "--dropout is 1.0: it has to be 0 or more and below 1"),
     (f"{PRETRAIN} --out new --learning-rate nan", "--learning-rate is nan"),

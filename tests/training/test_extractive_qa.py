@@ -220,8 +220,10 @@ def test_a_run_starts_from_a_hugging_face_directory(folder, finetuning):
     tokenizer = WordPieceTokenizer(folder / "vocab.txt")
     encoder = Bert(CONFIG, rngs=nnx.Rngs(7), attention="causal")
     save_pretrained(encoder, folder / "hf", tokenizer)
-    started = replace(finetuning, out=str(folder / "started"), start_from=str(folder / "hf"), vocabulary=None,
-                      held_out=None, epochs=None, steps=1, learning_rate=1e-9, dropout=0.0, weight_decay=0.0)  # fmt: skip
+    started = replace(
+        finetuning, out=str(folder / "started"), start_from=str(folder / "hf"), vocabulary=None, held_out=None,
+        epochs=None, steps=1, learning_rate=1e-9, dropout=0.0, weight_decay=0.0,
+    )  # fmt: skip
     state = final_state(finetune(started, quiet=True))
     table = encoder.embeddings.word.table[...]
     np.testing.assert_allclose(state["params/encoder/embeddings/word/table"], table, atol=1e-8)

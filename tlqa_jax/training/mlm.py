@@ -42,7 +42,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, adamw, check_warmup, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
 from tlqa_jax.weights.bert_runs import save_wordpiece
@@ -126,6 +126,7 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer, attention = begin_with(config)

@@ -19,6 +19,12 @@ def total_steps(steps: int | None, epochs: float | None, rows: int, batch_size: 
     return steps or math.ceil((epochs or default) * rows / batch_size)
 
 
+def check_warmup(warmup: int, steps: int) -> None:
+    """Refuse a warm-up that ends with the run or after it: the learning rate would not get to what was asked for."""
+    if warmup and warmup >= steps:
+        raise UserError(f"--warmup {warmup} is not shorter than --steps {steps}: give a smaller --warmup")
+
+
 def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear") -> optax.Schedule:
     """The learning rate at each step: a linear rise to `peak` over `warmup` steps, then the decay, to 0 at `steps`.
 

@@ -34,7 +34,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
-from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -118,6 +118,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer = begin_with_t5(config)

@@ -32,7 +32,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
-from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -122,6 +122,7 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
     if config.questions and not config.questions_share:
         raise UserError("--questions wants a --questions-share, the share of the rows that are questions")

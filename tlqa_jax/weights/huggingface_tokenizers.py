@@ -15,7 +15,8 @@ from tlqa_jax.text.sentencepiece import SPECIAL_IDS, SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.weights.huggingface_files import (
-    CONFIG, SENTENCEPIECE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WORDPIECE, find_directory, read_json, write_json,
+    CONFIG, SENTENCEPIECE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WORDPIECE,
+    find_directory, read_json, write_json,
 )
 
 WORDPIECE_SPECIALS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
