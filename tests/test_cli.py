@@ -173,7 +173,7 @@ def test_import_and_export_go_round(here, capsys, tmp_path, run):
     assert len({tlqa(["answer", name, *line], capsys)[:2] for name in (run, f"{tmp_path}/hf", f"{tmp_path}/run")}) == 1
 
 
-def test_classify(here, capsys):
+def test_classify(here, capsys, tmp_path):
     status, out, err = tlqa(["classify", "classifier", "Where is Oss?", "Oss " * 12], capsys)
     assert (status, err) == (0, "note: 1 of 2 texts were too long for the model and lost their ends\n")
     row = json.loads(out.splitlines()[0])
@@ -181,6 +181,11 @@ def test_classify(here, capsys):
     status, out, _ = tlqa("classify classifier --file classes.jsonl", capsys)
     found = [json.loads(line)["text"] for line in out.splitlines()]
     assert status == 0 and found == ["Where is Mira?", "Is Mira from Oss?"]
+    (tmp_path / "t.csv").write_text('said\nWhere is Oss?\n" "\n')
+    status, out, err = tlqa(f"classify classifier --file {tmp_path}/t.csv --text-field said", capsys)
+    assert status == 0 and out.count("\n") == 1
+    assert err == f'note: 1 rows of {tmp_path}/t.csv were left out: their "said" is empty\n'
+    assert "a blank line between texts" in " ".join(tlqa("classify --help", capsys)[1].split())
 
 
 def test_answer_many(here, capsys, tmp_path):

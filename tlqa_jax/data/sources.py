@@ -61,10 +61,14 @@ class LabelledText:
 
 
 class Documents(Generic[T]):
-    """Documents of one or several sources, read while iterating; every iteration starts from the beginning."""
+    """Documents of one or several sources, read while iterating; every iteration starts from the beginning.
+
+    `left_out`: how many rows without text the last iteration has passed over.
+    """
 
     def __init__(self, source: Source, read: Callable[[], Iterator[T]]) -> None:
         self.source = source
+        self.left_out = 0
         self._read = read
 
     def __iter__(self) -> Iterator[T]:
@@ -83,7 +87,7 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
     opened = [(one, *_open(one, data_dir, TEXTS)) for one in _as_list(source)]
 
     def read() -> Iterator[str]:
-        found = False
+        found, documents.left_out = False, 0
         for _, files, records in opened:
             texts = (
                 _tfds_texts(records, field)
@@ -94,10 +98,13 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
                 if text.strip():
                     found = True
                     yield text
+                else:
+                    documents.left_out += 1
         if not found:
             raise UserError(f"{_name(source)} holds no text")
 
-    return Documents(source, read)
+    documents = Documents(source, read)
+    return documents
 
 
 def open_marked_texts(source: Source) -> Documents[MarkedText]:
