@@ -6,7 +6,6 @@ the judge is what it once computed, in tests/golden.
 
 import base64
 import json
-import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
