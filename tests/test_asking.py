@@ -307,8 +307,8 @@ def test_texts_are_classified(berts):
 def test_what_a_bert_cannot_be_asked(berts, run, tmp_path):
     spans, text = asking.open_run(berts["spans"]), QAExample("q7", QUESTION, ())
     for call, message in (
-        (lambda: asking.ask(QUESTION, run=berts["spans"]), r"spans points at answers in a context: give --context"),
-        (lambda: spans([replace(text, context=" ")]), "question 'q7' has none"),
+        (lambda: asking.ask(QUESTION, run=berts["spans"]), r"spans points at answers in a context: give .* --context"),
+        (lambda: spans([replace(text, context=" ")]), "give question 'q7' one"),
         (lambda: spans([text], use_context=False), "--closed-book is for a T5"),
         (lambda: asking.ask(QUESTION, CONTEXT, berts["classes"]), "classes names the classes of texts: `tlqa classify"),
         (lambda: asking.ask(QUESTION, CONTEXT, berts["mlm"]), "mlm was pretrained but not taught .*a BertForMaskedLM"),

@@ -256,7 +256,7 @@ class OpenSpans:
             raise UserError(f"{self.path} points at answers in a context: --closed-book is for a T5")
         without = next((example.id for example in examples if not (example.context or "").strip()), None)
         if without is not None:
-            advice = f"give --context (question {without!r} has none)"
+            advice = f'give question {without!r} one (with --question: --context; in rows: the field "context")'
             raise UserError(f"{self.path} points at answers in a context: {advice}")
 
 

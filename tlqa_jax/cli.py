@@ -10,7 +10,9 @@ import inspect
 import logging
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 import traceback
 import warnings
@@ -46,14 +48,18 @@ COMMANDS = {
 
 
 def overview() -> str:
-    commands = "\n".join(f"  {name:<20}{inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items())
-    return (
-        "usage: tlqa COMMAND [flags]\n\n"
-        "Transfer learning for question answering: BERT and T5 from scratch in JAX.\n\n"
-        f"commands:\n{commands}\n\n"
-        "`tlqa COMMAND --help` shows a command's flags and examples; start with `tlqa quickstart`.\n"
-        "--debug (or TLQA_DEBUG=1) shows the traceback of an error, --version the version."
+    width = min(shutil.get_terminal_size().columns, 120)
+    fill = lambda text, behind="": textwrap.fill(text, width, subsequent_indent=behind, break_on_hyphens=False)
+    commands = "\n".join(
+        fill(f"  {name:<20}{inspect.getdoc(command).splitlines()[0]}", " " * 22) for name, command in COMMANDS.items()
     )
+    texts = (
+        "Transfer learning for question answering: BERT and T5 from scratch in JAX.",
+        "`tlqa COMMAND --help` shows a command's flags and examples; start with `tlqa quickstart`.",
+        "--debug (or TLQA_DEBUG=1) shows the traceback of an error, --version the version.",
+    )
+    what, flags, errors = map(fill, texts)
+    return f"usage: tlqa COMMAND [flags]\n\n{what}\n\ncommands:\n{commands}\n\n{flags}\n{errors}"
 
 
 def split_command(argv: Sequence[str]) -> tuple[str, list[str]]:

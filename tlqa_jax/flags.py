@@ -57,7 +57,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
         kind, optional = _kind(field.type)
         text = helps.get(field.name, "").replace("%", "%%")
         required = field.default is dataclasses.MISSING
-        shown = "(required)" if required else f"(default: {field.default})"
+        shown = "(required)" if required else "" if field.default is None else f"(default: {field.default})"
         if kind is bool:
             action = "store_true" if field.default is False else argparse.BooleanOptionalAction
             parser.add_argument(flag, action=action, default=field.default, help=text)
@@ -78,7 +78,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
                 metavar=_metavar(kind),
                 required=required,
                 default=None if required else field.default,
-                help=text if field.default is None else f"{text} {shown}",
+                help=f"{text} {shown}",
             )
 
 

@@ -136,11 +136,20 @@ def test_questions_to_be_answered(tmp_path):
     assert open_questions(path, require_answers=False) == [QAExample("a.jsonl:1", "Who?", ())]
 
 
+def test_rows_without_text_are_counted(tmp_path):
+    texts = open_texts(write(tmp_path / "a.jsonl", '{"text": "one"}\n{"text": " "}\n{"text": ""}\n'))
+    for _ in range(2):
+        assert list(texts) == ["one"] and texts.left_out == 2
+
+
 def test_marked_texts(tmp_path):
     path = write(
         tmp_path / "a.jsonl", '{"text": "Mira of Oss", "spans": [[0, 4], [8, 11]]}\n{"text": "no one", "spans": []}\n'
     )
-    assert list(open_marked_texts(path)) == [MarkedText("Mira of Oss", ((0, 4), (8, 11))), MarkedText("no one", ())]
+    texts = [MarkedText("Mira of Oss", ((0, 4), (8, 11))), MarkedText("no one", ())]
+    assert list(open_marked_texts(path)) == texts
+    rows = ",\n".join(path.read_text().splitlines())
+    assert list(open_marked_texts(write(tmp_path / "a.json", f"[{rows}]"))) == texts
 
 
 def test_local_paths(tmp_path):

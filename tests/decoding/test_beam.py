@@ -81,6 +81,16 @@ def test_equals_a_plain_search_without_a_cache(t5, asked, next_log_p, beams, pen
     assert len(lengths) > 2
 
 
+@pytest.mark.parametrize("penalty", [-12.0, -40.0])
+def test_a_text_is_better_than_none_whatever_the_penalty(penalty, t5, asked, next_log_p):
+    search = partial(beam_search, t5[0], beams=2, max_length=LENGTH, length_penalty=penalty)
+    found = jax.jit(search)(t5[1], *asked)
+    assert np.isfinite(found.scores).all() and (found.log_probabilities.sum(axis=2) < 0).all()
+    for row in range(ROWS if penalty == -12.0 else 0):
+        wanted = plain_search(partial(next_log_p, row), 2, penalty, False)
+        assert found.tokens[row].tolist() == [padded(text) for _, text in wanted]
+
+
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_with_a_beam_for_every_beginning_it_finds_the_best_of_all_texts(penalty, random_t5, random_questions):
     apply, params = random_t5(23, 4)

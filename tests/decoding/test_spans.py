@@ -175,3 +175,9 @@ def test_n_best_are_written_as_json(tmp_path):
         {"text": "Zürich", "start": 4, "probability": 0.5, "score": 2.0},
         {"text": "", "start": -1, "probability": 0.5, "score": 2.0},
     ]
+
+
+def test_groups_are_bounded_by_their_questions_too(monkeypatch):
+    monkeypatch.setattr(spans, "CHARACTERS_AT_ONCE", 30)
+    questions = [Question(str(i), "who made it?", None) for i in range(7)]
+    assert [len(group) for group in spans.in_groups(questions)] == [3, 3, 1]

@@ -41,3 +41,9 @@ def test_every_row_holds_the_beginning_of_its_text(texts, input_length):
 def test_no_room_for_any_token_is_an_error():
     with pytest.raises(UserError, match="--input-length 2"):
         encode_texts(Letters(), ["a"], input_length=2)
+
+
+def test_rows_are_no_longer_than_the_longest_needs():
+    examples = [SimpleNamespace(text=text, label="no") for text in ("ab", "abcdefg")]
+    rows = encode_labelled(Letters(), examples, labels=["no"], input_length=100)
+    assert rows.tokens.shape == (2, 16) and rows.report() == "2 texts"

@@ -223,3 +223,11 @@ def test_answers_go_to_tokens_and_back(example, lengths):
         else:
             assert (start, end) == (0, 0)
     assert found or last - first > lengths["stride"]  # an answer of up to stride + 1 tokens is whole in some window
+
+
+@pytest.mark.parametrize("input_length, longest", [(100, 16), (12, 12)])
+def test_the_length_that_all_windows_fit_in(input_length, longest):
+    windows = windows_of(Question("x", "a b c d e f g"), Question("y", "a"), input_length=input_length)
+    assert windows.lengths.max() == 11 and windows.longest == longest
+    whole, trimmed = (windows.batch(every(windows), length)["tokens"] for length in (None, windows.longest))
+    assert np.array_equal(trimmed, whole[:, :longest]) and (whole[:, longest:] == PAD).all()

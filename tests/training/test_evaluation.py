@@ -32,6 +32,6 @@ def test_a_run_keeps_the_threshold_only_where_there_may_be_no_answer(tmp_path):
         run = finetune(QAConfig(
             out=str(tmp_path / f"run_{name}"), model=str(tmp_path / "model.json"), input_length=16, target_length=4,
             context_questions=str(tmp_path / "all.jsonl"), held_out_context=str(tmp_path / f"{name}.jsonl"),
-            steps=1, batch_size=8,
+            steps=1, warmup=0, batch_size=8,
         ), quiet=True)  # fmt: skip
         assert (read_threshold(run) is not None) == (name == "all")

@@ -19,6 +19,7 @@ from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
+from tlqa_jax.training import extractive_qa
 from tlqa_jax.training.encoders import taken_over
 from tlqa_jax.training.evaluation import score_answers
 from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, span_loss
@@ -220,10 +221,25 @@ def test_a_run_starts_from_a_hugging_face_directory(folder, finetuning):
     tokenizer = WordPieceTokenizer(folder / "vocab.txt")
     encoder = Bert(CONFIG, rngs=nnx.Rngs(7), attention="causal")
     save_pretrained(encoder, folder / "hf", tokenizer)
-    started = replace(finetuning, out=str(folder / "started"), start_from=str(folder / "hf"), vocabulary=None,
-                      held_out=None, steps=1, learning_rate=1e-9, dropout=0.0, weight_decay=0.0)  # fmt: skip
+    started = replace(
+        finetuning, out=str(folder / "started"), start_from=str(folder / "hf"), vocabulary=None, held_out=None,
+        epochs=None, steps=1, learning_rate=1e-9, dropout=0.0, weight_decay=0.0,
+    )  # fmt: skip
     state = final_state(finetune(started, quiet=True))
     table = encoder.embeddings.word.table[...]
     np.testing.assert_allclose(state["params/encoder/embeddings/word/table"], table, atol=1e-8)
     config = json.loads((folder / "started" / "config.json").read_text())
     assert config["training"]["attention"] == "causal" and read_threshold(folder / "started") == 0.0
+
+
+def test_a_batch_is_no_longer_than_the_longest_window(folder, finetuning, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def first_batch(size, batch_size, seed, build, *, start):
+        raise Stop(build(np.arange(batch_size))["tokens"].shape)
+
+    monkeypatch.setattr(extractive_qa, "training_batches", first_batch)
+    with pytest.raises(Stop) as stopped:
+        finetune(replace(finetuning, out=str(folder / "short"), input_length=40), quiet=True)
+    assert stopped.value.args[0] == (16, 32)

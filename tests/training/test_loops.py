@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.training import qa
 from tlqa_jax.training.qa import QAConfig, finetune
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData, pretrain
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten, load_t5
@@ -143,3 +144,20 @@ def test_rows_of_pretraining_depend_on_seed_and_step_alone(folder, pretraining):
         assert np.array_equal(whole[name], np.concatenate([half[name] for half in halves]))
     assert not np.array_equal(whole["inputs"], data.build(indices, slice(0, 16), 6)["inputs"])
     assert ((whole["inputs"] == 1).sum(1) == 1).all() and ((whole["targets"] == 1).sum(1) == 1).all()  # one end each
+
+
+def test_a_batch_of_questions_is_no_longer_than_the_longest_needs(folder, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def first_batch(size, batch_size, seed, build, *, start):
+        raise Stop({name: rows.shape for name, rows in build(np.arange(batch_size)).items()})
+
+    monkeypatch.setattr(qa, "training_batches", first_batch)
+    config = QAConfig(
+        out=str(folder / "short"), model=str(folder / "model.json"), warmup=0, batch_size=8,
+        closed_book_questions="tiny_world:closed_book_train.json",
+    )  # fmt: skip
+    with pytest.raises(Stop) as stopped:
+        finetune(config, quiet=True)
+    assert stopped.value.args[0] == {"inputs": (8, 16), "targets": (8, 8)}

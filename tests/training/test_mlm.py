@@ -15,17 +15,19 @@ from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.data.tiny_world import bundled
 from tlqa_jax.data.tiny_world.phrases import LAST_NAMES
 from tlqa_jax.errors import UserError
-from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.masked_lm import MaskedTokens, reassemble
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training import mlm
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.mlm import (
     MaskedLMData, MLMConfig, evaluation_sums, make_train_step, per_prediction, pretrain, pretraining_logits,
 )
 from tlqa_jax.weights.bert_runs import load_bert_model
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten, read_config
+from tlqa_jax.weights.huggingface import save_pretrained
 
 from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
 
@@ -105,6 +107,27 @@ def test_going_on_from_a_run_and_looking_back_only(folder, pretraining):
     assert "params/masked_lm/bias" in names and "params/next_sentence/matrix" not in names
     for name in names:  # the head as well
         np.testing.assert_allclose(after[name], before[name], atol=1e-7)
+
+
+def test_it_looks_where_the_model_looked_that_it_goes_on_from(folder, pretraining, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def no_batches(*arguments, **settings):
+        raise Stop
+
+    encoder = Bert(BertConfig(vocab_size=TOKENIZER.vocab_size, **SIZES), rngs=nnx.Rngs(0), attention="causal")
+    save_pretrained(encoder, folder / "looks_back", TOKENIZER)
+    monkeypatch.setattr(mlm, "training_batches", no_batches)
+    further = replace(
+        pretraining, out=str(folder / "on"), start_from=str(folder / "looks_back"), vocabulary="", next_sentence=False
+    )
+    for given, seen in ((None, "causal"), ("plain", "plain")):
+        with pytest.raises(Stop):
+            mlm.pretrain(replace(further, attention=given, overwrite=True), quiet=True)
+        assert json.loads((folder / "on" / "config.json").read_text())["training"]["attention"] == seen
+    with pytest.raises(UserError, match="add --no-next-sentence"):
+        pretrain(replace(further, next_sentence=True, overwrite=True), quiet=True)
 
 
 def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, pretraining):

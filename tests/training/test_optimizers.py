@@ -7,9 +7,10 @@ import optax
 import pytest
 from flax import nnx
 
+from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training.optimizers import adafactor, make_optimizer, schedule
+from tlqa_jax.training.optimizers import adafactor, check_warmup, make_optimizer, schedule, total_steps
 
 rms = lambda x: np.sqrt(np.mean(np.square(x)))
 
@@ -114,3 +115,17 @@ def test_the_schedules_of_t5():
     constant, rsqrt = schedule(1e-3, 10, decay="constant"), schedule(1e-2, 10**6, warmup=10_000, decay="rsqrt")
     assert [float(constant(step)) for step in (0, 9)] == pytest.approx([1e-3, 1e-3])
     assert [float(rsqrt(step)) for step in (5_000, 10_000, 40_000)] == pytest.approx([5e-3, 1e-2, 5e-3])
+
+
+@pytest.mark.parametrize("steps, epochs, expected", [(7, None, 7), (None, 2.0, 25), (None, 0.5, 7), (None, None, 38)])
+def test_the_steps_of_so_many_epochs(steps, epochs, expected):
+    assert total_steps(steps, epochs, 100, 8, default=3.0) == expected
+    with pytest.raises(UserError, match="both say how long to train"):
+        total_steps(7, 2.0, 100, 8, default=3.0)
+
+
+def test_a_warm_up_is_shorter_than_the_run():
+    for warmup, steps in ((0, 1), (9, 10)):
+        check_warmup(warmup, steps)
+    with pytest.raises(UserError, match="--warmup 500 is not shorter than --steps 30: give a smaller --warmup"):
+        check_warmup(500, 30)

@@ -89,3 +89,15 @@ def test_there_are_never_more_spans_than_sentinels(tmp_path, tokenizer):
 def test_what_cannot_be_meant_is_refused(changes, message):
     with pytest.raises(UserError, match=message):  # no SpanCorruptionConfig: the tests check its types as well
         check_settings(SimpleNamespace(**{**vars(SpanCorruptionConfig()), **changes}))
+
+
+def test_no_answer_of_the_questions_is_cut(tmp_path, tokenizer, sources):
+    answer = " ".join(["harps"] * 40)
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What does Mira tune?", "answer": answer}) + "\n")
+    config = SpanCorruptionConfig(
+        questions=str(tmp_path / "q.jsonl"), questions_share=0.5, input_length=48, batch_size=8
+    )
+    data = SpanCorruptionData(config, tokenizer, sources["rule"])
+    assert "none cut to the target length" in data.questions.report()
+    batch = data.build(np.arange(8) % data.size, slice(0, 8), 0)
+    assert [tokenizer.decode(row[row > 1].tolist()) for row in batch["targets"][:4]] == [answer] * 4

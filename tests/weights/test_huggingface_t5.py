@@ -6,7 +6,6 @@ the judge is what it once computed, in tests/golden.
 
 import base64
 import json
-import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -392,7 +391,7 @@ def test_what_is_no_whole_t5_is_said(run, vocabulary, tmp_path):
     with pytest.raises(UserError, match="decoder_start_token_id is 5; here a T5 begins with the pad id"):
         load_t5(folder)
     (folder / "spiece.model").unlink()
-    with pytest.raises(UserError, match=re.escape(str(folder))):
+    with pytest.raises(UserError, match="hf has no vocabulary of a T5: copy its spiece.model or tokenizer.json there"):
         load_t5(folder)
     with pytest.raises(UserError, match="t5 is no directory here"):
         load_t5("nobody/t5")

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tlqa_jax.commands.generating import add_method_flags, draw, method_settings
+from tlqa_jax.commands.generating import FILE, add_method_flags, draw, method_settings, note, read_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
@@ -99,7 +99,7 @@ def classify(parser: ArgumentParser):
     """
     parser.add_argument("run", metavar="RUN", help="a run of finetune-classifier, or a Hugging Face directory of one")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text")
-    parser.add_argument("--file", metavar="SOURCE", help='many: .txt, or rows with a "text" (.jsonl, .csv, …)')
+    parser.add_argument("--file", metavar="SOURCE", help=FILE)
     parser.add_argument("--text-field", metavar="NAME", default="text", help="another name of that field")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
     return run_classify
@@ -111,11 +111,8 @@ def run_classify(arguments: Namespace) -> None:
     if any(not text.strip() for text in arguments.texts):
         raise UserError("a text is empty")
     from tlqa_jax.asking import classify
-    from tlqa_jax.data.sources import open_texts
 
-    texts = arguments.texts
-    if arguments.file is not None:
-        texts = list(open_texts(arguments.file, data_dir=arguments.data_dir, field=arguments.text_field))
+    texts = arguments.texts if arguments.file is None else read_texts(arguments)
     classes = classify(texts, arguments.run)
     for text, given in zip(texts, classes):
         row = {"text": text, "label": given.label, "probability": round(given.probability, 4)}
@@ -248,8 +245,3 @@ def report_cut(answers: Sequence) -> None:
     cut = sum(getattr(given, "question_cut", False) for given in answers)
     if cut:
         note(f"{cut} of {len(answers)} questions were too long for the model and lost their ends")
-
-
-def note(text: str) -> None:
-    sys.stdout.flush()
-    print(f"note: {text}", file=sys.stderr)

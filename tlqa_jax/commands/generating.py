@@ -8,6 +8,7 @@ from typing import Any
 
 from tlqa_jax.errors import UserError
 
+FILE = 'many: .txt (a blank line between texts, lines are joined), or rows with a "text" (.jsonl, .csv, …)'
 SETTINGS = ("beams", "length_penalty", "temperature", "top_k", "top_p", "seed", "n")  # of decoding.methods.Method
 
 
@@ -46,7 +47,7 @@ def generate(parser: ArgumentParser):
     """
     parser.add_argument("run", metavar="RUN", help="the run of a T5, pretrained or fine-tuned, or a quickstart")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what it reads")
-    parser.add_argument("--file", metavar="SOURCE", help='many: .txt, or rows with a "text" (.jsonl, .csv, …)')
+    parser.add_argument("--file", metavar="SOURCE", help=FILE)
     parser.add_argument("--text-field", metavar="NAME", default="text", help="another name of that field")
     add_method_flags(parser)
     parser.add_argument("-n", metavar="INT", type=int, help="texts for each: the best of the beams, or so many drawn")
@@ -65,14 +66,11 @@ def run_generate(arguments: Namespace) -> None:
         raise UserError(f"--max-length is {arguments.max_length}: it has to be at least 1")
     settings = method_settings(arguments)
     from tlqa_jax.asking import open_t5
-    from tlqa_jax.data.sources import open_texts
     from tlqa_jax.decoding.methods import Method
 
     method = Method(**settings)
     opened = open_t5(arguments.run)
-    texts = arguments.texts
-    if arguments.file is not None:
-        texts = list(open_texts(arguments.file, field=arguments.text_field))
+    texts = arguments.texts if arguments.file is None else read_texts(arguments)
     if sys.stdout.isatty() and arguments.file is None and method.beams == method.n == 1:
         for text in texts:
             steps = opened.stream(text, method, arguments.max_length)
@@ -88,6 +86,23 @@ def run_generate(arguments: Namespace) -> None:
             print(each.text)
             if arguments.probabilities:
                 draw(each.pieces, each.token_probabilities)
+
+
+def read_texts(arguments: Namespace) -> list[str]:
+    """The texts of --file; says how many rows had none."""
+    from tlqa_jax.data.sources import open_texts
+
+    data_dir = getattr(arguments, "data_dir", None)
+    documents = open_texts(arguments.file, data_dir=data_dir, field=arguments.text_field)
+    texts = list(documents)
+    if documents.left_out:
+        note(f'{documents.left_out} rows of {arguments.file} were left out: their "{arguments.text_field}" is empty')
+    return texts
+
+
+def note(text: str) -> None:
+    sys.stdout.flush()
+    print(f"note: {text}", file=sys.stderr)
 
 
 def shown(steps: Iterable[tuple[str, str, float]]) -> Iterable[tuple[str, float]]:

@@ -31,7 +31,7 @@ def pretrain_spans(parser: ArgumentParser):
     config.json, vocabulary.model, checkpoints, metrics.jsonl and curves.png. Stopped? The same command with --resume
     goes on from the newest checkpoint.
 
-    tlqa pretrain-spans --steps 300 --out runs/tiny
+    tlqa pretrain-spans --steps 300 --warmup 30 --out runs/tiny
     tlqa pretrain-spans --texts corpus.txt.gz --held-out None --vocabulary spiece.model --model small --out runs/small
     tlqa pretrain-spans --start-from google-t5/t5-small --texts corpus.txt.gz --out runs/further
     """

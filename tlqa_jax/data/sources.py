@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tlqa_jax.data.rows import field_of, listed, objects_of, rows_of, shown, squad_or_rows, squad_paragraphs, text_of
+from tlqa_jax.data.rows import field_of, listed, objects_of, shown, squad_or_rows, squad_paragraphs, text_of
 from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
 
 ROWS = (".jsonl", ".json", ".csv")
 TEXTS = (".txt", *ROWS)
+MARKED = (".jsonl", ".json")
 Source = str | Path | Sequence[str | Path]
 T = TypeVar("T")
 
@@ -60,10 +61,14 @@ class LabelledText:
 
 
 class Documents(Generic[T]):
-    """Documents of one or several sources, read while iterating; every iteration starts from the beginning."""
+    """Documents of one or several sources, read while iterating; every iteration starts from the beginning.
+
+    `left_out`: how many rows without text the last iteration has passed over.
+    """
 
     def __init__(self, source: Source, read: Callable[[], Iterator[T]]) -> None:
         self.source = source
+        self.left_out = 0
         self._read = read
 
     def __iter__(self) -> Iterator[T]:
@@ -82,7 +87,7 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
     opened = [(one, *_open(one, data_dir, TEXTS)) for one in _as_list(source)]
 
     def read() -> Iterator[str]:
-        found = False
+        found, documents.left_out = False, 0
         for _, files, records in opened:
             texts = (
                 _tfds_texts(records, field)
@@ -93,10 +98,13 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
                 if text.strip():
                     found = True
                     yield text
+                else:
+                    documents.left_out += 1
         if not found:
             raise UserError(f"{_name(source)} holds no text")
 
-    return Documents(source, read)
+    documents = Documents(source, read)
+    return documents
 
 
 def open_marked_texts(source: Source) -> Documents[MarkedText]:
@@ -105,11 +113,11 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
     Raises:
       UserError: see above; also for a span that is not inside its text, or overlaps another.
     """
-    files = [file for one in _as_list(source) for file in _open(one, None, (".jsonl", ".json"))[0]]
+    files = [file for one in _as_list(source) for file in _marked_files(one)]
 
     def read() -> Iterator[MarkedText]:
         for file in files:
-            for where, row in rows_of(file):
+            for where, row in squad_or_rows(file)[1]:
                 text, spans = text_of(row, "text", where), field_of(row, "spans", where, list)
                 for number, span in enumerate(spans, 1):
                     named = f'{where}, "spans" {number}'
@@ -212,6 +220,16 @@ def _open(
     if str(source).startswith("tfds:"):
         return [], TfdsRecords(str(source), data_dir=data_dir)
     return find_files(local_path(source), suffixes), None
+
+
+def _marked_files(source: str | Path) -> list[Path]:
+    path = local_path(source)
+    if str(source).startswith("tfds:") or (path.is_file() and suffix(path) not in MARKED):
+        raise UserError(
+            f"{source}: spans are marked in rows, of a {' or '.join(MARKED)} file; in any other text "
+            "--salient-spans rule finds names and dates"
+        )
+    return find_files(path, MARKED)
 
 
 def _texts_of_file(path: Path, field: str) -> Iterator[str]:

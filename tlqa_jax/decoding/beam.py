@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlqa_jax.models.functional import Params
 
-NEVER = -1e9  # the score of what is not to be chosen: finite, so that it can be added to
+NEVER = -1e9  # the sum of log-probabilities of what is not to be chosen: finite, so that it can be added to
+FLOAT = jnp.finfo(jnp.float32)
 
 EarlyStopping = Literal[False, True, "never"]
 
@@ -76,6 +77,12 @@ def beam_search(
     The keys and values of cross-attention are computed and kept once for a row, not for each beam.
     """
     batch = inputs.shape[0]
+
+    def per_length(sums: Float[Array, "B N"], length: Int[Array, ""]) -> Float[Array, "B N"]:
+        """Scores, finite whatever the penalty; of what is not to be chosen lower than those of any text."""
+        divisor = jnp.clip(length.astype(jnp.float32) ** length_penalty, FLOAT.tiny, FLOAT.max)
+        return jnp.where(sums > NEVER / 2, jnp.maximum(sums / divisor, FLOAT.min), FLOAT.min)
+
     encoded = apply(params, inputs, input_mask=input_mask, method="encode")
     cache = apply(params, encoded, max_length, beams, method="start_cache")
     longest = max_length if early_stopping == "never" and length_penalty > 0 else None
@@ -112,25 +119,23 @@ def beam_search(
         # those of the best W that end become texts, where the row still takes any
         taken = hopeful if early_stopping is not True else hopeful & ~has_ended.all(axis=1)
         new = ends & (jnp.arange(2 * beams) < beams)[None] & taken[:, None]
-        per_length = best / (step + 1).astype(jnp.float32) ** length_penalty
-        texts = ended.beside(candidates._replace(scores=jnp.where(new, per_length, per_length + NEVER)))
+        texts = ended.beside(candidates._replace(scores=jnp.where(new, per_length(best, step + 1), -jnp.inf)))
         scores, kept = jax.lax.top_k(texts.scores, beams)
         ended = texts.of(kept)
         has_ended = jnp.take_along_axis(jnp.concatenate([has_ended, new], axis=1), kept, axis=1)
 
-        length = (step + 1 if longest is None else jnp.int32(longest)).astype(jnp.float32)
-        within_reach = running.scores[:, :1] / length**length_penalty
-        worst = jnp.where(has_ended, scores[:, -1:], NEVER)
+        within_reach = per_length(running.scores[:, :1], step + 1 if longest is None else jnp.int32(longest))
+        worst = jnp.where(has_ended, scores[:, -1:], -jnp.inf)
         hopeful = hopeful & jnp.any(within_reach > worst, axis=1)
         return Search(step + 1, running, ended, has_ended, hopeful, cache)
 
     nothing = Beams(
         jnp.full((batch, beams, max_length), pad_id, jnp.int32),
         jnp.zeros((batch, beams, max_length), jnp.float32),
-        jnp.full((batch, beams), NEVER, jnp.float32),
+        jnp.full((batch, beams), -jnp.inf, jnp.float32),
     )
     # at first all beams of a row are alike: only one of them counts
-    one = nothing._replace(scores=nothing.scores.at[:, 0].set(0.0))
+    one = nothing._replace(scores=jnp.full((batch, beams), NEVER, jnp.float32).at[:, 0].set(0.0))
     none_ended, all_hopeful = jnp.zeros((batch, beams), bool), jnp.ones(batch, bool)
     first = Search(jnp.int32(0), one, nothing, none_ended, all_hopeful, cache)
     return jax.lax.while_loop(unfinished, go_on, first).ended

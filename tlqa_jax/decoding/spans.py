@@ -29,7 +29,7 @@ from tlqa_jax.tasks.extractive_qa import (
 )  # fmt: skip
 from tlqa_jax.text.whole_files import write_whole
 
-CHARACTERS_AT_ONCE = 2**20  # of context: some 1,500 windows, whose candidates take a few MB
+CHARACTERS_AT_ONCE = 2**20  # some 1,500 windows, whose candidates take a few MB
 NO_SPAN = float(np.finfo(np.float32).max)  # the no-answer score where the context has no token to point at
 
 
@@ -206,11 +206,11 @@ def span_logits(
 
 
 def in_groups(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    """Examples in their order, as many together as have `CHARACTERS_AT_ONCE` of context."""
+    """Examples in their order, as many together as have `CHARACTERS_AT_ONCE`, those of questions among them."""
     group, characters = [], 0
     for example in examples:
         group.append(example)
-        characters += len(example.context or "")
+        characters += len(example.question) + len(example.context or "") + 1
         if characters >= CHARACTERS_AT_ONCE:
             yield group
             group, characters = [], 0

@@ -67,17 +67,18 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
     pretraining = SpanCorruptionConfig(
         out=str(out / "pretrained"), texts=world["pretraining"], held_out=None, seed=config.seed,
         questions=world["mixed_in"], questions_share=0.5, salient_share=config.salient_share, salient_rate=0.9,
-        input_length=48, steps=config.pretrain_steps, batch_size=64, learning_rate=1e-3, warmup=50, decay="constant",
-        relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0, log_every=50, save_every=config.pretrain_steps,
+        input_length=48, steps=config.pretrain_steps, batch_size=64, learning_rate=1e-3, decay="constant",
+        warmup=min(50, config.pretrain_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
+        log_every=50, save_every=config.pretrain_steps,
     )
     pretrain(pretraining, quiet=quiet)
     finetuning = QAConfig(
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
-        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=5e-4, warmup=20,
-        relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0, log_every=50, evaluate_every=config.finetune_steps,
-        save_every=config.finetune_steps,
+        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=5e-4,
+        warmup=min(20, config.finetune_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
+        log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps,
     )
     finetune(finetuning, quiet=quiet)
     finetune(replace(finetuning, out=str(out / "unpretrained"), start_from=None), quiet=quiet)

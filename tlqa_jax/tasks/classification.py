@@ -63,8 +63,9 @@ def encode_texts(
 def encode_labelled(
     tokenizer: Tokenizer, examples: Sequence[Labelled], *, labels: Sequence[str], input_length: int
 ) -> LabelledRows:
-    """The examples as arrays; a class's number is its place in `labels`."""
+    """The examples as arrays, no longer than the longest needs; a class's number is its place in `labels`."""
     numbers = {label: number for number, label in enumerate(labels)}
     tokens, lengths = encode_texts(tokenizer, [example.text for example in examples], input_length=input_length)
     labels = np.array([numbers[example.label] for example in examples], np.int32)
-    return LabelledRows(tokens, labels, int((lengths > input_length).sum()))
+    longest = -(-lengths.max(initial=0) // 8) * 8
+    return LabelledRows(tokens[:, :longest], labels, int((lengths > input_length).sum()))

@@ -104,6 +104,11 @@ class Windows:
         """The number of tokens in each window's row, [CLS] and [SEP] among them."""
         return 3 + self.question_lengths[self.example] + self._extent(np.arange(len(self.example)))[1]
 
+    @cached_property
+    def longest(self) -> int:
+        """How long rows need to be for all windows to fit in: a multiple of 8, or the input length."""
+        return min(-(-int(self.lengths.max(initial=0)) // 8) * 8, self.input_length)
+
     def batch(self, windows: Int[np.ndarray, "B"], length: int | None = None) -> dict[str, np.ndarray]:
         """The rows of some windows, padded to `length` (without it, to the input length): int32, each
 

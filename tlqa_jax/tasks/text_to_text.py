@@ -118,6 +118,12 @@ def encode_examples(
     )
 
 
+def longest_target(tokenizer: Tokenizer, examples: Iterable[Example]) -> int:
+    """The target length that no first answer of the examples is cut to, the end token among it; 0 of no examples."""
+    targets = [_qa_example(e.id, e.question, e.context, e.answers).target for e in examples]
+    return max((len(ids) + 1 for ids in tokenizer.encode_batch(targets)), default=0)
+
+
 def encode_texts(
     tokenizer: Tokenizer, examples: Sequence[TextExample], *, input_length: int, target_length: int
 ) -> TextArrays:

@@ -8,7 +8,6 @@ Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_st
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,13 +34,14 @@ from tlqa_jax.training.devices import (
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
 from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
 PREDICTIONS = "predictions.json"
+EPOCHS = 3.0  # where neither --epochs nor --steps is given
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class ClassificationConfig:
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
     input_length: int = 128
     """Longest input in tokens; a text that does not fit loses its end, and how many do is reported."""
-    epochs: float = 3.0
-    """How often each text is seen."""
+    epochs: float | None = None
+    """How often each text is seen (default: 3, without --steps)."""
     steps: int | None = None
     """Number of optimizer steps, instead of --epochs."""
     batch_size: int = 32
@@ -132,7 +132,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
         pretrained = without_classifier(pretrained)
     model_config = dataclasses.replace(model_config, id2label=labels)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    training |= {"lowercase": tokenizer.lowercase, "attention": attention, "epochs": config.epochs or EPOCHS}
     record = {
         "program": "classification", "architecture": "BertForSequenceClassification",
         "model": dataclasses.asdict(model_config), "training": training,
@@ -141,7 +141,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     rows = encode_labelled(tokenizer, examples, labels=labels, input_length=config.input_length)
     if not quiet:
         print(f"training: {rows.report()}, of {len(labels)} classes: {', '.join(labels)}")
-    steps = config.steps or math.ceil(config.epochs * rows.size / config.batch_size)
+    steps = total_steps(config.steps, config.epochs, rows.size, config.batch_size, default=EPOCHS)
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_wordpiece(run, tokenizer)
 
@@ -181,7 +181,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * rows.tokens.shape[1],
                         last_good=checkpoints.latest,
                     )
                 if saving:

@@ -38,13 +38,14 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
 from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_threshold, start_run
 
 PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
+EPOCHS = 2.0  # where neither --epochs nor --steps is given
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class ExtractiveQAConfig:
     """Longest answer to give in tokens."""
     n_best: int = 20
     """Number of answers to write for each held-out question."""
-    epochs: float = 2.0
-    """How often each window is seen."""
+    epochs: float | None = None
+    """How often each window is seen (default: 2, without --steps)."""
     steps: int | None = None
     """Number of optimizer steps, instead of --epochs."""
     batch_size: int = 16
@@ -129,7 +130,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer, attention = begin_with(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    training |= {"lowercase": tokenizer.lowercase, "attention": attention, "epochs": config.epochs or EPOCHS}
     record = {
         "program": "extractive_qa", "architecture": "BertForQuestionAnswering",
         "model": dataclasses.asdict(model_config), "training": training,
@@ -150,7 +151,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
         print("training:", windows.report())
         if held_out:
             print("held out:", held_out_windows.report())
-    steps = config.steps or math.ceil(config.epochs * len(windows.learnable) / config.batch_size)
+    steps = total_steps(config.steps, config.epochs, len(windows.learnable), config.batch_size, default=EPOCHS)
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_wordpiece(run, tokenizer)
     if not held_out and not all(example.answers for example in examples):
@@ -172,7 +173,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     )  # fmt: skip
 
     def build(windows: Windows, learnable: np.ndarray, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
-        return windows.batch(learnable[indices])
+        return windows.batch(learnable[indices], windows.longest)
 
     def evaluate_all(params: Any) -> dict[str, float]:
         """Loss in nats per position, EM and F1; the answers are written beside the checkpoints."""
@@ -208,7 +209,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * windows.longest,
                         last_good=checkpoints.latest,
                     )
                 if saving:

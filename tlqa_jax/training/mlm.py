@@ -42,7 +42,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.optimizers import Decay, adamw, schedule
+from tlqa_jax.training.optimizers import Decay, adamw, check_warmup, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.settings import check_settings
 from tlqa_jax.weights.bert_runs import save_wordpiece
@@ -71,8 +71,9 @@ class MLMConfig:
     """Whether that vocabulary is of lower-cased text (without --start-from)."""
     model: str = "tiny"
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
-    attention: MaskedLMAttention = "plain"
-    """plain: each token sees all others. causal: only those before it, to see what that costs (--no-next-sentence)."""
+    attention: MaskedLMAttention | None = None
+    """plain: each token sees all others. causal: only those before it, to see what that costs (--no-next-sentence).
+    If not given, as in --start-from, and plain without it."""
     next_sentence: bool = True
     """Whether rows are pairs of segments, and the model tells if the second follows the first."""
     whole_words: bool = False
@@ -126,10 +127,13 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
-    check_tasks(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
-    model_config, pretrained, tokenizer, _ = begin_with(config)
+    model_config, pretrained, tokenizer, attention = begin_with(config)
+    attention = config.attention or attention
+    check_tasks(config, attention)
+    config = dataclasses.replace(config, attention=attention)
     if config.next_sentence and model_config.type_vocab_size < 2:
         raise UserError("this model has one token type, and pairs need two: add --no-next-sentence")
     architecture = BertForPreTraining if config.next_sentence else BertForMaskedLM
@@ -188,11 +192,11 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     return run
 
 
-def check_tasks(config: MLMConfig) -> None:
+def check_tasks(config: MLMConfig, attention: str) -> None:
     """Refuse tasks that cannot be learned."""
-    if config.attention not in get_args(MaskedLMAttention):
-        raise UserError(f'--attention is "{config.attention}": known are {", ".join(get_args(MaskedLMAttention))}')
-    if config.attention == "causal" and config.next_sentence:
+    if attention not in get_args(MaskedLMAttention):
+        raise UserError(f'--attention is "{attention}": known are {", ".join(get_args(MaskedLMAttention))}')
+    if attention == "causal" and config.next_sentence:
         raise UserError(
             "--attention causal: [CLS], the first token, sees only itself and cannot tell what follows: "
             "add --no-next-sentence"

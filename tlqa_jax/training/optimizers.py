@@ -1,12 +1,28 @@
 """The schedule and the optimizers of every loop."""
 
+import math
 from typing import Any, Literal
 
 import jax
 import optax
 
+from tlqa_jax.errors import UserError
+
 Decay = Literal["constant", "linear", "cosine", "rsqrt"]
 Optimizer = Literal["adamw", "adafactor"]
+
+
+def total_steps(steps: int | None, epochs: float | None, rows: int, batch_size: int, *, default: float) -> int:
+    """`steps`, or as many as it takes to see each row `epochs` times, or `default` times where neither is given."""
+    if steps and epochs:
+        raise UserError(f"--steps {steps} and --epochs {epochs:g} both say how long to train: give one of them")
+    return steps or math.ceil((epochs or default) * rows / batch_size)
+
+
+def check_warmup(warmup: int, steps: int) -> None:
+    """Refuse a warm-up that ends with the run or after it: the learning rate would not get to what was asked for."""
+    if warmup and warmup >= steps:
+        raise UserError(f"--warmup {warmup} is not shorter than --steps {steps}: give a smaller --warmup")
 
 
 def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear") -> optax.Schedule:

@@ -34,7 +34,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
-from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -119,6 +119,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer = begin_with_t5(config)
@@ -139,6 +140,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
             print("training:", packing.report())
         for name, rows in held_out_arrays.items():
             print(f"held out, {name.replace('_', ' ')}:", rows.report())
+    arrays = arrays.trimmed()
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
@@ -162,6 +164,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         return {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
 
     size, build_training = (packing.size, packing.build) if packing else (len(arrays.inputs), partial(build, arrays))
+    row_length = packing.input_length if packing else arrays.inputs.shape[1]
 
     def evaluate_all(params: Any) -> dict[str, float]:
         """Loss in nats per answer token, EM and F1 of each group; predictions are written beside the checkpoints.
@@ -171,7 +174,8 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         """
         metrics = {}
         for name, examples in held_out.items():
-            batches = evaluation_batches(len(examples), config.batch_size, partial(build, held_out_arrays[name]))
+            rows = held_out_arrays[name].trimmed()
+            batches = evaluation_batches(len(examples), config.batch_size, partial(build, rows))
             loss = mean_over_examples(evaluate_step, params, batches)["loss"]
             answers = answerer(params, examples, use_context=name == "context")
             scores, predictions = score_answers(examples, answers)
@@ -200,7 +204,7 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
                 if saving or step % config.log_every == 0:
                     progress.train(
                         step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
-                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
+                        learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * row_length,
                         last_good=checkpoints.latest,
                     )
                 if saving:

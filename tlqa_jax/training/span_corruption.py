@@ -32,7 +32,7 @@ from tlqa_jax.training.devices import (
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
-from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
 from tlqa_jax.training.settings import check_settings
@@ -123,7 +123,10 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
+    if config.questions and not config.questions_share:
+        raise UserError("--questions wants a --questions-share, the share of the rows that are questions")
     dtype = compute_dtype(config.dtype)
     model_config, begun, tokenizer = begin_with_t5(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
@@ -132,6 +135,8 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
     held_out = SpanCorruptionData(plain, tokenizer, config.held_out) if config.held_out else None
     data = SpanCorruptionData(config, tokenizer, config.texts)  # last: it may be large
+    if not quiet and config.questions_share:
+        print("questions:", data.questions.report())
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
@@ -246,6 +251,7 @@ class SpanCorruptionData:
             self.input_length = max(self.input_length, self.tokens_length + 1)
             longest = span_corruption.longest_salient_targets(self.spans, config.salient_rate, len(self.sentinels))
             self.target_length = max(self.target_length, longest)
+        self.target_length = max(self.target_length, text_to_text.longest_target(tokenizer, examples))
         self.questions = text_to_text.encode_examples(
             tokenizer, examples, input_length=self.input_length, target_length=self.target_length
         )

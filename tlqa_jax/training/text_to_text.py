@@ -38,7 +38,7 @@ from tlqa_jax.training.devices import check_batch, compute_dtype, replicate, unr
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
-from tlqa_jax.training.optimizers import Decay, Optimizer, make_optimizer, schedule
+from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.qa import make_train_step
 from tlqa_jax.training.sequence_loss import evaluation_sums
@@ -129,6 +129,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
     check_settings(config)
+    check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
     tasks = find_tasks(config.tasks, own)

@@ -16,7 +16,8 @@ from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_mo
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.weights.family import of_kind
 from tlqa_jax.weights.huggingface_files import (
-    SENTENCEPIECE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WORDPIECE, find_directory, read_json, write_json,
+    CONFIG, SENTENCEPIECE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WORDPIECE,
+    find_directory, read_json, write_json,
 )
 
 WORDPIECE_SPECIALS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
@@ -40,6 +41,9 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         return SentencePieceTokenizer(directory / SENTENCEPIECE, extra_ids=_extra_ids(settings, directory))
     if kind == "Unigram" and not (directory / WORDPIECE).exists():
         return _sentencepiece(whole, settings, directory / TOKENIZER)
+    config = read_json(directory / CONFIG) if (directory / CONFIG).exists() else {}
+    if not whole and config.get("model_type") == "t5":
+        raise UserError(f"{directory} has no vocabulary of a T5: copy its {SENTENCEPIECE} or {TOKENIZER} there")
     return _wordpiece(whole, settings, directory)
 
 
