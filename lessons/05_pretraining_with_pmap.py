@@ -344,8 +344,8 @@ assert largest_difference(moved, whole) < 1e-3
 # ## Pretraining
 #
 # Now for real, and small. One street of the tiny world has 24 residents; 40 passages tell about each, always in other
-# words. The T5 reads them again and again with holes, by span corruption as in lesson 4. Four in ten rows hide random
-# spans. The others hide what matters, nearly all towns, years, trades, firms and instruments: *salient* spans (Guu et
+# words. The T5 reads them again and again with holes, by span corruption as in lesson 4. Two in ten rows hide random
+# spans. The others hide what matters, half of the towns, years, trades, firms and instruments: *salient* spans (Guu et
 # al. 2020; for closed-book T5: Roberts et al. 2020). A random hole is mostly filled from grammar; a salient one only
 # by who knows.
 #
@@ -368,7 +368,7 @@ print("worth hiding:", [marked[0].text[start:end] for start, end in marked[0].sp
 
 # %% [markdown]
 # The settings of a run are a frozen dataclass, and the program is one function. Two of them deserve a word.
-# `relative_bias_rate=30`: the position biases of lesson 4 begin near 0 and must reach several units, but Adam moves no
+# `relative_bias_rate=100`: the position biases of lesson 4 begin near 0 and must reach several units, but Adam moves no
 # number by much more than the learning rate in a step. In a run as short as this they would never arrive, so their
 # steps are multiplied. And `dropout=0.0`: it is there to keep a model from learning by heart, which is just what we
 # want.

@@ -18,7 +18,7 @@ RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
 RESIDENTS, PASSAGES = 24, 40  # who lives in the street, and how often each is told about
 STRANGERS, ROUNDS = 1000, 6  # people of elsewhere; in how many passages each name occurs, with other facts each time
 OTHERS = 2  # in such a passage
-SIZES = dict(d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4)
+SIZES = dict(d_model=128, d_kv=16, d_ff=512, num_layers=2, num_heads=8)
 SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
 BERT_SIZES = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512)
 SMOKE_BERT_SIZES = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64)
@@ -62,8 +62,8 @@ def pretraining(folder: Path, out: Path | str) -> SpanCorruptionConfig:
         settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
     return SpanCorruptionConfig(
         out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
-        model=str(folder / "model.json"), input_length=48, salient_share=0.6, salient_rate=0.9, learning_rate=2e-3,
-        relative_bias_rate=30.0, weight_decay=0.0, dropout=0.0, **settings,
+        model=str(folder / "model.json"), input_length=48, salient_share=0.8, learning_rate=1e-3, decay="constant",
+        relative_bias_rate=100.0, weight_decay=0.0, dropout=0.0, **settings,
     )  # fmt: skip
 
 

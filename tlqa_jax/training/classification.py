@@ -170,7 +170,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
         start = int(state["step"])
         state = replicate(state)
         batches = training_batches(rows.size, config.batch_size, config.seed, rows.build, start=start)
-        due = lambda step: held_out and (step == config.steps or step % config.evaluate_every == 0)
+        due = lambda step: held_out and (step == steps or step % config.evaluate_every == 0)
         with Progress(run, "fine-tuning", steps, start=start, quiet=quiet) as progress:
             if start and due(start):  # the run may have been stopped in the midst of it
                 progress.evaluated(start, **evaluate_all(state["params"]))

@@ -198,7 +198,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
         state = replicate(state)
         rows = partial(build, windows, windows.learnable)
         batches = training_batches(len(windows.learnable), config.batch_size, config.seed, rows, start=start)
-        due = lambda step: held_out and (step == config.steps or step % config.evaluate_every == 0)
+        due = lambda step: held_out and (step == steps or step % config.evaluate_every == 0)
         with Progress(run, "fine-tuning", steps, start=start, quiet=quiet) as progress:
             if start and due(start):  # the run may have been stopped in the midst of it
                 progress.evaluated(start, **evaluate_all(state["params"]))
