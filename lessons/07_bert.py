@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 7: BERT
 #
-# **Time** 70 minutes, of which the computer needs a minute or two (not yet measured on a quiet machine).
+# **Time** 70 minutes, of which the computer needs less than one (two CPU cores).
 #
 # **Know first** Attention, heads and masks (lesson 3); T5, its norm and its positions (lesson 4). What a gradient step
 # is.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 8: The masked language model
 #
-# **Time** 80 minutes, of which the computer needs several (not yet measured on a quiet machine).
+# **Time** 80 minutes, of which the computer needs one or two (two CPU cores).
 #
 # **Know first** BERT, `[CLS]`, `[SEP]` and token types (lesson 7); subwords (lesson 2); the global mean and the curve
 # beside two guesses (lesson 5).
