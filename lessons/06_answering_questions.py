@@ -302,7 +302,8 @@ steps = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=300, 
 reading = finetune(QAConfig(
     out=str(runs / "reading"), start_from=str(pretrained), context_questions=str(files / "reading.jsonl"),
     held_out_context=str(files / "reading_held_out.jsonl"), input_length=64, target_length=6, batch_size=64,
-    dropout=0.0, weight_decay=0.0, relative_bias_rate=30.0, resume=(runs / "reading/config.json").exists(), **steps,
+    learning_rate=1e-3, decay="constant", dropout=0.0, weight_decay=0.0, relative_bias_rate=100.0,
+    resume=(runs / "reading/config.json").exists(), **steps,
 ))  # fmt: skip
 
 # %% [markdown]
