@@ -65,7 +65,7 @@ def training_step(
     def step() -> float:
         nonlocal state
         state, metrics = jax.block_until_ready(train_step(state, batch))
-        return float(metrics["loss"].addressable_data(0)[0])
+        return float(metrics["loss"])
 
     return step
 

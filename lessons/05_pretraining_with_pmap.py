@@ -298,18 +298,28 @@ check.dropout_key(dropout_key)
 # %% [markdown]
 # ## State that stays on the devices
 #
-# Parameters and the optimizer's memory must not travel at every step. They are *replicated* once, with a leading axis
-# of eight, and stay. Adam remembers two numbers for each parameter, so the state is three times the model: 2.7 GB for
-# T5-base in float32. A step makes a new state from the old one, for a moment there are two. Unless the old one's
-# memory is reused: it is **donated**.
+# Parameters and the optimizer's memory must not travel at every step. They are *replicated* once and stay: every device
+# has all of them. So they are not cut along a first axis, neither going in (`in_axes=None`, as the parameters above)
+# nor coming out: `out_axes=None` says that all devices have computed the same, which `psum` has seen to. Without it,
+# there is a row from each device:
 
 # %%
-copies = pmap(lambda _, x: x, in_axes=(0, None))(np.arange(8), np.ones(1000, np.float32))
-print("one copy for each device:", copies.shape)
+mean = lambda rows: jax.lax.pmean(rows.mean(), AXIS)
+print("a copy from each device:", pmap(mean)(batch), " once:", pmap(mean, out_axes=None)(batch))
 
-shrunk = pmap(lambda x: 0.99 * x)(copies)
+# %% [markdown]
+# Adam remembers two numbers for each parameter, so the state is three times the model: 2.7 GB for T5-base in float32. A
+# step makes a new state from the old one, for a moment there are two. Unless the old one's memory is reused: it is
+# **donated**.
+
+# %%
+copies = pmap(lambda _, x: x, in_axes=(0, None), out_axes=None)(np.arange(8), np.ones(1000, np.float32))
+print("shape:", copies.shape, " copies:", len(copies.addressable_shards))
+
+shrink = partial(pmap, lambda state, rows: 0.99 * state, in_axes=(None, 0), out_axes=None)
+shrunk = shrink()(copies, batch)
 assert not copies.is_deleted()  # two states now
-shrunk_again = pmap(lambda x: 0.99 * x, donate_argnums=0)(shrunk)
+shrunk_again = shrink(donate_argnums=0)(shrunk, batch)
 assert shrunk.is_deleted()  # its memory holds shrunk_again
 print("old state after a donating step: deleted is", shrunk.is_deleted())
 

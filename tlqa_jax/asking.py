@@ -119,7 +119,7 @@ class OpenT5:
     config: T5Config
     tokenizer: SentencePieceTokenizer
     apply: Callable
-    params: Any  # replicated: a leading axis of local devices
+    params: Any  # replicated
     input_length: int
     target_length: int
     null_threshold: float | None = None
@@ -160,7 +160,7 @@ class OpenT5:
     ) -> Iterator[tuple[str, str, float]]:
         """The same of one text while it is written: what it grows by, the piece, and its probability."""
         if "stream" not in self.compiled:
-            self.compiled["stream"] = jax.tree.map(lambda x: x.addressable_data(0)[0], self.params)
+            self.compiled["stream"] = jax.tree.map(lambda x: x.addressable_data(0), self.params)
         inputs, length = self._encode([text])
         return self._writer(method, max_length).stream(self.compiled["stream"], inputs[:, :length])
 

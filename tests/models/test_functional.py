@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from flax.jax_utils import replicate
 
 from tlqa_jax.models.functional import as_function, as_module
 
@@ -57,10 +56,10 @@ def test_gradients_have_the_structure_of_the_params(line):
     assert (float(gradients["inner"]["weight"][0]), float(gradients["bias"][0])) == (2.0, 1.0)
 
 
-def test_pmap_over_replicated_params(line):
+def test_pmap_over_devices(line):
     apply, params = line
     x = jnp.arange(8.0).reshape(8, 1)
-    y = jax.pmap(apply)(replicate(jax.tree.map(np.asarray, params)), x)
+    y = jax.pmap(apply, in_axes=(None, 0))(params, x)
     assert y.ravel().tolist() == [3.0 * i for i in range(8)]
 
 

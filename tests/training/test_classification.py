@@ -22,6 +22,7 @@ from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.classification import (
     ClassificationConfig, finetune, labels_of, make_train_step, score_classes, without_classifier,
 )
+from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.encoders import taken_over
 
 from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
@@ -137,8 +138,8 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut(tokenizer, exa
         step = make_train_step(PREDICT, KEEP_GRADIENTS, 0, accumulation)
         cut = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
         state = {"params": PARAMS, "opt_state": KEEP_GRADIENTS.init(PARAMS), "step": jnp.int32(0)}
-        state, metrics = step(jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state), cut)
-        return float(metrics["loss"][0]), jax.tree.map(lambda x: np.asarray(x)[0], state["opt_state"])
+        state, metrics = step(jax.tree.map(np.array, state), cut)
+        return float(metrics["loss"]), unreplicate(state["opt_state"])
 
     whole_loss, whole = run(1)
     logs = np.asarray(jax.nn.log_softmax(PREDICT(PARAMS, jnp.asarray(batch["tokens"]))))
@@ -155,7 +156,7 @@ def test_classes_do_not_depend_on_batch_size_or_devices(tokenizer, examples, mon
     for devices, batch_size in ((8, 24), (1, 3)):
         monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
         classifier = Classifier(APPLY, tokenizer, CONFIG.id2label, input_length=10, batch_size=batch_size)
-        found.append(classifier(jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), PARAMS), texts))
+        found.append(classifier(PARAMS, texts))
         assert classifier({}, []) == []
     first = found[0]
     assert [given.text_cut for given in first] == [number == 1 for number in range(40)]

@@ -12,6 +12,7 @@ from flax import nnx
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.training import qa, span_corruption
+from tlqa_jax.training.devices import replicate, unreplicate
 from tlqa_jax.training.optimizers import adamw, schedule
 from tlqa_jax.weights.checkpoints import flatten
 
@@ -41,12 +42,12 @@ def run(make_train_step, optimizer, devices: int, accumulation: int = 1, steps: 
     step = make_train_step(apply, optimizer, 0, accumulation)
     batch = {name: x.reshape(devices, -1, x.shape[1]) for name, x in uneven_batch().items()}
     state = {"params": params, "opt_state": optimizer.init(params), "step": jnp.int32(0)}
-    state = jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state)
+    state = jax.tree.map(np.array, state)
     losses = []
     for _ in range(steps):
         state, metrics = step(state, batch)
-        losses.append(float(metrics["loss"][0]))
-    return losses, jax.tree.map(lambda x: np.asarray(x)[0], state)
+        losses.append(float(metrics["loss"]))
+    return losses, unreplicate(state)
 
 
 def assert_leaves_close(found, expected, tolerance):
@@ -106,6 +107,18 @@ def test_the_loss_is_the_mean_over_all_target_tokens():
     assert loss == pytest.approx(per_token.mean(), rel=1e-5)
     mean_of_means = np.mean([-picked[i : i + 4][targets[i : i + 4] != 0].mean() for i in range(0, 32, 4)])
     assert abs(mean_of_means - per_token.mean()) > 1e-3  # the batch can tell the wrong way from the right one
+
+
+def test_a_donated_replica_leaves_what_it_was_made_of():
+    original = {"jax": jnp.arange(5.0), "numpy": np.arange(5.0, dtype=np.float32)}
+    once = replicate(original)
+    again = replicate(once)
+    step = jax.pmap(lambda state, x: state, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    for replica in (once, again):
+        assert replica["jax"].shape == (5,) and len(replica["jax"].addressable_shards) == 8
+        step(replica, np.zeros(8))
+        assert replica["jax"].is_deleted()
+        assert original["jax"].tolist() == original["numpy"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_one_sgd_step_is_the_same_on_8_devices_and_on_1():

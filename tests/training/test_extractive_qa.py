@@ -20,6 +20,7 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training import extractive_qa
+from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.encoders import taken_over
 from tlqa_jax.training.evaluation import score_answers
 from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, span_loss
@@ -157,8 +158,8 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut(tokenizer, exa
         step = make_train_step(PREDICT, KEEP_GRADIENTS, 0, accumulation)
         cut = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
         state = {"params": PARAMS, "opt_state": KEEP_GRADIENTS.init(PARAMS), "step": jnp.int32(0)}
-        state, metrics = step(jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state), cut)
-        return float(metrics["loss"][0]), jax.tree.map(lambda x: np.asarray(x)[0], state["opt_state"])
+        state, metrics = step(jax.tree.map(np.array, state), cut)
+        return float(metrics["loss"]), unreplicate(state["opt_state"])
 
     whole_loss, whole = run(1)
     # by hand: the mean over the rows of the mean of two
@@ -182,7 +183,7 @@ def test_evaluation_does_not_depend_on_batch_size_or_devices(tokenizer, examples
     for devices, batch_size in ((8, 8), (8, 24), (1, 3)):
         monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
         answerer = SpanAnswerer(APPLY, tokenizer, **lengths, batch_size=batch_size, null_threshold=np.inf)
-        found.append(answerer(jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), PARAMS), examples))
+        found.append(answerer(PARAMS, examples))
     for answers in found[1:]:
         assert [answer.text for answer in answers] == [answer.text for answer in found[0]]
         scores = [answer.no_answer_score for answer in answers]

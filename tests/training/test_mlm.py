@@ -21,6 +21,7 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.masked_lm import MaskedTokens, reassemble
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training import mlm
+from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.mlm import (
     MaskedLMData, MLMConfig, evaluation_sums, make_train_step, per_prediction, pretrain, pretraining_logits,
@@ -247,8 +248,8 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut():
         step = make_train_step(PREDICT, KEEP_GRADIENTS, 0, accumulation)
         cut = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
         state = {"params": PARAMS, "opt_state": KEEP_GRADIENTS.init(PARAMS), "step": jnp.int32(0)}
-        state, metrics = step(jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state), cut)
-        return float(metrics["loss"][0]), jax.tree.map(lambda x: np.asarray(x)[0], state["opt_state"])
+        state, metrics = step(jax.tree.map(np.array, state), cut)
+        return float(metrics["loss"]), unreplicate(state["opt_state"])
 
     whole_loss, whole = run(1)
     # by hand, from logits at every position: a mean over the predictions and one over the pairs
@@ -275,8 +276,7 @@ def test_evaluation_sees_each_row_once_whatever_the_batch_size_and_devices():
     for devices, batch_size in ((8, 64), (1, 50)):
         place = dict(local_devices=devices, process_index=0, process_count=1)
         batches = evaluation_batches(held_out.size, batch_size, held_out.build_evaluation, **place)
-        params = jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), PARAMS)
-        found.append(per_prediction(mean_over_examples(step, params, batches)))
+        found.append(per_prediction(mean_over_examples(step, PARAMS, batches)))
     assert found[0].keys() == {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}
     assert found[1] == pytest.approx(found[0], rel=1e-6)
     rows = held_out._rows(np.arange(held_out.size), np.zeros(held_out.size, int))

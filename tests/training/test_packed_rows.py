@@ -17,6 +17,7 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.training import qa
+from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.sequence_loss import predict
 from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 
@@ -84,9 +85,9 @@ def loss_and_gradients(model, rows, devices, accumulation):
     fill = -len(rows["inputs"]) % slices  # rows of padding, which weigh nothing
     batch = {name: np.pad(x, ((0, fill), (0, 0))).reshape(devices, -1, x.shape[1]) for name, x in rows.items()}
     state = {"params": params, "opt_state": KEEP_GRADIENTS.init(params), "step": np.int32(0)}
-    state = jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state)
+    state = jax.tree.map(np.array, state)
     state, metrics = step(state, batch)
-    return float(metrics["loss"][0]), flatten(jax.tree.map(lambda x: np.asarray(x)[0], state["opt_state"]))
+    return float(metrics["loss"]), flatten(unreplicate(state["opt_state"]))
 
 
 @pytest.mark.parametrize("devices, accumulation", [(1, 3), (8, 1)])

@@ -39,7 +39,7 @@ class Classifier:
         self.tokenizer, self.labels, self.input_length = tokenizer, tuple(labels), input_length
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         predict = lambda params, tokens: jax.nn.log_softmax(class_logits(apply, tokenizer.pad_id, params, tokens))
-        self.predict = jax.pmap(predict, axis_name="devices")
+        self.predict = jax.pmap(predict, in_axes=(None, 0))
 
     def __call__(self, params: Params, texts: Sequence[str]) -> list[TextClass]:
         """The classes of `texts`, in their order. `params` are replicated (`training.devices.replicate`)."""

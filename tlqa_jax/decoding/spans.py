@@ -149,7 +149,7 @@ class SpanAnswerer:
         self.tokenizer, self.batch_size, self.devices = tokenizer, batch_size, jax.local_device_count()
         self.lengths = dict(input_length=input_length, stride=stride, max_question_length=max_question_length)
         self.max_answer_length, self.n_best, self.null_threshold = max_answer_length, n_best, null_threshold
-        self.predict = jax.pmap(partial(span_logits, apply, tokenizer.pad_id), axis_name="devices")
+        self.predict = jax.pmap(partial(span_logits, apply, tokenizer.pad_id), in_axes=(None, 0, 0))
 
     def __call__(self, params: Params, examples: Iterable[Example]) -> list[SpanAnswer]:
         """The answers to `examples`, in their order. `params` are replicated (`training.devices.replicate`)."""

@@ -45,7 +45,8 @@ class Writer:
     ):  # fmt: skip
         self.tokenizer, self.method = tokenizer, method
         self.devices, self.batch_size = jax.local_device_count(), batch_size
-        self._write = jax.pmap(partial(method.write, apply, max_length=target_length), axis_name="devices")
+        write = partial(method.write, apply, max_length=target_length)
+        self._write = jax.pmap(write, in_axes=(None, 0, 0, 0))
         self._stream = method.stream(apply, max_length=target_length)
 
     def __call__(

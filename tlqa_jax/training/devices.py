@@ -15,18 +15,18 @@ AXIS = "devices"  # the name of the pmap-ed axis in every training and evaluatio
 
 
 def replicate(tree: Any) -> Any:
-    """A copy of every array on each of this process's devices: a leading axis of that many.
+    """A copy of every array on each of this process's devices; the shapes stay.
 
-    An identity under pmap with our own axis name, rather than `flax.jax_utils.replicate`: its result then already has
-    the sharding that the train step returns, and the step is compiled once instead of twice.
+    For an argument that pmap is told not to split (`in_axes=None`). With a leading axis of devices instead, as
+    `flax.jax_utils.replicate` makes it, XLA cannot write the new state over the old one in place and copies all of it.
     """
     devices = np.arange(jax.local_device_count())
-    return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None))(devices, tree)
+    return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), out_axes=None)(devices, tree)
 
 
 def unreplicate(tree: Any) -> Any:
     """The first device's copy, as numpy arrays on the host."""
-    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree)
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
 
 
 def dropout_key(seed: int, step: Array) -> PRNGKeyArray:

@@ -15,7 +15,8 @@ from tlqa_jax.training.devices import AXIS
 
 def summed_over_devices(sums: Callable) -> Callable:
     """pmap of `sums(params, batch) -> dict of sums`, added over all devices of all processes."""
-    return jax.pmap(lambda params, batch: jax.lax.psum(sums(params, batch), AXIS), axis_name=AXIS)
+    added = lambda params, batch: jax.lax.psum(sums(params, batch), AXIS)
+    return jax.pmap(added, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
 
 
 def mean_over_examples(step: Callable, params: Any, batches: Iterable[dict]) -> dict[str, float]:
@@ -26,7 +27,7 @@ def mean_over_examples(step: Callable, params: Any, batches: Iterable[dict]) -> 
     totals: dict[str, float] = {}
     for batch in batches:
         for name, value in step(params, batch).items():
-            totals[name] = totals.get(name, 0.0) + float(value.addressable_data(0)[0])
+            totals[name] = totals.get(name, 0.0) + float(value)
     weight = totals.pop("weight", 0.0)
     return {name: total / weight if weight else math.nan for name, total in totals.items()}
 

@@ -173,7 +173,7 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
                 saving = last or step % config.save_every == 0
                 if saving or step % config.log_every == 0:
                     progress.train(
-                        step, **{name: float(value.addressable_data(0)[0]) for name, value in metrics.items()},
+                        step, **{name: float(value) for name, value in metrics.items()},
                         learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * data.tokens_length,
                         last_good=checkpoints.latest,
                     )
@@ -210,7 +210,7 @@ def make_train_step(
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
-    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+    return jax.pmap(train_step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 class SpanCorruptionData:

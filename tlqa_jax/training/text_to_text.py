@@ -218,7 +218,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
                 saving = last or step % config.save_every == 0
                 if saving or step % config.log_every == 0:
                     progress.train(
-                        step, **{name: float(value.addressable_data(0)[0]) for name, value in reported.items()},
+                        step, **{name: float(value) for name, value in reported.items()},
                         learning_rate=float(rate(step - 1)),
                         tokens_per_step=config.batch_size * batch["inputs"].shape[-1],
                         last_good=checkpoints.latest,
