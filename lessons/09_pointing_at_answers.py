@@ -470,6 +470,17 @@ def learn_the_head(encoder: nnx.Module, steps: int) -> dict:
         head, memory = step(head, memory, features[picked], rows["start"][picked], rows["end"][picked])
     return taken_over(fresh, {"encoder": frozen, "span": head})  # without what only pretraining needed
 
+# %% [markdown]
+# Between all and nothing there is a part: here the embeddings and the first of the two layers are **frozen**, and the
+# upper layer is fine-tuned with the head. Of what is frozen, no gradient is computed and the optimizer remembers
+# nothing, and after training not a bit of it has changed. (`tlqa finetune-spans --freeze encoder` is the head alone.)
+
+# %%
+lower = ("encoder/embeddings", "encoder/layer_0")
+upper = learn_to_point("pointing_upper", pretrained, "reading", "pointing_held_out", freeze=lower)
+before, after = load_bert_model(pretrained)[0].encoder, load_bert_model(upper)[0].encoder
+assert (before.layer_0.attention.query[...] == after.layer_0.attention.query[...]).all()
+
 # %%
 reader = open_run(pointing)  # the model, its parameters on all devices, and what makes answers of its logits
 steps = 20 if SMOKE else 2000
@@ -478,13 +489,14 @@ frozen = {
     "frozen,\nrandom": learn_the_head(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)).encoder, steps),
 }
 given = {name: answerer(replicate(params), examples) for name, params in frozen.items()}
+given["upper half,\npretrained"] = open_run(upper)(examples)
 given |= {"fine-tuned\nfrom random": open_run(from_nothing)(examples), "fine-tuned,\npretrained": reader(examples)}
 table |= {name: scored([answer.text for answer in answers], examples) for name, answers in given.items()}
 
 # %%
 figure, axes = plt.subplots(figsize=(10, 3.6), layout="constrained")
 score, low, high, _ = np.array(list(table.values())).T
-colours = ["lightgray"] * 3 + ["tab:orange"] * 2 + ["tab:blue"] * 2
+colours = ["lightgray"] * 3 + ["tab:orange"] * 2 + ["tab:cyan"] + ["tab:blue"] * 2
 bars = axes.bar(list(table), score, color=colours, yerr=[score - low, high - score], capsize=4)
 axes.bar_label(bars, fmt="%.1f", padding=2)
 axes.set(ylabel="exact match, %", ylim=(0, 110), title="Held-out strangers. Gray: nothing learned. Orange: the head")

@@ -75,9 +75,9 @@ def finetuning(folder):
     return config
 
 
-def final_state(run):
+def final_state(run, step=None):
     with Checkpoints(run) as checkpoints:
-        return flatten(checkpoints._manager.restore(int(checkpoints.latest().name)))
+        return flatten(checkpoints._manager.restore(step or int(checkpoints.latest().name)))
 
 
 def rows(run):

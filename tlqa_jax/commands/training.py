@@ -145,6 +145,7 @@ def finetune_classifier(parser: ArgumentParser):
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
     tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse --held-out None
+    tlqa finetune-classifier --start-from runs/bert --texts train.jsonl --freeze encoder --learning-rate 1e-3
     """
     from tlqa_jax.training.classification import ClassificationConfig, finetune
 

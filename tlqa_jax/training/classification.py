@@ -33,6 +33,7 @@ from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
+from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
 from tlqa_jax.training.progress import Progress, draw_curves
@@ -88,6 +89,8 @@ class ClassificationConfig:
     """AdamW's weight decay, on matrices only."""
     clip: float = 1.0
     """Largest global norm of the gradients."""
+    freeze: tuple[str, ...] = ()
+    """What is not trained: names of parameters, * for any; "encoder": its features as they are."""
     dropout: float = 0.1
     """Dropout rate."""
     seed: int = 0
@@ -142,8 +145,6 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     if not quiet:
         print(f"training: {rows.report()}, of {len(labels)} classes: {', '.join(labels)}")
     steps = total_steps(config.steps, config.epochs, rows.size, config.batch_size, default=EPOCHS)
-    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    save_wordpiece(run, tokenizer)
 
     # --- model and optimizer
     model = BertForSequenceClassification(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=attention)
@@ -151,9 +152,10 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     params = taken_over(params, pretrained)
     rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    trained = trained_part(params, config.freeze, quiet=quiet)
+    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
     predict = partial(class_logits, apply, tokenizer.pad_id)
-    train_step = make_train_step(predict, optimizer, config.seed, config.accumulate)
+    train_step = make_train_step(predict, optimizer, config.seed, config.accumulate, config.freeze)
     classifier = Classifier(apply, tokenizer, labels, input_length=config.input_length, batch_size=config.batch_size)
 
     def evaluate_all(params: Any) -> dict[str, float]:
@@ -164,6 +166,8 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
         return score_classes(held_out, classes, labels)
 
     # --- the loop
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_wordpiece(run, tokenizer)
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
             state = checkpoints.restore(state)
@@ -205,8 +209,9 @@ def without_classifier(pretrained: Params) -> Params:
 
 
 def make_train_step(
-    predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
-) -> Callable:
+    predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1,
+    freeze: Sequence[str] = (),
+) -> Callable:  # fmt: skip
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     `predict(params, tokens, key=…)` gives the logits of the classes. The batch holds "tokens" [devices, B, L] and
@@ -215,17 +220,18 @@ def make_train_step(
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):
         key = dropout_key(seed, state["step"])
+        trained, frozen = split(state["params"], freeze)
         # the number of rows on all devices together: the loss is a mean over these, not a mean of means
         weight = jax.lax.psum(float(len(batch["labels"])), AXIS)
 
-        def loss_share(params, rows, key):
-            logits, labels = predict(params, rows["tokens"], key=key), rows["labels"]
-            return cross_entropy(logits, labels, jnp.ones(labels.shape))[0] / weight
+        def loss_share(trained, rows, key):
+            logits = predict(merged(trained, frozen), rows["tokens"], key=key)
+            return cross_entropy(logits, rows["labels"], jnp.ones(len(logits)))[0] / weight
 
-        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        share = accumulate(jax.value_and_grad(loss_share), trained, batch, key, accumulation)
         loss, gradients = jax.lax.psum(share, AXIS)
-        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], trained)
+        params = merged(optax.apply_updates(trained, updates), frozen)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 

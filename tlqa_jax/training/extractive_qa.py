@@ -10,7 +10,7 @@ Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_st
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from tlqa_jax.training.devices import (
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
+from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
 from tlqa_jax.training.progress import Progress, draw_curves
@@ -96,6 +97,8 @@ class ExtractiveQAConfig:
     """AdamW's weight decay, on matrices only."""
     clip: float = 1.0
     """Largest global norm of the gradients."""
+    freeze: tuple[str, ...] = ()
+    """What is not trained: names of parameters, * for any; "encoder": its features as they are."""
     dropout: float = 0.1
     """Dropout rate."""
     seed: int = 0
@@ -152,10 +155,6 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
         if held_out:
             print("held out:", held_out_windows.report())
     steps = total_steps(config.steps, config.epochs, len(windows.learnable), config.batch_size, default=EPOCHS)
-    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    save_wordpiece(run, tokenizer)
-    if not held_out and not all(example.answers for example in examples):
-        save_threshold(run, 0.0)  # there is nothing to tune it on
 
     # --- model and optimizer
     model = BertForQuestionAnswering(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype, attention=attention)
@@ -163,9 +162,10 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     params = taken_over(params, pretrained)
     rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    trained = trained_part(params, config.freeze, quiet=quiet)
+    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
     predict = partial(span_logits, apply, tokenizer.pad_id)
-    train_step = make_train_step(predict, optimizer, config.seed, config.accumulate)
+    train_step = make_train_step(predict, optimizer, config.seed, config.accumulate, config.freeze)
     evaluate_step = summed_over_devices(partial(evaluation_sums, predict))
     answerer = SpanAnswerer(
         apply, tokenizer, **lengths, batch_size=config.batch_size, max_answer_length=config.max_answer_length,
@@ -191,6 +191,10 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
         return metrics | scores
 
     # --- the loop
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_wordpiece(run, tokenizer)
+    if not held_out and not all(example.answers for example in examples):
+        save_threshold(run, 0.0)  # there is nothing to tune it on
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
             state = checkpoints.restore(state)
@@ -222,8 +226,9 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
 
 
 def make_train_step(
-    predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
-) -> Callable:
+    predict: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1,
+    freeze: Sequence[str] = (),
+) -> Callable:  # fmt: skip
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     `predict(params, tokens, token_types, key=…)` gives the start and end logits. The batch is that of `Windows.batch`,
@@ -232,16 +237,17 @@ def make_train_step(
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):
         key = dropout_key(seed, state["step"])
+        trained, frozen = split(state["params"], freeze)
         # the number of rows on all devices together: the loss is a mean over these, not a mean of means
         weight = jax.lax.psum(float(len(batch["start"])), AXIS)
 
-        def loss_share(params, rows, key):
-            return span_loss(predict, params, rows, key).sum() / weight
+        def loss_share(trained, rows, key):
+            return span_loss(predict, merged(trained, frozen), rows, key).sum() / weight
 
-        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        share = accumulate(jax.value_and_grad(loss_share), trained, batch, key, accumulation)
         loss, gradients = jax.lax.psum(share, AXIS)
-        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], trained)
+        params = merged(optax.apply_updates(trained, updates), frozen)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 

@@ -7,7 +7,7 @@ Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_st
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
+from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
@@ -90,6 +91,8 @@ class QAConfig:
     """Largest global norm of the gradients (AdamW; Adafactor clips its updates)."""
     relative_bias_rate: float = 1.0
     """Multiplies the learning rate of the relative position biases; short runs from nothing want about 30."""
+    freeze: tuple[str, ...] = ()
+    """What is not trained: names of parameters, * for any; "encoder_*" is all of the encoder but the embedding."""
     dropout: float = 0.1
     """Dropout rate."""
     seed: int = 0
@@ -141,8 +144,6 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         for name, rows in held_out_arrays.items():
             print(f"held out, {name.replace('_', ' ')}:", rows.report())
     arrays = arrays.trimmed()
-    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    save_vocabulary(run, tokenizer)
 
     # --- model and optimizer
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
@@ -152,8 +153,9 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         config.optimizer, rate,
         weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate,
     )
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
-    train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
+    trained = trained_part(params, config.freeze, quiet=quiet)
+    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
+    train_step = make_train_step(apply, optimizer, config.seed, config.accumulate, config.freeze)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
     answerer = Answerer(
         apply, tokenizer,
@@ -187,6 +189,8 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
         return metrics
 
     # --- the loop
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_vocabulary(run, tokenizer)
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
             state = checkpoints.restore(state)
@@ -217,8 +221,9 @@ def finetune(config: QAConfig, *, quiet: bool = False) -> Path:
 
 
 def make_train_step(
-    apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
-) -> Callable:
+    apply: Callable, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1,
+    freeze: Sequence[str] = (),
+) -> Callable:  # fmt: skip
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0; where several examples share
@@ -227,17 +232,18 @@ def make_train_step(
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):
         key = dropout_key(seed, state["step"])
+        trained, frozen = split(state["params"], freeze)
         # the number of target tokens on all devices together: the loss is a mean over these, not a mean of means
         weight = jax.lax.psum((batch["targets"] != 0).sum().astype("float32"), AXIS)
 
-        def loss_share(params, rows, key):
-            loss, _ = cross_entropy(*predict(apply, params, rows, key))
+        def loss_share(trained, rows, key):
+            loss, _ = cross_entropy(*predict(apply, merged(trained, frozen), rows, key))
             return loss / weight
 
-        share = accumulate(jax.value_and_grad(loss_share), state["params"], batch, key, accumulation)
+        share = accumulate(jax.value_and_grad(loss_share), trained, batch, key, accumulation)
         loss, gradients = jax.lax.psum(share, AXIS)
-        updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        updates, opt_state = optimizer.update(gradients, state["opt_state"], trained)
+        params = merged(optax.apply_updates(trained, updates), frozen)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 

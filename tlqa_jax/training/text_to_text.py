@@ -36,6 +36,7 @@ from tlqa_jax.tasks.text_tasks import TextExample, TextTask, find_tasks, records
 from tlqa_jax.tasks.text_to_text import TextArrays, encode_texts, join
 from tlqa_jax.training.devices import check_batch, compute_dtype, replicate, unreplicate
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.freezing import trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
@@ -97,6 +98,8 @@ class TextToTextConfig:
     """Largest global norm of the gradients (AdamW; Adafactor clips its updates)."""
     relative_bias_rate: float = 1.0
     """Multiplies the learning rate of the relative position biases; short runs from nothing want about 30."""
+    freeze: tuple[str, ...] = ()
+    """What is not trained: names of parameters, * for any; "encoder_*" is all of the encoder but the embedding."""
     dropout: float = 0.1
     """Dropout rate."""
     seed: int = 0
@@ -163,8 +166,6 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
             print(packing.report())
         for name, held in held_out_arrays.items():
             print(f"held out, {name}: {held.report()}")
-    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    save_vocabulary(run, tokenizer)
 
     # --- model and optimizer
     apply, params = as_function(T5(model_config, rngs=nnx.Rngs(config.seed), dtype=dtype))
@@ -174,8 +175,9 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         config.optimizer, rate,
         weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate,
     )
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
-    train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
+    trained = trained_part(params, config.freeze, quiet=quiet)
+    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
+    train_step = make_train_step(apply, optimizer, config.seed, config.accumulate, config.freeze)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
     writer = Writer(apply, tokenizer, target_length=config.target_length, batch_size=config.batch_size)
 
@@ -199,6 +201,8 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         progress.evaluated(step, table=score_table(scores, held_out), loss=loss, **metrics)
 
     # --- the loop
+    run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
+    save_vocabulary(run, tokenizer)
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
             state = checkpoints.restore(state)
