@@ -499,16 +499,19 @@ score, low, high, _ = np.array(list(table.values())).T
 colours = ["lightgray"] * 3 + ["tab:orange"] * 2 + ["tab:cyan"] + ["tab:blue"] * 2
 bars = axes.bar(list(table), score, color=colours, yerr=[score - low, high - score], capsize=4)
 axes.bar_label(bars, fmt="%.1f", padding=2)
-axes.set(ylabel="exact match, %", ylim=(0, 110), title="Held-out strangers. Gray: nothing learned. Orange: the head")
+axes.set(ylabel="exact match, %", ylim=(0, 110))
+axes.set_title("Held-out strangers. Learned: nothing (gray), the head (orange), the upper layer too (cyan), all (blue)")
 show(figure, "09_scores")
 show_table(table)
 best_rule = max(table[name][0] for name in ("first of\nits kind", "last of\nits kind"))
 assert SMOKE or table["fine-tuned,\npretrained"][0] > best_rule + 20
+assert SMOKE or table["upper half,\npretrained"][0] > table["frozen,\npretrained"][0] + 20
 
 # %% [markdown]
 # The frozen head has learned what a town looks like and a year, as the rules know it too. Whether this town is *the*
 # town is not to be read off the token's vector by a matrix of two columns: nothing in pretraining had asked for that.
-# Fine-tuning moves the encoder until it is.
+# Fine-tuning moves the encoder until it is. The upper layer alone goes most of the way, on what the frozen one below
+# hands up, and it is a third of the numbers.
 #
 # That is this task and this head, no law. For naming names, where much depends on the word itself, Devlin et al. put a
 # two-layer LSTM over the frozen vectors and scored (table 7, F1): with the embeddings 91.0, with the last layer 94.9,
