@@ -102,7 +102,7 @@ assert same and not {e.input for e in types} & {e.input for e in answers}
 # is to be written; what counts is accuracy.
 
 # %%
-# Hint: SENTIMENT is TextTask("sentiment", input="sentiment: {text}", target="label", labels={"0": "negative", …}, …).
+# Hint: SENTIMENT is TextTask("sentiment", input="sentiment: {text}", target="label", labels={"0": "negative", …}, …)
 # BLANK: sport = ...
 sport = TextTask(
     "sport",
@@ -257,9 +257,9 @@ def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
         out=str(runs / out), start_from=str(pretrained), tasks=tasks, mixing="equal",
         train=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
         held_out=tuple(f"{task}={SOURCES[task][1]}" for task in tasks),
-        input_length=64, target_length=6, batch_size=8 if SMOKE else 32, steps=steps, warmup=2 if SMOKE else 20,
-        optimizer="adamw", decay="constant", relative_bias_rate=30.0, dropout=0.0, log_every=STEPS // 4,
-        evaluate_every=STEPS, save_every=STEPS, resume=(runs / out / "config.json").exists(),
+        input_length=64, target_length=6, batch_size=8 if SMOKE else 64, steps=steps, warmup=2 if SMOKE else 20,
+        optimizer="adamw", learning_rate=5e-4, decay="constant", relative_bias_rate=100.0, dropout=0.0,
+        log_every=STEPS // 4, evaluate_every=STEPS, save_every=STEPS, resume=(runs / out / "config.json").exists(),
     ), quiet=True)  # fmt: skip
 
 
@@ -316,20 +316,28 @@ show(figure, "10_tasks")
 print(f"{'':24}" + "".join(f"{task.replace('_', ' '):>16}" for task in SOURCES))
 for name, scores in table.items():
     print(f"{name:24}" + "".join(f"{value:16.1f}" for value in scores.values()))
-assert SMOKE or table["one for all, same rows"]["question_type"] > table["guessing"]["question_type"] + 20
+alone_scores, together_scores = table["a model each"], table["one for all, same rows"]
+assert SMOKE or all(together_scores[task] > alone_scores[task] - 10 for task in ("sentiment", "question_type"))
+assert SMOKE or together_scores["closed_book_qa"] < alone_scores["closed_book_qa"] - 10
 
 # %% [markdown]
-# First the gray: a bar no higher than guessing has not learned its task yet, whatever its neighbours do. Reading a
-# passage wants more rows than the other tasks (lesson 6 gave it 300 steps of 64). That is no failure of the mixture,
-# but no conclusion about mixing can be drawn from such a bar.
+# First the gray: a bar no higher than guessing has not learned its task yet, whatever its neighbours do.
 #
 # Compare the orange bar with the dark blue one: the same number of rows of each task, in four models or in one. Where
-# they are alike, one model does the work of four at a quarter of the disk and of the memory. Where dark blue is lower,
-# the tasks get in each other's way (they share one set of weights); where it is higher, one has helped another. Then
-# light blue: is a quarter of the rows enough? The paper found that training on all tasks at once stayed somewhat below
-# pretraining and then one model for each task, whatever the mixture; that fine-tuning the multi-task model again, on
-# one task, closed the gap; and that no mixture was the best for all tasks (sections 3.5.2 and 3.5.3). Differences of a
-# few percent in a table of one seed say nothing.
+# they are alike, as for the two tasks of naming a class, one model does the work of four at a quarter of the disk and
+# of the memory. Where dark blue is higher, one task has helped another, or the more steps have: here, reading.
+#
+# Where it is lower, they get in each other's way, since they share one set of weights. What a closed-book model answers
+# with was learned in *pretraining*; fine-tuning only showed it how to be asked, on half of the residents. The other
+# half nobody mentions any more, and each further step for the other tasks overwrites a little of them: compare the
+# light blue bar, after a quarter of the steps. This is *forgetting*. The paper's multi-task mixture keeps the
+# self-supervised task in it, as one of many. (Try it: a fifth task whose rows are passages with holes keeps
+# most of the memory; reading then takes longer.)
+#
+# The paper found that training on all tasks at once stayed somewhat below pretraining and then one model for each task,
+# whatever the mixture; that fine-tuning the multi-task model again, on one task, closed the gap; and that no mixture
+# was the best for all tasks (sections 3.5.2 and 3.5.3). Differences of a few percent in a table of one seed say
+# nothing.
 #
 # ## What the prefix does
 #
