@@ -102,7 +102,7 @@ assert same and not {e.input for e in types} & {e.input for e in answers}
 # is to be written; what counts is accuracy.
 
 # %%
-# Hint: SENTIMENT is TextTask("sentiment", input="sentiment: {text}", target="label", labels={"0": "negative", …}, …)
+# Hint: SENTIMENT is TextTask("sentiment", input="sentiment: {text}", target="label", labels={"0": …, "1": …}, …)
 # BLANK: sport = ...
 sport = TextTask(
     "sport",
@@ -331,8 +331,8 @@ assert SMOKE or together_scores["closed_book_qa"] < alone_scores["closed_book_qa
 # with was learned in *pretraining*; fine-tuning only showed it how to be asked, on half of the residents. The other
 # half nobody mentions any more, and each further step for the other tasks overwrites a little of them: compare the
 # light blue bar, after a quarter of the steps. This is *forgetting*. The paper's multi-task mixture keeps the
-# self-supervised task in it, as one of many. (Try it: a fifth task whose rows are passages with holes keeps
-# most of the memory; reading then takes longer.)
+# self-supervised task in it, as one of many. (Try it: a fifth task, whose rows are passages with holes, keeps twice as
+# much of the memory; reading then takes longer.)
 #
 # The paper found that training on all tasks at once stayed somewhat below pretraining and then one model for each task,
 # whatever the mixture; that fine-tuning the multi-task model again, on one task, closed the gap; and that no mixture
