@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 5: Pretraining on eight devices
 #
-# **Time** 80 minutes, of which the computer needs three or four (two CPU cores).
+# **Time** 80 minutes, of which the computer needs two (two CPU cores).
 #
 # **Know first** T5 and span corruption (lesson 4). Gradient descent. That JAX functions are pure and `jax.jit`
 # compiles them.

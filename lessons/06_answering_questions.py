@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 6: Answering questions
 #
-# **Time** 80 minutes, of which the computer needs two or three (two CPU cores), after lesson 5's run.
+# **Time** 80 minutes, of which the computer needs one or two (two CPU cores), after lesson 5's run.
 #
 # **Know first** The two kinds of question and their scores (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run
 # is taken up here; without it, this lesson makes one).

@@ -1,8 +1,7 @@
 # %% [markdown]
 # # Lesson 10: One model, many tasks
 #
-# **Time** 70 minutes, of which the computer needs several (not yet measured on a quiet machine), lesson 5's pretraining
-# among them.
+# **Time** 70 minutes, of which the computer needs six (two CPU cores), and two more where lesson 5's run is not there.
 #
 # **Know first** Exact match (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run is taken up here; without it,
 # this lesson makes one), fine-tuning on questions (lesson 6).

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 11: Public checkpoints
 #
-# **Time** 60 minutes, of which the computer needs four (223 seconds of processor time, lesson 5's pretraining among
-# them; with `PUBLIC` not yet measured).
+# **Time** 60 minutes, of which the computer needs half a one (two CPU cores), and two more where lesson 5's run is not
+# there (with `PUBLIC` not yet measured).
 #
 # **Know first** T5 (lesson 4), pretraining (lesson 5, whose run is taken up here; without it, this lesson makes one),
 # fine-tuning and the probability of an answer (lesson 6).

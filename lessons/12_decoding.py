@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 12: Decoding
 #
-# **Time** 70 minutes; the computer needs a few of them, and some more if lesson 5's run is not there yet (not yet
-# measured on a quiet machine).
+# **Time** 70 minutes; the computer needs less than one of them (two CPU cores), and two more where lesson 5's run is
+# not there.
 #
 # **Know first** How a decoder writes greedily, and the probability of a text (lesson 6). The run of lesson 5 is taken
 # up here; without it, this lesson makes one.
