@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 11: Public checkpoints
 #
-# **Time** 60 minutes, of which the computer needs half a one (two CPU cores), and two more where lesson 5's run is not
+# **Time** 60 minutes, of which the computer needs half of one (two CPU cores), and two more where lesson 5's run is not
 # there (with `PUBLIC` not yet measured).
 #
 # **Know first** T5 (lesson 4), pretraining (lesson 5, whose run is taken up here; without it, this lesson makes one),
@@ -408,7 +408,8 @@ show(figure, "11_from_the_paper")
 # Size pays at every step. Text can be read 64 times before it is felt; then the model learns it by heart and the
 # transfer suffers, which is why T5 came with a corpus of its own, C4, of hundreds of gigabytes. And most of the worth
 # of fine-tuning can be had by training small parts (*adapters*, Houlsby et al. 2019) and freezing the rest: the whole
-# model is still the best, if not by much.
+# model is still the best, if not by much. ("Layer by layer" is gradual unfreezing: first the top one, in the end all.
+# Here, `freeze=("embedding", "encoder_*")` in the configuration above would train the decoder alone.)
 #
 # ## Giving it back
 #
