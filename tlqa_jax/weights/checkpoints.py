@@ -25,6 +25,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.whole_files import write_whole
 from tlqa_jax.weights.family import of_kind
 from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, read_task
 from tlqa_jax.weights.named_arrays import compare, flatten
@@ -148,7 +149,7 @@ def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
         if run.exists() and overwrite and any(run.iterdir()):
             shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_whole(run / CONFIG, json.dumps(config, indent=2) + "\n")
     return run
 
 
@@ -186,7 +187,7 @@ def trained_with(name: Path | str) -> dict[str, Any]:
 def save_threshold(run: Path, threshold: float) -> None:
     """Put the no-answer threshold into the run: above it there is no answer (`decoding.spans`, `decoding.answers`)."""
     if jax.process_index() == 0:
-        (run / THRESHOLD).write_text(json.dumps({"no_answer_threshold": threshold}) + "\n")
+        write_whole(run / THRESHOLD, json.dumps({"no_answer_threshold": threshold}) + "\n")
 
 
 def read_threshold(run: Path | str) -> float | None:
