@@ -215,7 +215,7 @@ def make_train_step(
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     `predict(params, tokens, key=…)` gives the logits of the classes. The batch holds "tokens" [devices, B, L] and
-    "labels" [devices, B].
+    "labels" [devices, B]. `freeze` names what is not trained (`freezing.split`).
     """
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):

@@ -232,7 +232,7 @@ def make_train_step(
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     `predict(params, tokens, token_types, key=…)` gives the start and end logits. The batch is that of `Windows.batch`,
-    with a leading axis of devices.
+    with a leading axis of devices. `freeze` names what is not trained (`freezing.split`).
     """
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):

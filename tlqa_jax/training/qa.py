@@ -227,7 +227,8 @@ def make_train_step(
     """The pmap-ed step: `train_step(state, batch) -> (state, metrics)`, the old state's memory reused for the new.
 
     The batch holds "inputs" [devices, B, S] and "targets" [devices, B, L], padded with 0; where several examples share
-    a row, also "input_segments" and "target_segments" of the same shapes.
+    a row, also "input_segments" and "target_segments" of the same shapes. `freeze` names what is not trained
+    (`freezing.split`).
     """
 
     def train_step(state: dict[str, Any], batch: dict[str, Any]):
