@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tlqa_jax.commands.training import of_family
 from tlqa_jax.data.sources import QAExample, open_questions
 from tlqa_jax.decoding.spans import Candidate, SpanAnswer, SpanAnswerer, span_logits
 from tlqa_jax.errors import UserError
@@ -118,6 +119,20 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
     assert [{**row, "tokens_per_second": 0} for row in rows(folder / "run")] == [
         {**row, "tokens_per_second": 0} for row in rows(folder / "stopped")
     ]
+
+
+def test_a_run_goes_on_without_what_it_started_from(folder, finetuning):
+    start = shutil.copytree(folder / "run", folder / "start")
+    config = replace(finetuning, out=str(folder / "orphan"), start_from=str(start), epochs=None, steps=2, save_every=1)
+    finetune(config, quiet=True)
+    whole = final_state(folder / "orphan")
+    shutil.rmtree(folder / "orphan" / "checkpoints" / "2")
+    shutil.rmtree(start)
+    finetune(replace(config, resume=True), quiet=True)
+    resumed = final_state(folder / "orphan")
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    flags = ["--start-from", str(start), "--out", config.out]
+    assert of_family("finetune-qa", ["--resume", *flags]) == "finetune-spans"  # a BERT's run, as it says itself
 
 
 def test_what_cannot_work_is_refused_before_anything_is_compiled(folder, finetuning):

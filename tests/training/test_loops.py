@@ -1,6 +1,7 @@
 """The two programs as a whole: they learn, stop, go on, and leave behind what they promise."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -62,8 +63,6 @@ def test_pretraining_learns_and_leaves_a_whole_run_behind(folder, pretraining):
 def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, pretraining):
     stopped = replace(pretraining, out=str(folder / "stopped"))
     pretrain(stopped, quiet=True)
-    import shutil
-
     shutil.rmtree(folder / "stopped" / "checkpoints" / "6")  # as if killed between the two checkpoints
     with (folder / "stopped" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "lo')  # in the middle of a line
@@ -91,6 +90,24 @@ def test_an_evaluation_that_was_stopped_is_done_when_the_run_resumes(folder, pre
     assert (run / "predictions_context.json").exists()
 
 
+def test_a_run_goes_on_without_what_it_started_from(folder, pretraining):
+    start = shutil.copytree(folder / "pretrained", folder / "start")
+    config = QAConfig(
+        out=str(folder / "orphan"), start_from=str(start), context_questions="tiny_world:context_dev.json",
+        input_length=56, target_length=6, steps=2, batch_size=64, warmup=1, save_every=1,
+    )  # fmt: skip
+    finetune(config, quiet=True)
+    whole = final_state(folder / "orphan")
+    shutil.rmtree(folder / "orphan" / "checkpoints" / "2")
+    shutil.rmtree(start)
+    finetune(replace(config, resume=True), quiet=True)
+    resumed = final_state(folder / "orphan")
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    shutil.rmtree(folder / "orphan" / "checkpoints")
+    with pytest.raises(UserError, match="start.* there is no such directory"):  # there is nothing to go on from
+        finetune(replace(config, resume=True), quiet=True)
+
+
 def test_resuming_with_other_settings_is_refused(folder, pretraining):
     with pytest.raises(UserError, match="learning_rate was 0.01, is 0.02"):
         pretrain(replace(pretraining, resume=True, learning_rate=0.02), quiet=True)
@@ -110,8 +127,6 @@ def test_finetuning_learns_scores_and_writes_predictions(folder, pretraining):
     assert {"eval_context_loss", "eval_context_em", "eval_context_f1", "eval_closed_book_em"} <= last.keys()
     predictions = json.loads((run / "predictions_context.json").read_text())
     assert len(predictions) == 300 and all(isinstance(text, str) for text in predictions.values())
-
-    import shutil
 
     before = final_state(run)
     shutil.rmtree(run / "checkpoints" / "4")

@@ -168,10 +168,12 @@ def of_family(name: str, words: Sequence[str]) -> str:
     from tlqa_jax.training.extractive_qa import ExtractiveQAConfig
     from tlqa_jax.training.qa import QAConfig
     from tlqa_jax.weights.bert_runs import is_bert
+    from tlqa_jax.weights.checkpoints import source_of
 
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = {flag: value for flag, value in zip(words, [*words[1:], ""]) if flag.startswith("--")}
-    start_from, model = given.get("--start-from"), given.get("--model", "")
+    out, model = given.get("--out", QAConfig.out), given.get("--model", "")
+    start_from = source_of(given.get("--start-from"), out, resume="--resume" in given)
     bert = is_bert(start_from) if start_from else model.startswith("bert")
     flags = lambda config: {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)}
     right, others = flags(ExtractiveQAConfig if bert else QAConfig), flags(QAConfig if bert else ExtractiveQAConfig)

@@ -10,6 +10,7 @@ from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.model_sizes import bert_config
 from tlqa_jax.weights.bert_runs import load_bert_model
+from tlqa_jax.weights.checkpoints import source_of
 
 
 class Encoder(NamedTuple):
@@ -38,8 +39,8 @@ def begin_with(settings: Any) -> Encoder:
 
     Its config has the settings' dropout. Raises UserError where it cannot read what the settings want it to.
     """
-    if settings.start_from:
-        encoder = load_encoder(settings.start_from)
+    if start_from := source_of(settings.start_from, settings.out, resume=settings.resume):
+        encoder = load_encoder(start_from)
     elif settings.vocabulary:
         tokenizer = WordPieceTokenizer(local_path(settings.vocabulary), lowercase=settings.lowercase)
         encoder = Encoder(bert_config(settings.model, tokenizer), {}, tokenizer, "plain")

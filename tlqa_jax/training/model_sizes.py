@@ -13,7 +13,7 @@ from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.weights.bert_runs import load_bert_config
-from tlqa_jax.weights.checkpoints import load_t5, load_t5_config
+from tlqa_jax.weights.checkpoints import load_t5, load_t5_config, source_of
 
 NAMED = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
 NAMED_BERTS = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
@@ -24,11 +24,12 @@ def begin_with_t5(config: Any) -> tuple[T5Config, Params | None, SentencePieceTo
 
     `config.start_from` names a pretrained model; without it `config.model` and `config.vocabulary` count.
     """
-    if not config.start_from:
+    start_from = source_of(config.start_from, config.out, resume=config.resume)
+    if not start_from:
         tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
         return t5_config(config.model, tokenizer, config.dropout), None, tokenizer
-    sizes, pretrained, tokenizer = load_t5(config.start_from)
-    check_vocabulary(sizes, tokenizer, config.start_from)
+    sizes, pretrained, tokenizer = load_t5(start_from)
+    check_vocabulary(sizes, tokenizer, start_from)
     return dataclasses.replace(sizes, dropout_rate=config.dropout), pretrained, tokenizer
 
 

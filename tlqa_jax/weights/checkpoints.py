@@ -168,6 +168,15 @@ def read_config(run: Path | str) -> dict[str, Any]:
     return config
 
 
+def source_of(start_from: str | None, out: Path | str, *, resume: bool) -> str | None:
+    """Where the model of a run is read from: `start_from`, but once it goes on from a checkpoint of its own, the run.
+
+    What it started from may be gone by then.
+    """
+    own = resume and any(path.name.isdecimal() for path in (Path(out) / CHECKPOINTS).glob("*"))
+    return str(out) if own and start_from else start_from
+
+
 def save_vocabulary(run: Path, tokenizer: SentencePieceTokenizer) -> None:
     """Put the vocabulary into the run, so that the directory is all one needs to use the model."""
     if jax.process_index() == 0 and not (run / VOCABULARY).exists():
