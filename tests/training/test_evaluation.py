@@ -7,9 +7,29 @@ import pytest
 
 from tlqa_jax.data.sources import QAExample
 from tlqa_jax.decoding.answers import Answer
-from tlqa_jax.training.evaluation import score_answers
+from tlqa_jax.training.classification import ClassificationConfig
+from tlqa_jax.training.evaluation import held_out_source, score_answers
 from tlqa_jax.training.qa import QAConfig, finetune
+from tlqa_jax.training.span_corruption import SpanCorruptionConfig
 from tlqa_jax.weights.checkpoints import read_threshold
+
+
+@pytest.mark.parametrize("settings, source", [
+    ({}, "own"),
+    ({"texts": "tiny_world:pretraining_spans.jsonl"}, "own"),
+    ({"texts": "corpus.txt"}, None),
+    ({"texts": "corpus.txt", "held_out": "dev.txt"}, "dev.txt"),
+    ({"held_out": None}, None),
+])  # fmt: skip
+def test_the_tiny_world_is_evaluated_on_only_where_it_is_learned(settings, source):
+    own = "tiny_world:pretraining_dev.txt"
+    assert held_out_source(SpanCorruptionConfig(**settings), own) == (own if source == "own" else source)
+
+
+def test_classes_of_the_tiny_worlds_reviews_are_its_own():
+    own = "tiny_world:reviews_dev.jsonl"
+    assert held_out_source(ClassificationConfig(), own) == own
+    assert held_out_source(ClassificationConfig(texts="tiny_world:context_train.json"), own) is None
 
 
 def test_the_threshold_for_written_answers_by_hand():

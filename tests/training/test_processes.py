@@ -21,8 +21,9 @@ assert jax.device_count() == 4 and jax.local_device_count() == 4 // processes
 from tlqa_jax.training.qa import QAConfig, finetune
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
 run = pretrain(SpanCorruptionConfig(
-    out=out + "/pretrained", texts="tiny_world:pretraining_spans.jsonl", model=model, salient_share=0.25, questions_share=0.25,
-    questions="tiny_world:context_dev.json", input_length=56, batch_size=16, steps=5, warmup=1, dropout=0.0,
+    out=out + "/pretrained", texts="tiny_world:pretraining_spans.jsonl", model=model,
+    salient_share=0.25, questions_share=0.25, questions="tiny_world:context_dev.json",
+    input_length=56, batch_size=16, steps=5, warmup=1, dropout=0.0,
     log_every=1, evaluate_every=5, save_every=5,
 ), quiet=True)
 finetune(QAConfig(

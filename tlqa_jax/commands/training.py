@@ -32,7 +32,7 @@ def pretrain_spans(parser: ArgumentParser):
     goes on from the newest checkpoint.
 
     tlqa pretrain-spans --steps 300 --warmup 30 --out runs/tiny
-    tlqa pretrain-spans --texts corpus.txt.gz --held-out None --vocabulary spiece.model --model small --out runs/small
+    tlqa pretrain-spans --texts corpus.txt.gz --vocabulary spiece.model --model small --out runs/small
     tlqa pretrain-spans --start-from google-t5/t5-small --texts corpus.txt.gz --out runs/further
     """
     from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
@@ -55,7 +55,7 @@ def pretrain_mlm(parser: ArgumentParser):
     curves.png. Stopped? The same command with --resume goes on from the newest checkpoint.
 
     tlqa pretrain-mlm --steps 1500 --input-length 64 --batch-size 32 --learning-rate 2e-3 --dropout 0
-    tlqa pretrain-mlm --texts corpus.txt.gz --held-out None --vocabulary vocab.txt --model small --out runs/small
+    tlqa pretrain-mlm --texts corpus.txt.gz --vocabulary vocab.txt --model small --out runs/small
     tlqa pretrain-mlm --start-from bert-base-uncased --texts corpus.txt.gz --learning-rate 5e-5 --out runs/further
     """
     from tlqa_jax.training.mlm import MLMConfig, pretrain
@@ -144,7 +144,7 @@ def finetune_classifier(parser: ArgumentParser):
     are right is reported. Stopped? The same command with --resume goes on.
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
-    tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse --held-out None
+    tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse
     tlqa finetune-classifier --start-from runs/bert --texts train.jsonl --freeze encoder --learning-rate 1e-3
     """
     from tlqa_jax.training.classification import ClassificationConfig, finetune

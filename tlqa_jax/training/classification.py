@@ -33,6 +33,7 @@ from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
+from tlqa_jax.training.evaluation import held_out_source
 from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
@@ -55,8 +56,8 @@ class ClassificationConfig:
     """A pretrained BERT: a run, a Hugging Face directory or hub name. Without it: --model with random weights."""
     texts: str = "tiny_world:reviews_train.jsonl"
     """What to learn from, rows with a text and a label: .jsonl, .csv, tfds:NAME:SPLIT, tiny_world:FILE."""
-    held_out: str | None = "tiny_world:reviews_dev.jsonl"
-    """The same, to evaluate on; "None" for no evaluation."""
+    held_out: str | None = "auto"
+    """The same, to evaluate on; "auto": the tiny world's for the tiny world's, none for others; "None" for none."""
     text_field: str = "text"
     """Name of the field with the text."""
     label_field: str = "label"
@@ -125,12 +126,13 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     model_config, pretrained, tokenizer, attention = begin_with(config)
     fields = {"field": config.text_field, "label_field": config.label_field}
     read = partial(open_labelled_texts, data_dir=config.data_dir, **fields)
-    examples, held_out = read(config.texts), read(config.held_out) if config.held_out else []
+    held_out_texts = held_out_source(config, "tiny_world:reviews_dev.jsonl")
+    examples, held_out = read(config.texts), read(held_out_texts) if held_out_texts else []
     labels = labels_of(examples)
     if len(labels) == 1:
         raise UserError(f"{config.texts}: every text is of the class {labels[0]!r}, so there is nothing to tell apart")
     if strange := [label for label in labels_of(held_out) if label not in labels]:
-        raise UserError(f"{config.held_out}: {config.texts} has no text of class {', '.join(strange)} to learn from")
+        raise UserError(f"{held_out_texts}: {config.texts} has no text of class {', '.join(strange)} to learn from")
     if model_config.id2label != labels:
         pretrained = without_classifier(pretrained)
     model_config = dataclasses.replace(model_config, id2label=labels)

@@ -13,6 +13,13 @@ from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate,
 from tlqa_jax.training.devices import AXIS
 
 
+def held_out_source(config: Any, tiny_worlds: str) -> str | None:
+    """What to evaluate on: `config.held_out`; where that is "auto", `tiny_worlds` if its training texts are learned."""
+    if config.held_out != "auto":
+        return config.held_out
+    return tiny_worlds if config.texts.startswith(tiny_worlds.split("_dev")[0]) else None
+
+
 def summed_over_devices(sums: Callable) -> Callable:
     """pmap of `sums(params, batch) -> dict of sums`, added over all devices of all processes."""
     added = lambda params, batch: jax.lax.psum(sums(params, batch), AXIS)

@@ -40,7 +40,7 @@ from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
-from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.evaluation import held_out_source, mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, check_warmup, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
@@ -61,8 +61,9 @@ class MLMConfig:
     """A pretrained BERT to go on with; else the model starts from random weights, with --model and --vocabulary."""
     texts: str = "tiny_world:pretraining.txt"
     """What to learn from: .txt, .jsonl or .csv (also .gz), tfds:NAME:SPLIT, or tiny_world:FILE."""
-    held_out: str | None = "tiny_world:pretraining_dev.txt"
-    """Text to evaluate on, of the same kinds; "None" for no evaluation."""
+    held_out: str | None = "auto"
+    """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
+    "None" for no evaluation."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
     vocabulary: str = "tiny_world:wordpiece.txt"
@@ -142,7 +143,8 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     record = {"program": "mlm", "architecture": architecture.__name__}
     record |= {"model": dataclasses.asdict(model_config), "training": training}
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    held_out = MaskedLMData(config, tokenizer, config.held_out) if config.held_out else None
+    held_out = held_out_source(config, "tiny_world:pretraining_dev.txt")
+    held_out = MaskedLMData(config, tokenizer, held_out) if held_out else None
     data = MaskedLMData(config, tokenizer, config.texts)  # last: it may be large
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_wordpiece(run, tokenizer)

@@ -29,7 +29,7 @@ from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.devices import (
     AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
 )
-from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.training.evaluation import held_out_source, mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
@@ -47,8 +47,9 @@ class SpanCorruptionConfig:
     """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves."""
     texts: str = "tiny_world:pretraining.txt"
     """What to learn from: .txt, .jsonl or .csv (also .gz), tfds:NAME:SPLIT, or tiny_world:FILE."""
-    held_out: str | None = "tiny_world:pretraining_dev.txt"
-    """Text to evaluate on, of the same kinds; "None" for no evaluation."""
+    held_out: str | None = "auto"
+    """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
+    "None" for no evaluation."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
     start_from: str | None = None
@@ -133,7 +134,8 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     record = {"program": "span_corruption", "model": dataclasses.asdict(model_config), "training": training}
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
-    held_out = SpanCorruptionData(plain, tokenizer, config.held_out) if config.held_out else None
+    held_out = held_out_source(config, "tiny_world:pretraining_dev.txt")
+    held_out = SpanCorruptionData(plain, tokenizer, held_out) if held_out else None
     data = SpanCorruptionData(config, tokenizer, config.texts)  # last: it may be large
     if not quiet and config.questions_share:
         print("questions:", data.questions.report())
