@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlqa_jax.data.corpus import mark_corpus, read_corpus, tokenize_corpus, tokenize_sentences
+from tlqa_jax.data.corpus import mark_corpus, read_corpus, token_report, tokenize_corpus, tokenize_sentences
 from tlqa_jax.data.sources import MarkedText
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.span_corruption import number_spans, salient_spans_mask
@@ -181,3 +181,9 @@ def test_a_document_with_a_sentinel_in_it_is_named(tmp_path, tokenizer, spans):
                 read_corpus(tmp_path / "a.jsonl", tokenizer, spans=spans)
         else:
             read_corpus(tmp_path / "a.jsonl", tokenizer, spans=spans)
+
+
+def test_how_much_of_a_corpus_the_vocabulary_does_not_know():
+    tokens = np.array([5, 2, 7, 2, 9, 2, 2, 8] * 200, np.int32)
+    assert token_report(tokens, unk_id=2) == "1,600 tokens, 50.0% of them unknown to the vocabulary"
+    assert token_report(tokens, unk_id=3) == "1,600 tokens, none unknown to the vocabulary"

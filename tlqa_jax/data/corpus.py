@@ -90,6 +90,13 @@ def read_corpus(
     return Corpus(tokenize_corpus(texts, tokenizer, limit=limit, file=file))
 
 
+def token_report(tokens: Int32[np.ndarray, "n"], unk_id: int) -> str:
+    """How many tokens there are, and for how many the vocabulary has no piece: many of them, and it is the wrong one."""
+    unknown = int((tokens == unk_id).sum())
+    share = f"{100 * unknown / len(tokens):.1f}% of them" if unknown else "none"
+    return f"{len(tokens):,} tokens, {share} unknown to the vocabulary"
+
+
 def tokenize_corpus(
     texts: Iterable[str], tokenizer: Tokenizer, *, limit: int | None = None, file: str | Path | None = None
 ) -> Int32[np.ndarray, "n"]:

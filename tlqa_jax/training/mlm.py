@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import tokenize_sentences
+from tlqa_jax.data.corpus import token_report, tokenize_sentences
 from tlqa_jax.data.sources import open_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, PretrainingLogits
@@ -146,6 +146,8 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     held_out = held_out_source(config, "tiny_world:pretraining_dev.txt")
     held_out = MaskedLMData(config, tokenizer, held_out) if held_out else None
     data = MaskedLMData(config, tokenizer, config.texts)  # last: it may be large
+    if not quiet:
+        print("training:", data.report)
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_wordpiece(run, tokenizer)
 
@@ -322,6 +324,7 @@ class MaskedLMData:
         else:
             self.spans = full_rows(len(corpus.tokens), config.input_length)
             self.size = len(self.spans)
+        self.report = f"{token_report(corpus.tokens, tokenizer.unk_id)}, in {self.size:,} rows of {config.input_length}"
 
     def build(self, indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:
         """Rows `rows` of the batch of `step`; `indices` are what stands in them."""

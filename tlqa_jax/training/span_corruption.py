@@ -19,7 +19,7 @@ from flax import nnx
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import SpansFrom, read_corpus
+from tlqa_jax.data.corpus import SpansFrom, read_corpus, token_report
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
@@ -137,8 +137,10 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     held_out = held_out_source(config, "tiny_world:pretraining_dev.txt")
     held_out = SpanCorruptionData(plain, tokenizer, held_out) if held_out else None
     data = SpanCorruptionData(config, tokenizer, config.texts)  # last: it may be large
-    if not quiet and config.questions_share:
-        print("questions:", data.questions.report())
+    if not quiet:
+        print("training:", data.report)
+        if config.questions_share:
+            print("questions:", data.questions.report())
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_vocabulary(run, tokenizer)
 
@@ -247,6 +249,7 @@ class SpanCorruptionData:
             )
         windows = lambda tokens: tokens[: self.size * self.tokens_length].reshape(self.size, self.tokens_length)
         self.tokens = windows(corpus.tokens)
+        self.report = f"{token_report(corpus.tokens, tokenizer.unk_id)}, in {self.size:,} rows of {self.tokens_length}"
         if config.salient_share:
             self.spans = span_corruption.number_spans(windows(corpus.spans))
             # spans of one token make a window no shorter, and its end comes on top
