@@ -91,7 +91,7 @@ def read_corpus(
 
 
 def token_report(tokens: Int32[np.ndarray, "n"], unk_id: int) -> str:
-    """How many tokens there are, and for how many the vocabulary has no piece: many of them, and it is the wrong one."""
+    """How many tokens there are, and for how many the vocabulary has no piece. Many of them: it is the wrong one."""
     unknown = int((tokens == unk_id).sum())
     share = f"{100 * unknown / len(tokens):.1f}% of them" if unknown else "none"
     return f"{len(tokens):,} tokens, {share} unknown to the vocabulary"
