@@ -575,6 +575,7 @@ def test_ctrl_c_names_how_to_go_on_and_that_works(here, tmp_path):
         env=environment,
     )
     signal.signal(signal.SIGINT, before)
+    assert re.fullmatch(r"training: [\d,]+ tokens, none unknown .* rows of \d+\n", process.stdout.readline())
     shown = [process.stdout.readline(), process.stdout.readline()]
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=60)
