@@ -62,6 +62,16 @@ def test_quiet_shows_nothing_and_writes_all(tmp_path, capsys):
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
 
 
+def test_the_speed_is_that_of_the_steps_since_the_last_report_or_evaluation(tmp_path, monkeypatch):
+    clock = iter([0.0, 2.0, 9.0, 10.0])
+    monkeypatch.setattr("tlqa_jax.training.progress.time.perf_counter", lambda: next(clock))
+    with Progress(tmp_path, "fine-tuning", 40, quiet=True) as progress:
+        train(progress, 20)  # 20 steps of 100 tokens in 2 s
+        progress.evaluated(30, loss=1.0)  # at 9 s; what came before it is not told apart from training
+        train(progress, 40)  # 10 steps in 1 s
+    assert [row.get("tokens_per_second") for row in read_metrics(tmp_path / "metrics.jsonl")] == [1000, None, 1000]
+
+
 def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 2, "loss": 3.0}\n{"step": 4, "loss": 2.0}\n{"step": 6, "lo')

@@ -106,7 +106,7 @@ class Progress:
         self.console.print(f"{begin}  held out: {text}" if table is None else begin, highlight=False)
         if table is not None:
             self.console.print(table, highlight=False)
-        self.last_time = time.perf_counter()
+        self.last_time, self.last_step = time.perf_counter(), step
 
     def _drop(self, unwanted: Callable[[dict], bool]) -> None:
         kept = [row for row in read_metrics(self.path) if not unwanted(row)]
