@@ -11,7 +11,9 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.training import qa
 from tlqa_jax.training.qa import QAConfig, finetune
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData, pretrain
-from tlqa_jax.weights.checkpoints import Checkpoints, flatten, load_t5
+from tlqa_jax.weights.checkpoints import load_t5
+
+from .test_extractive_qa import assert_it_goes_on_without, final_state, rows
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
 
@@ -34,16 +36,6 @@ def pretraining(folder):
     )
     pretrain(config, quiet=True)
     return config
-
-
-def final_state(run):
-    with Checkpoints(run) as checkpoints:
-        stored = checkpoints._manager.restore(int(checkpoints.latest().name))
-    return flatten(stored)
-
-
-def rows(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_pretraining_learns_and_leaves_a_whole_run_behind(folder, pretraining):
@@ -96,13 +88,7 @@ def test_a_run_goes_on_without_what_it_started_from(folder, pretraining):
         out=str(folder / "orphan"), start_from=str(start), context_questions="tiny_world:context_dev.json",
         input_length=56, target_length=6, steps=2, batch_size=64, warmup=1, save_every=1,
     )  # fmt: skip
-    finetune(config, quiet=True)
-    whole = final_state(folder / "orphan")
-    shutil.rmtree(folder / "orphan" / "checkpoints" / "2")
-    shutil.rmtree(start)
-    finetune(replace(config, resume=True), quiet=True)
-    resumed = final_state(folder / "orphan")
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert_it_goes_on_without(start, finetune, config)
     shutil.rmtree(folder / "orphan" / "checkpoints")
     with pytest.raises(UserError, match="start.* there is no such directory"):  # there is nothing to go on from
         finetune(replace(config, resume=True), quiet=True)
