@@ -572,6 +572,10 @@ def follows(firsts: list[str], seconds: list[str]) -> np.ndarray:
     return np.array(jax.nn.softmax(predict(as_function(model)[1], rows).next_sentence)[:, 0])
 
 
+# %% [markdown]
+# The passages, each cut in two, and for each of them another's:
+
+# %%
 cut = []
 for person, passage in zip(groups["residents"], passages["residents"], strict=True):
     sentences = split_sentences(passage.text)
@@ -583,6 +587,7 @@ shift = next(n for n in range(1, len(cut)) if all(a != b for a, b in zip(names, 
 others, their_seconds = names[shift:] + names[:shift], seconds[shift:] + seconds[:shift]
 
 
+# %%
 def renamed(texts: list[str], old: list[str], new: list[str]) -> list[str]:
     """The new person's name, first and last, for the old one's."""
     for part in (0, 1):
@@ -607,7 +612,11 @@ print({name: f"{100 * share:.0f} %" for name, share in said.items()})
 own, another, own_renamed, another_renamed = said.values()
 assert SMOKE or (min(own, another_renamed) > 0.6 and max(another, own_renamed) < 0.3)
 
-for group in groups:  # and how often is it right about pairs from passages about either?
+# %% [markdown]
+# And how often is it right about pairs from new passages, of the street's residents and of strangers?
+
+# %%
+for group in groups:
     held_out = MaskedLMData(config, tokenizer, str(files / f"mlm_{group}.jsonl"))
     rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
     right = predict(as_function(model)[1], rows).next_sentence.argmax(axis=-1) == rows["next_sentence"]
@@ -709,6 +718,8 @@ for group in groups:
             score[group, whole_words_hidden, what] = these.mean() if len(these) else np.nan
         names_there = (kinds == 2) & (rows["weights"] > 0)  # after the loops: those of the strangers
         in_sight = (rows["tokens"][:, None, :] == rows["targets"][:, :, None]).any(axis=2)[names_there].mean()
+
+# %%
 figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
 for i, (group, hidden) in enumerate((group, hidden) for group in groups for hidden in (False, True)):
     heights = [100 * score[group, hidden, what] for what in WHAT]

@@ -75,6 +75,7 @@ def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
     }  # fmt: skip
     config = json.loads((run / "config.json").read_text())
     assert config["model"]["id2label"] == ["0", "2", "10"] and config["architecture"] == "BertForSequenceClassification"
+    assert config["training"]["epochs"] == 16.0 and config["training"]["steps"] is None
     predictions = json.loads((run / "predictions.json").read_text())
     right = [predictions[str(number)] == str(row["stars"]) for number, row in enumerate(texts(40), 1)]
     assert len(predictions) == 40 and np.mean(right) == pytest.approx(last["eval_accuracy"])

@@ -253,6 +253,7 @@ def test_a_run_starts_from_a_hugging_face_directory(folder, finetuning):
     np.testing.assert_allclose(state["params/encoder/embeddings/word/table"], table, atol=1e-8)
     config = json.loads((folder / "started" / "config.json").read_text())
     assert config["training"]["attention"] == "causal" and read_threshold(folder / "started") == 0.0
+    assert config["training"]["steps"] == 1 and config["training"]["epochs"] is None
 
 
 def test_a_batch_is_no_longer_than_the_longest_window(folder, finetuning, monkeypatch):

@@ -137,7 +137,8 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
         pretrained = without_classifier(pretrained)
     model_config = dataclasses.replace(model_config, id2label=labels)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"lowercase": tokenizer.lowercase, "attention": attention, "epochs": config.epochs or EPOCHS}
+    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    training["epochs"] = None if config.steps else config.epochs or EPOCHS
     record = {
         "program": "classification", "architecture": "BertForSequenceClassification",
         "model": dataclasses.asdict(model_config), "training": training,

@@ -133,7 +133,8 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer, attention = begin_with(config)
     training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"lowercase": tokenizer.lowercase, "attention": attention, "epochs": config.epochs or EPOCHS}
+    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    training["epochs"] = None if config.steps else config.epochs or EPOCHS
     record = {
         "program": "extractive_qa", "architecture": "BertForQuestionAnswering",
         "model": dataclasses.asdict(model_config), "training": training,
