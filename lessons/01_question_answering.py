@@ -93,8 +93,9 @@ assert astray, "the wrong way is wrong somewhere"
 
 # %% [markdown]
 # It found *lute* inside *flute*, which is somebody else's instrument. Looking for whole words would mend that, but not
-# a passage in which the same year stands twice, once of a birth and once of a house. A model that learns to point at
-# the wrong place learns to read badly. That is why the data say *where*.
+# a passage in which the same year stands twice, once of a birth and once of a house (there is none in this small world;
+# SQuAD has many). A model that learns to point at the wrong place learns to read badly. That is why the data say
+# *where*.
 #
 # ## Exercise 1: the span of an answer
 #

@@ -288,7 +288,8 @@ assert typical["one piece"] > typical["four or more"]
 # ### With T5's own vocabulary
 #
 # If you have it, see the real thing. It is the file `spiece.model` of `t5-small` on the Hugging Face hub (about 800
-# kB). Put its path into the environment variable `T5_VOCABULARY` before you start, or into the line below.
+# kB), as it is or gzipped. Put its path into the environment variable `T5_VOCABULARY` before you start, or into the
+# line below.
 
 # %%
 t5_vocabulary = os.environ.get("T5_VOCABULARY", "")

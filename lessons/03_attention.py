@@ -26,6 +26,7 @@ from tlqa_jax.models import layers
 from tlqa_jax.models.t5 import T5Config, self_attention
 
 np.set_printoptions(precision=2, suppress=True)
+jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would multiply in bfloat16: too coarse to compare
 
 # %% [markdown]
 # ## A dictionary that never says "no such key"
@@ -194,8 +195,9 @@ assert not np.allclose(struck_out.sum(axis=-1), 1)
 #
 # ## Exercise 3: softmax with a mask
 #
-# Give forbidden pairs a score so low that softmax makes them exactly 0. Mind a row in which all is forbidden (a row of
-# padding): it must not become NaN. What it contains else does not matter, since nobody reads it.
+# Give forbidden pairs a score so low that softmax makes them exactly 0. Mind a row in which all is forbidden (of a text
+# that is nothing but padding, put there to fill up a batch): it must not become NaN. What it contains else does not
+# matter, since nobody reads it.
 
 # %%
 def masked_weights(scores: jax.Array, mask: jax.Array) -> jax.Array:

@@ -254,10 +254,11 @@ assert (counted[:, 0] > counted[:, 1]).all()
 with_cache = jax.jit(partial(greedy, apply, max_length=MAX))
 asked = [row["question"] for row in rows["unasked"][: 6 if SMOKE else 30]]
 inputs = jnp.array(encode_sources(tokenizer, [qa_source(text) for text in asked], 24)[0])
-generated = with_cache(params, inputs, inputs != 0)
-for text, tokens in zip(asked, np.array(generated.tokens).tolist(), strict=True):
-    yours = write_answer(decoder(text), MAX)
-    assert tokens == yours + [0] * (MAX - len(yours))
+with jax.default_matmul_precision("float32"):  # a TPU would multiply in bfloat16: too coarse to compare
+    generated = with_cache(params, inputs, inputs != 0)
+    for text, tokens in zip(asked, np.array(generated.tokens).tolist(), strict=True):
+        yours = write_answer(decoder(text), MAX)
+        assert tokens == yours + [0] * (MAX - len(yours))
 print(len(asked), "answers, the same with and without.")
 
 # %% [markdown]
@@ -272,7 +273,10 @@ print(len(asked), "answers, the same with and without.")
 
 # %%
 def answer_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
-    """`logits` [T V], `tokens` [T]: the written ones through the end token (1), then padding."""
+    """`logits` [T V], `tokens` [T]: the written ones through the end token (1), then padding.
+
+    An answer that was cut off at max_length has no end token: all of its tokens were written.
+    """
     # Hint: jax.nn.log_softmax(logits, axis=-1). The entries of the tokens: x[np.arange(n), tokens[:n]]. Add, then exp.
     # BLANK
     n = list(tokens).index(1) + 1 if 1 in tokens else len(tokens)
@@ -286,7 +290,8 @@ check.answer_probability(answer_probability)
 # %%
 probabilities = np.exp(np.array(generated.log_probabilities).sum(axis=1))
 for text, tokens, probability in zip(asked, np.array(generated.tokens), probabilities, strict=True):
-    yours = answer_probability(decoder(text)([0, *tokens[:-1].tolist()]), tokens)
+    with jax.default_matmul_precision("float32"):  # as `generated` was made
+        yours = answer_probability(decoder(text)([0, *tokens[:-1].tolist()]), tokens)
     assert np.isclose(yours, probability, rtol=1e-3, atol=1e-6)
 print("Yours are the package's probabilities. The first:", asked[0], f"{probabilities[0]:.3f}")
 

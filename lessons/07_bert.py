@@ -498,7 +498,7 @@ for way in ("plain", "causal"):
 # | `BertForMaskedLM` | every token | which word was here? (lesson 8) |
 # | `BertForPreTraining` | every token, and pooled | the same, and: does the second text follow the first? (lesson 8) |
 # | `BertForQuestionAnswering` | every token | does the answer begin here? does it end here? (lesson 9) |
-# | `BertForSequenceClassification` | pooled | which class? |
+# | `BertForSequenceClassification` | pooled | which class? (lesson 13) |
 
 # %%
 def shapes(model: type, config: BertConfig) -> tuple:
@@ -570,8 +570,8 @@ show(figure, "07_parameters")
 #
 # ## A real one
 #
-# All this was to understand what you can have in two lines. If you have a network, set `DOWNLOAD` to True: 440 MB,
-# once. The name may also be a directory that Hugging Face's Transformers has saved.
+# All this was to understand what you can have in two lines. If you have a network and `huggingface_hub`, set `DOWNLOAD`
+# to True: 440 MB, once. The name may also be a directory that Hugging Face's Transformers has saved.
 
 # %%
 DOWNLOAD = False

@@ -229,8 +229,8 @@ KINDS = {
     "masked": "#3b6fb6", "random": "#d62728", "kept": "#2ca02c",
 }  # fmt: skip
 shown = [*np.flatnonzero(batch["next_sentence"] == 0)[:3], *np.flatnonzero(batch["next_sentence"] == 1)[:3]]
-figure, axes = plt.subplots(figsize=(16, 7.5), layout="constrained")
 picture = np.zeros((len(shown), config.input_length), int)
+written = []  # (position, row, what stands there, whether it is asked for)
 for i, row in enumerate(shown):
     tokens, types, weights = (batch[name][row] for name in ("tokens", "token_types", "weights"))
     picture[i] = np.where(np.isin(tokens, (tokenizer.cls_id, tokenizer.sep_id)), 2, types)
@@ -241,8 +241,17 @@ for i, row in enumerate(shown):
         if place in answers:
             picture[i, place] = 4 if token == tokenizer.mask_id else 6 if token == answers[place] else 5
             text += "" if token == answers[place] else f"\n({pieces[answers[place]]})"
-        colour = "white" if place in answers else "black"
-        axes.text(place, i, text, rotation=90, ha="center", va="center", fontsize=8, color=colour, linespacing=0.9)
+        written.append((place, i, text, place in answers))
+ends = batch["tokens"] == tokenizer.sep_id
+assert (ends.sum(axis=1) == 2).all() and (batch["tokens"][:, 0] == tokenizer.cls_id).all()
+behind = (np.cumsum(ends, axis=1) - ends == 1)  # after the first [SEP], up to and with the second
+assert (batch["token_types"] == behind).all()
+
+# %%
+figure, axes = plt.subplots(figsize=(16, 7.5), layout="constrained")
+for place, i, text, asked in written:
+    style = dict(color="white" if asked else "black", fontsize=8, linespacing=0.9)
+    axes.text(place, i, text, rotation=90, ha="center", va="center", **style)
 axes.imshow(picture, cmap=ListedColormap(list(KINDS.values())), vmin=0, vmax=len(KINDS) - 1, aspect="auto")
 axes.set_xticks(np.arange(-0.5, config.input_length), minor=True)
 axes.set_yticks(np.arange(-0.5, len(shown)), minor=True)
@@ -253,10 +262,6 @@ axes.set(xlabel="position", title="What the model sees (and, in brackets, what i
 handles = [Patch(facecolor=colour, edgecolor="gray", label=name) for name, colour in KINDS.items()]
 axes.legend(handles=handles, ncols=len(KINDS), loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
 show(figure, "08_batch")
-ends = batch["tokens"] == tokenizer.sep_id
-assert (ends.sum(axis=1) == 2).all() and (batch["tokens"][:, 0] == tokenizer.cls_id).all()
-behind = (np.cumsum(ends, axis=1) - ends == 1)  # after the first [SEP], up to and with the second
-assert (batch["token_types"] == behind).all()
 
 # %% [markdown]
 # ## The loss by hand
@@ -374,6 +379,7 @@ def loss(everywhere: bool, params: dict) -> jax.Array:
     return total / weight
 
 
+# %%
 seconds = {}
 for everywhere in (True, False):
     step = jax.jit(jax.value_and_grad(partial(loss, everywhere)))
@@ -397,8 +403,8 @@ print(f"gradients differ by {max(jax.tree.leaves(same)):.0e} of a leaf's largest
 # ## Pretraining
 #
 # Now for real, with the package's own loop, `training/mlm.py`. You know its parts: the rows, the masks, the loss with
-# its two means, each over all devices (lesson 5). Read its `train_step` when the bar is running: it takes a few
-# minutes. As in lesson 5, this is the **resume cell**: if you have run it before, it goes on where it was left.
+# its two means, each over all devices (lesson 5). Read its `train_step` when the bar is running: it takes a minute
+# or two. As in lesson 5, this is the **resume cell**: if you have run it before, it goes on where it was left.
 
 # %%
 print({field: value for field, value in vars(config).items() if value != getattr(MLMConfig(), field)})
@@ -626,6 +632,7 @@ for group in groups:
 # It goes by the name. A passage that is torn from another text counts as its continuation once the name fits, although
 # the two halves may now tell two birthplaces; and a real continuation is refused once the name does not. And it has
 # not even learned to compare names: it knows the 24 of the street, and for strangers it is not far from guessing.
+# (Lesson 13 shows what that does to a classifier.)
 #
 # That is no accident of our street. In real text, too, two documents differ in *what they are about*, and to see that
 # is much easier than to see what follows from what. Liu et al. (2019, RoBERTa) left the task out and lost nothing; Lan

@@ -569,6 +569,7 @@ def strip(axes, example: QAExample, run: Path) -> None:
     axes.axis("off")
 
 
+# %%
 def strips(name: str, shown: list[tuple[str, Path, QAExample]]) -> None:
     figure, panels = plt.subplots(len(shown), 1, figsize=(10, 2.6 * len(shown)), layout="constrained")
     for axes, (model, run, example) in zip(panels, shown, strict=True):
@@ -800,7 +801,7 @@ print(f"right with the question taken away: {with_question_away:.1f} %")
 # - An n-best list divides one bet among candidates. Whether there is an answer is another question, learned at `[CLS]`
 #   and decided by a threshold, tuned on other questions than the score is from.
 # - In a few hundred steps pretraining decides: from random weights the same fine-tuning is still at one of three. A
-#   head alone is there after 2,000.
+#   head alone gets no further than that in 2,000.
 # - A score does not say what was read. Take the question away, exchange the name, and see what moves.
 #
 # *Try next:* the same program with a real BERT on SQuAD:

@@ -183,6 +183,10 @@ ways = {
     "both": rates([*sizes.values()], 2**16, 2),
     "equal": rates([*sizes.values()], 1, 1),
 }
+epochs = {name: 2**19 * way / np.array([*sizes.values()]) for name, way in ways.items()}
+assert np.allclose(ways["both"], mixing_rates([*sizes.values()], f"proportional={2**16},temperature=2"))
+
+# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 bottom = np.zeros(len(ways))
 for number, name in enumerate(sizes):
@@ -191,7 +195,6 @@ for number, name in enumerate(sizes):
     bottom += height
 left.set(ylabel="share of the rows", title="Five tasks, six mixtures")
 left.tick_params(axis="x", labelrotation=30)
-epochs = {name: 2**19 * way / np.array([*sizes.values()]) for name, way in ways.items()}
 for number, name in enumerate(sizes):
     right.plot([*ways], [epochs[way][number] for way in ways], "o-", label=name)
 right.axhline(1, color="gray", linewidth=0.8)
@@ -199,7 +202,6 @@ right.set(yscale="log", ylabel="times each example is seen", title="in 2**19 row
 right.tick_params(axis="x", labelrotation=30)
 right.legend(fontsize=8, loc=(1.02, 0.3))
 show(figure, "10_rates")
-assert np.allclose(ways["both"], mixing_rates([*sizes.values()], f"proportional={2**16},temperature=2"))
 
 # %% [markdown]
 # Read the right picture along the line at 1. In proportion, nobody is seen even once through and all are seen as often
@@ -291,6 +293,7 @@ guesses = {
 }
 
 
+# %%
 def score(run: Path, task: str, step: int = STEPS) -> float:
     name = f"eval_{task}_{METRIC[task]}"
     return next(row[name] for row in read_metrics(run / "metrics.jsonl") if row["step"] == step and name in row)

@@ -124,6 +124,7 @@ names = huggingface_t5.rules("T5ForConditionalGeneration", T5Config.small())  # 
 small_sizes = {names[path].theirs: math.prod(shape.shape) for path, shape in shapes.items()}
 assert sum(small_sizes.values()) == 60_506_624
 
+# %%
 figure, axes = plt.subplots(figsize=(9, 2.6), layout="constrained")
 for row, (name, counts) in enumerate({"this one": by_kind(sizes), "t5-small": by_kind(small_sizes)}.items()):
     left = 0.0
@@ -269,7 +270,8 @@ inputs = pad(ids(row["text"][:a] + "<extra_id_0>" + row["text"][b:] for row, (a,
 targets = pad(ids(f"<extra_id_0> {row['text'][a:b]} <extra_id_1>" for row, (a, b) in zip(rows, holes)))
 
 states = as_function(nnx.eval_shape(lambda: States(sizes_of, rngs=nnx.Rngs(0))))[0]
-hidden = np.array(jax.jit(states)(params, inputs, shift_right(targets), input_mask=inputs != 0))  # [B, L, D]
+with jax.default_matmul_precision("float32"):  # a TPU would multiply in bfloat16: too coarse to compare
+    hidden = np.array(jax.jit(states)(params, inputs, shift_right(targets), input_mask=inputs != 0))  # [B, L, D]
 wrong = hidden @ arrays["shared.weight"].T
 print("deviation of the logits:", wrong.std(), "  root of D:", math.sqrt(D))
 
@@ -308,7 +310,8 @@ check.checkpoint_logits(checkpoint_logits)
 # %%
 yours = checkpoint_logits(hidden, arrays, config)
 apply, _ = as_function(model)
-ours = np.array(jax.jit(apply)(params, inputs, shift_right(targets), input_mask=inputs != 0))
+with jax.default_matmul_precision("float32"):  # as `hidden` was made
+    ours = np.array(jax.jit(apply)(params, inputs, shift_right(targets), input_mask=inputs != 0))
 assert np.abs(yours - ours).max() < 1e-4 * np.abs(ours).max()
 same = (wrong.argmax(-1) == yours.argmax(-1))[np.array(targets) != 0].mean()
 print(f"loss {loss(yours):.2f} nats a token, {loss(wrong):.2f} without the factor; the same word first: {same:.0%}")

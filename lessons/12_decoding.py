@@ -137,8 +137,9 @@ for width in (1, 2, 3):
     print(f"width {width}: {check.words(best)}, {np.exp(score):.3f}\n")
 
 # %% [markdown]
-# One beam is greedy. Two find the likeliest text. Wider beams cannot know less at a step, and yet there is no promise:
-# a beginning that is not among the best at some step is lost for good, whatever would have come of it.
+# One beam is greedy. Two find the likeliest text. A wider beam looks at more beginnings, and yet there is no promise:
+# what one beam kept, two may drop for beginnings that look better at that step, and a beginning that is dropped is lost
+# for good, whatever would have come of it.
 #
 # ## What is better, a long text or a short one?
 #

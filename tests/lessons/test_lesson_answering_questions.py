@@ -88,20 +88,26 @@ def test_lesson_keys_computed_wrong(misconception):
         check.keys_computed(COUNTS[misconception])
 
 
+def ended(tokens):
+    return tokens.tolist().index(1) + 1 if 1 in tokens else len(tokens)
+
+
 def chosen(logits, tokens, length=None):
     """Probabilities of the tokens through the end, or of the first `length`."""
-    length = tokens.tolist().index(1) + 1 if length is None else length
+    length = ended(tokens) if length is None else length
     return softmax(logits, axis=-1)[np.arange(length), tokens[:length]]
 
 
 PROBABILITIES = {
     "padding after the end": lambda x, row: chosen(x, row, len(row)).prod(),
-    "left the end token out": lambda x, row: chosen(x, row)[:-1].prod(),
+    "left the end token out": lambda x, row: chosen(x, row, ended(row) - (1 in row)).prod(),
+    "fails for an answer without an end token": lambda x, row: chosen(x, row, row.tolist().index(1) + 1).prod(),
+    "you took the first token alone": lambda x, row: chosen(x, row, np.argmax(row == 1) + 1).prod(),
     "mean of the tokens' probabilities": lambda x, row: chosen(x, row).mean(),
     "per token": lambda x, row: np.exp(np.log(chosen(x, row)).mean()),
     "logarithm of the probability": lambda x, row: np.log(chosen(x, row)).sum(),
     "these are logits": lambda x, row: np.exp(
-        sum(x[t, token] for t, token in enumerate(row[: row.tolist().index(1) + 1]))
+        sum(x[t, token] for t, token in enumerate(row[: ended(row)]))
     ),
     "only the first token": lambda x, row: chosen(x, row)[0],
     "added the probabilities": lambda x, row: chosen(x, row).sum(),
@@ -111,7 +117,7 @@ PROBABILITIES = {
 def test_lesson_answer_probability_right(capsys):
     check.answer_probability(lambda x, row: chosen(x, row).prod())
     check.answer_probability(
-        lambda x, row: np.exp(sum(log_softmax(x[t])[row[t]] for t in range(row.tolist().index(1) + 1)))
+        lambda x, row: np.exp(sum(log_softmax(x[t])[row[t]] for t in range(ended(row))))
     )
     assert capsys.readouterr().out == "Right: answer_probability\n" * 2
 

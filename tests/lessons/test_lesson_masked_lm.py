@@ -1,5 +1,7 @@
 """The checks of lesson 8 against right solutions and against wrong ones that run."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from tlqa_jax.lessons import masked_lm as check
 
 
 def masking(
-    specials=False, everywhere=False, count=lambda rng, text, tokens: round(0.15 * len(text)), replace=False,
+    specials=False, everywhere=False, count=lambda rng, text, tokens: max(1, round(0.15 * len(text))), replace=False,
     fixed=False, ordered=True, seen_targets=False, shift=0, stray=False, shares=(0.8, 0.1), specials_in=False,
     one_token=False, once=False, in_place=False, stretch=False,
 ):  # fmt: skip
@@ -61,6 +63,10 @@ MASKINGS = {
     "always the same few": masking(one_token=True),
     "one throw decides": masking(once=True),
     "wanted are 80 %": masking(shares=(0.6, 0.2)),
+    "of 43 tokens of text .* round, not ceil": masking(count=lambda rng, text, tokens: math.ceil(0.15 * len(text))),
+    "of 46 tokens of text .* round, not int": masking(count=lambda rng, text, tokens: max(1, int(0.15 * len(text)))),
+    "of 3 tokens of text .* chose none": masking(count=lambda rng, text, tokens: round(0.15 * len(text))),
+    "you chose 5, wanted are 6": masking(count=lambda rng, text, tokens: {3: 1, 40: 6}.get(len(text), 5)),
     "three things": lambda rng, tokens, *_: tokens.copy(),
     "each position has its target": lambda rng, tokens, *_: (tokens.copy(), np.arange(3), np.arange(4)),
 }
@@ -68,7 +74,8 @@ MASKINGS = {
 
 def test_lesson_mask_row_right(capsys):
     check.mask_row(masking())
-    assert capsys.readouterr().out == "Right: mask_row\n"
+    check.mask_row(lambda *case: list(masking()(*case)))
+    assert capsys.readouterr().out == "Right: mask_row\n" * 2
 
 
 @pytest.mark.parametrize("misconception", MASKINGS)
@@ -144,6 +151,7 @@ COUNTS = {
     "what attention itself does is missing": counting(products=0),
     "takes two products": counting(products=1),
     "feed-forward has two": counting(feed_forwards=1),
+    "two numbers are wanted": lambda *sizes: sum(counting()(*sizes)),
 }
 
 

@@ -14,7 +14,7 @@ from tlqa_jax.lessons import NotYet, show
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
-LONG = ("05", "06", "07", "08", "09", "10", "11", "12")  # they train models, and compile a good deal
+LONG = ("05", "06", "07", "08", "09", "10", "11", "12", "13")  # they train models, and compile a good deal
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 lessons_by_length = pytest.mark.parametrize(
     "lesson",
@@ -104,6 +104,24 @@ def test_lesson_notebook_begins_with_a_badge_that_opens_itself(build, small):
     first = build.notebook(small, "exercise").cells[0].source
     assert "Open in Colab" in first
     assert first.endswith(f"{build.REPOSITORY}/blob/main/lessons/notebooks/exercise/09_addition.ipynb)")
+
+
+def code_lines(source):
+    """How many lines of a cell are to be read: none that is blank, a comment or of an import."""
+    imports = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom))
+    skipped = {number for node in imports for number in range(node.lineno, node.end_lineno + 1)}
+    lines = enumerate(source.splitlines(), 1)
+    return sum(bool(re.match(r" *[^ #]", line)) and number not in skipped for number, line in lines)
+
+
+def test_lesson_code_lines_are_those_to_be_read():
+    assert code_lines("from a import (\n    b,\n)\n\n# c\nd = 1\nif d:\n    # e\n    import f\n    f(d)\n") == 3
+
+
+@lessons
+def test_lesson_cells_can_be_read_at_a_glance(build, lesson):
+    cells = sources(build.notebook(lesson, "solved"), "code")[1:]  # without the one that installs
+    assert {cell: lines for cell in cells if (lines := code_lines(cell)) > 25} == {}
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,12 @@ TOKENS = {
     ),
     "only touches": tokens_where(lambda s, e, start, end: s <= end and e >= start),
     "the first one again": lambda *case: (right_tokens(*case)[0],) * 2,
+    "it finds no token for some answer": lambda offsets, start, end: (
+        [s for s, _ in offsets].index(start), [e for _, e in offsets].index(end)
+    ),
+    "no token begins, or ends, just there": lambda offsets, start, end: (
+        [i for i, (s, _) in enumerate(offsets) if s == start][0], right_tokens(offsets, start, end)[1]
+    ),
 }  # fmt: skip
 
 
@@ -42,6 +48,11 @@ def test_lesson_answer_tokens_right(capsys):
     check.answer_tokens(right_tokens)
     check.answer_tokens(lambda *case: np.array(right_tokens(*case)))
     assert capsys.readouterr().out == "Right: answer_tokens\n" * 2
+
+
+def test_lesson_answer_tokens_lets_another_error_through():
+    with pytest.raises(IndexError):
+        check.answer_tokens(lambda offsets, start, end: offsets[99])
 
 
 @pytest.mark.parametrize("misconception", TOKENS)
@@ -165,7 +176,7 @@ def begins(step, length, room, stop=lambda first, length, room: first + room >= 
 
 
 WINDOWS = {
-    "move on by `stride`": lambda length, room, stride: begins(max(stride, 1), length, room),
+    "move on by `stride`": lambda length, room, stride: begins(stride, length, room),
     "share nothing": lambda length, room, stride: begins(room, length, room),
     "in no window": lambda length, room, stride: [
         (first, size) for first, size in right_windows(length, room, stride) if size == min(room, length)
@@ -187,6 +198,19 @@ def test_lesson_windows_right(capsys):
     check.windows(right_windows)
     check.windows(lambda length, room, stride: begins(room - stride, length, room))
     assert capsys.readouterr().out == "Right: windows\n" * 2
+
+
+def test_lesson_windows_that_move_on_by_stride_come_to_an_end():
+    def cut(length, room, stride):
+        found = [(0, min(room, length))]
+        while sum(found[-1]) < length:
+            assert len(found) <= length, "the loop does not end"
+            first = found[-1][0] + stride
+            found.append((first, min(room, length - first)))
+        return found
+
+    with pytest.raises(NotYet, match="move on by `stride`"):
+        check.windows(cut)
 
 
 @pytest.mark.parametrize("misconception", WINDOWS)

@@ -52,8 +52,10 @@ def by_hand(theirs, heads):
 
 
 QUERIES = {
-    "without transposing": lambda theirs, heads: theirs.reshape(len(theirs), heads, -1),
-    "K groups of H": lambda theirs, heads: np.swapaxes(theirs.T.reshape(len(theirs), -1, heads), 1, 2),
+    "without transposing. Theirs": lambda theirs, heads: theirs.reshape(theirs.shape[1], heads, -1),
+    "transposing, and your first axis": lambda theirs, heads: theirs.reshape(len(theirs), heads, -1),
+    "T5-3b": lambda theirs, heads: theirs.T.reshape(len(theirs), heads, -1),
+    "K groups of H": lambda theirs, heads: np.swapaxes(theirs.T.reshape(theirs.shape[1], -1, heads), 1, 2),
     r"that is \[D, K, H\]": lambda theirs, heads: np.swapaxes(by_hand(theirs, heads), 1, 2),
     r"that is \[H, K, D\]": lambda theirs, heads: np.moveaxis(by_hand(theirs, heads), 0, -1),
 }

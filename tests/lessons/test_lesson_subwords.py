@@ -127,8 +127,29 @@ def longest_piece_first(word, log_probability):
     return [piece, *longest_piece_first(word[len(piece) :], log_probability)]
 
 
+def likeliest_beginning_first(word, log_probability):
+    cut = []
+    while word:
+        size = max(range(1, len(word) + 1), key=lambda n: log_probability.get(word[:n], -math.inf))
+        cut.append(word[:size])
+        word = word[size:]
+    return cut
+
+
+def likeliest_piece_first(word, log_probability):
+    for piece in sorted(log_probability, key=log_probability.get, reverse=True):
+        if piece in word:
+            left, _, right = word.partition(piece)
+            return [
+                *likeliest_piece_first(left, log_probability), piece, *likeliest_piece_first(right, log_probability)
+            ]  # fmt: skip
+    return []
+
+
 LIKELIEST = {
     "longest piece from the left": longest_piece_first,
+    "likeliest piece that the word begins with": likeliest_beginning_first,
+    "wherever it stands": likeliest_piece_first,
     "fewest pieces": best_by(lambda values: (-len(values), sum(values))),
     "divide by the number": best_by(lambda values: sum(values) / len(values)),
     "smallest sum": best_by(lambda values: -sum(values)),

@@ -132,7 +132,28 @@ def sentinel_last(tokens, mask, sentinels):
     return inputs, moved + waiting
 
 
+def with_the_last(tokens, mask, sentinels):
+    """mask[i - 1], also where i is 0."""
+    inputs, targets, number = [], [], 0
+    for i, token in enumerate(tokens):
+        if mask[i] and not mask[i - 1]:
+            inputs.append(sentinels[number])
+            targets.append(sentinels[number])
+            number += 1
+        (targets if mask[i] else inputs).append(token)
+    return [*inputs, 1], [*targets, 1]
+
+
+def pops(tokens, mask, sentinels):
+    row = right_corrupt(tokens, mask, sentinels)
+    for _ in set(row[0]) & set(sentinels):
+        sentinels.pop(0)
+    return row
+
+
 CORRUPTIONS = {
+    "mask\\[i - 1\\] is mask\\[-1\\]": with_the_last,
+    "you changed a list": pops,
     "one sentinel for each hidden token": each_token,
     "same sentinel": lambda tokens, mask, sentinels: right_corrupt(tokens, mask, sentinels[:1] * 9),
     "no end token": lambda *row: without([1], *row),

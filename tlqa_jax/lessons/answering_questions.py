@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax
 
-from tlqa_jax.lessons.checks import compare
+from tlqa_jax.lessons.checks import NotYet, compare
 
 START, END = 0, 1
 V = 9
@@ -99,28 +99,42 @@ def keys_computed(keys_computed: Callable[[int, int, bool], int]) -> None:
 
 
 def answer_probability(answer_probability: Callable[..., float]) -> None:
-    """`answer_probability(logits [T V], tokens [T])` -> of the tokens through the end token; padding follows it."""
+    """`answer_probability(logits [T V], tokens [T])` -> of the tokens through the end token; padding follows it.
+
+    An answer that was cut off at max_length has no end token: all of its tokens were written.
+    """
     rng = np.random.default_rng(7)
-    tokens = [np.array(row, np.int32) for row in ([4, 2, 1, 0, 0], [3, 1, 0, 0, 0], [5, 6, 2, 7, 1], [1, 0, 0, 0, 0])]
+    rows = [4, 2, 1, 0, 0], [3, 1, 0, 0, 0], [5, 6, 2, 7, 1], [1, 0, 0, 0, 0], [5, 3, 8, 2, 4]
+    tokens = [np.array(row, np.int32) for row in rows]
     logits = [1.5 * rng.standard_normal((5, V)).astype(np.float32) for _ in tokens]
+    written = lambda row: int(np.argmax(row == END)) + 1 if END in row else len(row)
 
     def each(formula: Callable[[Float[np.ndarray, "T"]], float], *, end=True, padding=False) -> list[float]:
         """`formula` of the log-probabilities of each answer's tokens."""
         results = []
         for row, x in zip(tokens, logits, strict=True):
             log_p = log_softmax(x.astype(np.float64), axis=-1)[np.arange(5), row]
-            length = int(np.argmax(row == END)) + end
+            length = written(row) - (END in row and not end)
             results.append(float(formula(log_p if padding else log_p[:length])))
         return results
 
     product = lambda log_p: np.exp(log_p.sum())
     raw: list[float] = []
     for row, x in zip(tokens, logits, strict=True):
-        length = int(np.argmax(row == END)) + 1
+        length = written(row)
         raw.append(float(np.exp(x[np.arange(length), row[:length]].astype(np.float64).sum())))
+    *ended, cut_off = zip(logits, tokens, strict=True)
+    got = [answer_probability(*one) for one in ended]
+    try:
+        got.append(answer_probability(*cut_off))
+    except (ValueError, IndexError):  # as .index(1) raises
+        raise NotYet(
+            "answer_probability: it fails for an answer without an end token. That is one which was cut off at "
+            "max_length: all of its tokens were written."
+        ) from None
     compare(
         "answer_probability",
-        [answer_probability(x, row) for x, row in zip(logits, tokens, strict=True)],
+        got,
         each(product),
         {
             "the padding after the end token is counted in. Nobody wrote it: only the tokens through the end count.":
@@ -136,6 +150,9 @@ def answer_probability(answer_probability: Callable[..., float]) -> None:
             "these are logits, not logarithms of probabilities: they need log_softmax over the vocabulary "
             "first.": raw,
             "only the first token's probability.": each(lambda log_p: np.exp(log_p[0])),
+            "of an answer without an end token you took the first token alone: np.argmax(tokens == 1) is 0 where no "
+            "token is 1. Such an answer was cut off at max_length: all of its tokens were written.":
+                [*each(product)[:-1], each(lambda log_p: np.exp(log_p[0]))[-1]],
             "you added the probabilities. A sum of them may exceed 1: multiply.":
                 each(lambda log_p: np.exp(log_p).sum()),
         },

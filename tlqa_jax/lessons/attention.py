@@ -93,8 +93,9 @@ def masked_weights(masked_weights: Callable[..., Float[Array, "L S"]]) -> None:
                 np.where(mask, scores, -100), axis=-1),
             "your True means \"forbidden\": in this course True means \"may attend\".": softmax(
                 np.where(mask, lowest, scores), axis=-1),
-            "the row in which everything is forbidden became NaN: 0 / 0. One such row (padding in a batch) makes every "
-            "gradient NaN. Use the lowest finite number, jnp.finfo(scores.dtype).min.": infinite,
+            "the row in which everything is forbidden became NaN: 0 / 0. One such row (of a text that is nothing but "
+            "padding, put there to fill up a batch) makes every gradient NaN. Use the lowest finite number, "
+            "jnp.finfo(scores.dtype).min.": infinite,
             "the softmax runs over the queries: each row has to sum to 1.": softmax(
                 np.where(mask, scores, lowest), axis=0),
         },

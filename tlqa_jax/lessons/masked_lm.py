@@ -1,5 +1,6 @@
 """The checks of lesson 8: masking a row, the loss of both tasks, what the vocabulary costs, and whole words."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,9 +32,9 @@ def mask_row(mask_row: Callable[..., tuple]) -> None:
     for seed in range(DRAWS):
         given = tokens.copy()
         drawn = filled(mask_row(np.random.default_rng(seed), given, SPECIALS, MASK, V), name)
-        if not isinstance(drawn, tuple) or len(drawn) != 3:
+        if not isinstance(drawn, tuple | list) or len(drawn) != 3:
             raise NotYet(f"{name}: it returns three things: what the model sees, the positions, the targets.")
-        seen, positions, targets = map(np.asarray, filled(drawn, name))
+        seen, positions, targets = map(np.asarray, drawn)
         if not np.array_equal(given, tokens):
             raise NotYet(
                 f"{name}: you wrote into the tokens you were given. The next epoch would mask what is masked already, "
@@ -100,7 +101,25 @@ def mask_row(mask_row: Callable[..., tuple]) -> None:
             "only chosen positions change."
         )
     shares_of(name, tokens, draws)
+    numbers_of(name, mask_row)
     right(name)
+
+
+def numbers_of(name: str, mask_row: Callable[..., tuple]) -> None:
+    """How many are chosen where 15 % is no whole number, or less than one."""
+    for length in (3, 43, 46):
+        tokens = np.array([CLS, *range(len(SPECIALS), len(SPECIALS) + length), SEP], np.int32)
+        given = f"{name}: of {length} tokens of text 15 % are {0.15 * length:.2f}"
+        wanted = max(1, round(0.15 * length))
+        number = len(mask_row(np.random.default_rng(0), tokens, SPECIALS, MASK, V)[1])
+        if number == 0:
+            raise NotYet(f"{given}, and you chose none. A row without a prediction teaches nothing: max(1, ...).")
+        if number == math.ceil(0.15 * length) != wanted:
+            raise NotYet(f"{given}: the nearest number is {wanted}. You rounded up, to {number}: round, not ceil.")
+        if number == int(0.15 * length) != wanted:
+            raise NotYet(f"{given}: the nearest number is {wanted}. You cut the rest off: round, not int.")
+        if number != wanted:
+            raise NotYet(f"{given}; you chose {number}, wanted are {wanted}.")
 
 
 def shares_of(name: str, tokens: np.ndarray, draws: Sequence[tuple]) -> None:
@@ -201,9 +220,12 @@ def multiplications(multiplications: Callable[..., tuple[int, int]]) -> None:
         layer = L * (matrices * D * D + feed_forwards * D * F) + products * L * L * D
         return times * layer, asked * (dense * D * D + D * V)
 
+    got = filled(multiplications(L, P, D, F, layers, V), "multiplications")
+    if np.shape(got) != (2,):
+        raise NotYet("multiplications: two numbers are wanted, (of the encoder, of the head).")
     compare(
         "multiplications",
-        tuple(int(number) for number in filled(multiplications(L, P, D, F, layers, V), "multiplications")),
+        tuple(int(number) for number in got),
         count(),
         {
             "your head works at all L positions. That is the expensive version; asked are P of them.": count(asked=L),

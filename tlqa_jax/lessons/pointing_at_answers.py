@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import log_softmax
 
-from tlqa_jax.lessons.checks import compare
+from tlqa_jax.lessons.checks import NotYet, compare
 
 Offsets = list[tuple[int, int]]
 Span = tuple[int, int]
@@ -44,9 +44,21 @@ def answer_tokens(answer_tokens: Callable[[Offsets, int, int], Span]) -> None:
     overlaps = lambda s, e, start, end: e > start and s < end
     begins_within = lambda s, e, start, end: start <= s < end
     ends_within = lambda s, e, start, end: start < e <= end
+    got = []
+    for offsets, start, end in cases:
+        try:
+            got.append(answer_tokens(offsets, start, end))
+        except (ValueError, IndexError):
+            if start in (s for s, _ in offsets) and end in (e for _, e in offsets):
+                raise
+            raise NotYet(
+                "answer_tokens: it finds no token for some answer. An answer may begin or end in the middle of a piece "
+                "(\"1910\" in \"1910s\"), so that no token begins, or ends, just there: what is wanted is the fewest "
+                "tokens that cover all of the answer."
+            ) from None
     compare(
         "answer_tokens",
-        [answer_tokens(*case) for case in cases],
+        got,
         each(overlaps),
         {
             "your last token is one too far. A slice of characters ends after its last one, but here the last token "
@@ -167,7 +179,7 @@ def best_span(best_span: Callable[..., Span]) -> None:
 
 def windows(windows: Callable[[int, int, int], list[Span]]) -> None:
     """`windows(length, room, stride)` -> [(first, size)], of every window."""
-    cases = [(10, 4, 1), (10, 4, 2), (4, 4, 1), (3, 4, 1), (11, 5, 0), (12, 5, 2), (40, 10, 3), (7, 6, 2)]
+    cases = [(10, 4, 1), (10, 4, 2), (4, 4, 1), (3, 4, 1), (11, 5, 1), (12, 5, 2), (40, 10, 3), (7, 6, 2)]
 
     def each(step=lambda room, stride: room - stride, size=min, count=None) -> list[list[Span]]:
         """`size(room, what is left)`; windows begin every `step`, until one reaches the end, or there are `count`."""

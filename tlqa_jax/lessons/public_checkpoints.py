@@ -47,23 +47,29 @@ def their_name(their_name: Callable[[str, int, str, str], str]) -> None:
 
 def our_query(our_query: Callable[..., Float[np.ndarray, "D H K"]]) -> None:
     """`our_query(theirs [H * K, D], heads)` -> the same matrix as [D, H, K]."""
-    cases = [(np.random.default_rng(heads).standard_normal((12, 12)), heads) for heads in (2, 3)]
+    cases = [(np.random.default_rng(heads).standard_normal((12, D)), heads) for heads, D in ((2, 12), (3, 12), (3, 24))]
     results = lambda change: [change(theirs, heads) for theirs, heads in cases]
     compare(
         "our_query",
         [our_query(theirs, heads) for theirs, heads in cases],
-        results(lambda theirs, heads: theirs.T.reshape(12, heads, -1)),
+        results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], heads, -1)),
         {
             "you reshape without transposing. Theirs is [outputs, inputs], ours begins with the inputs. That the "
-            "shapes agree proves nothing: here H * K = D, as in many models.":
-                results(lambda theirs, heads: theirs.reshape(12, heads, -1)),
+            "shapes agree where H * K = D, as in many models, proves nothing.":
+                results(lambda theirs, heads: theirs.reshape(theirs.shape[1], heads, -1)),
+            "you reshape without transposing, and your first axis is H * K; it is D, theirs.shape[1]. Theirs is "
+            "[outputs, inputs], ours begins with the inputs.":
+                results(lambda theirs, heads: theirs.reshape(len(theirs), heads, -1)),
+            "your first axis is H * K; it is D, theirs.shape[1]. The two agree in many models, and not in all: in "
+            "T5-3b they are 4,096 and 1,024.":
+                results(lambda theirs, heads: theirs.T.reshape(len(theirs), heads, -1)),
             "the last two axes are in another order: you split the outputs into K groups of H. A head's K rows stand "
             "together in their file, so that H comes first.":
-                results(lambda theirs, heads: theirs.T.reshape(12, -1, heads).transpose(0, 2, 1)),
+                results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], -1, heads).transpose(0, 2, 1)),
             "that is [D, K, H]: the heads belong in the middle.":
-                results(lambda theirs, heads: theirs.T.reshape(12, heads, -1).transpose(0, 2, 1)),
+                results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], heads, -1).transpose(0, 2, 1)),
             "that is [H, K, D], with the inputs at the end: the right numbers, to be transposed yet.":
-                results(lambda theirs, heads: theirs.reshape(heads, -1, 12)),
+                results(lambda theirs, heads: theirs.reshape(heads, -1, theirs.shape[1])),
         },
     )  # fmt: skip
 

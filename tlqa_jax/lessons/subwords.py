@@ -99,10 +99,10 @@ def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
 def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -> None:
     """`likeliest_cut(word, {piece: log probability})` -> the pieces whose product of probabilities is largest."""
     log_probability = {
-        "a": -8.0, "b": -6.0, "c": -2.0, "d": -4.5, "e": -2.0,
-        "ab": -5.0, "bc": -9.0, "cd": -3.0, "de": -2.5, "abc": -8.0, "bcd": -3.5, "cde": -5.0,
+        "a": -13.0, "b": -3.5, "c": -4.5, "d": -10.5, "e": -7.0,
+        "ab": -2.5, "bc": -11.5, "cd": -11.0, "de": -3.0, "abc": -4.0, "bcd": -2.0, "cde": -10.0,
     }  # fmt: skip
-    words = ["abcde", "abcd", "cde"]
+    words = ["abcde", "abcd", "cde", "bcde"]
 
     def best(value: Callable[[list[float]], float]) -> list[list[str]]:
         results = []
@@ -119,6 +119,19 @@ def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -
             word = word[size:]
         return result
 
+    def prefix_first(word: str) -> list[str]:
+        if not word:
+            return []
+        piece = max(filter(word.startswith, log_probability), key=log_probability.__getitem__)
+        return [piece, *prefix_first(word[len(piece) :])]
+
+    def piece_first(word: str) -> list[str]:
+        if not word:
+            return []
+        piece = max((piece for piece in log_probability if piece in word), key=log_probability.__getitem__)
+        before, after = word.split(piece, 1)
+        return [*piece_first(before), piece, *piece_first(after)]
+
     compare(
         "likeliest_cut",
         [likeliest_cut(word, dict(log_probability)) for word in words],
@@ -126,6 +139,10 @@ def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -
         {
             "you take the longest piece from the left. It may leave an unlikely rest: the cut is judged as a whole, so "
             "all cuts have to compete.": [longest(word) for word in words],
+            "you take the likeliest piece that the word begins with, and go on with the rest. That may be unlikely: "
+            "the cut is judged as a whole, so all cuts have to compete.": [prefix_first(word) for word in words],
+            "you take the likeliest piece of the word, wherever it stands, and go on with what is left on both sides. "
+            "That may be unlikely: the cut is judged as a whole.": [piece_first(word) for word in words],
             "you take the cut with the fewest pieces. Few pieces are often likelier, since each one costs, but two "
             "rare pieces can cost more than three common ones.": best(lambda values: -len(values) + sum(values) / 1000),
             "you divide by the number of pieces. The probability of a cut is the product over its pieces, so the "

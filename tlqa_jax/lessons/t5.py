@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlqa_jax.core.relative_positions import relative_position_bucket
-from tlqa_jax.lessons.checks import compare
+from tlqa_jax.lessons.checks import NotYet, compare
 from tlqa_jax.models.layers import RMSNorm
 from tlqa_jax.tasks import span_corruption
 
@@ -116,7 +116,19 @@ def corrupt(corrupt: Callable[..., Row]) -> None:
         arrays = span_corruption.corrupt(np.array([tokens]), np.array([mask]), sentinels=np.array(sentinels), **lengths)
         return arrays[0][0].tolist(), arrays[1][0].tolist()
 
-    def by_hand(tokens, mask, *, each_token=False, one=False, end=True, in_inputs=True, in_targets=True, last=False):
+    def yours(tokens, mask) -> Row:
+        given = list(tokens), list(mask), list(sentinels)
+        row = corrupt(*given)
+        if given != (tokens, mask, sentinels):
+            raise NotYet(
+                "corrupt: you changed a list that you were given. The next text gets the same sentinels, and would "
+                "find some of them gone: sentinels[number], or work on a copy, list(sentinels)."
+            )
+        return row
+
+    def by_hand(
+        tokens, mask, *, each_token=False, one=False, end=True, in_inputs=True, in_targets=True, last=False, first=True
+    ) -> Row:
         inputs, targets, used, closing = [], [], 0, []
         for i, (token, hidden) in enumerate(zip(tokens, mask, strict=True)):
             if not hidden:
@@ -124,7 +136,7 @@ def corrupt(corrupt: Callable[..., Row]) -> None:
                 closing = []
                 inputs.append(token)
                 continue
-            if each_token or i == 0 or not mask[i - 1]:
+            if each_token or (i == 0 and first) or not mask[i - 1]:
                 sentinel = sentinels[0 if one else used]
                 used += 1
                 inputs += [sentinel] * in_inputs
@@ -135,12 +147,14 @@ def corrupt(corrupt: Callable[..., Row]) -> None:
 
     compare(
         "corrupt",
-        results(lambda tokens, mask: corrupt(list(tokens), list(mask), list(sentinels))),
+        results(yours),
         results(package),
         {
             "you put one sentinel for each hidden token. Then the inputs tell how long a gap is, and nothing gets "
             "shorter: that is nearer to BERT. In T5 one sentinel stands for a whole span.": results(
                 lambda *row: by_hand(*row, each_token=True)),
+            "a text that begins with a hidden token has no sentinel before it: at i = 0, mask[i - 1] is mask[-1], the "
+            "*last* token. Nothing is before the first one.": results(lambda *row: by_hand(*row, first=False)),
             "all your spans have the same sentinel. The decoder could not say which gap it is filling: the first "
             "span takes sentinels[0], the second sentinels[1].": results(lambda *row: by_hand(*row, one=True)),
             "the sequences have no end token. Without it the model never learns to stop, and writes on when it is "
