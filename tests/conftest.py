@@ -9,6 +9,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine with a GPU or TPU; set it to run the tests there
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that is no directory is looked up on no hub
 
 # from here on every annotation of the package, array shapes included, is checked at each call
 install_import_hook("tlqa_jax", "beartype.beartype")
@@ -19,7 +20,7 @@ settings.register_profile("search", deadline=None, max_examples=3000)
 settings.load_profile("same")
 
 ROOT = Path(__file__).resolve().parents[1]
-WITHOUT_JAX = {"text", "tasks", "metrics"}  # their tests start in no time: jax is not imported for them
+WITHOUT_JAX = {"text", "tasks", "metrics"}  # what they test uses no jax, and no devices are made for them
 STRICT = {"core", "models", "decoding"}  # not training: strict promotion breaks inside optax
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlqa_jax.data.corpus import mark_corpus, read_corpus, token_report, tokenize_corpus, tokenize_sentences
+from tlqa_jax.data.corpus import (
+    check_tokens_file, mark_corpus, read_corpus, token_report, tokenize_corpus, tokenize_sentences,
+)  # fmt: skip
 from tlqa_jax.data.sources import MarkedText
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.span_corruption import number_spans, salient_spans_mask
@@ -26,6 +28,9 @@ class Letters:
 def tokenizer(tmp_path_factory) -> SentencePieceTokenizer:
     texts = ["Mira Voss, born in Oss, tunes harps.", "Mira likes Oss; harps she likes more."] * 5
     return SentencePieceTokenizer.train(texts, tmp_path_factory.mktemp("vocabulary") / "a.model", 29)
+
+
+DOCUMENTS = st.lists(st.lists(st.text("abc", max_size=4), max_size=4).map(lambda words: ". ".join(words)), max_size=7)
 
 
 @given(st.lists(st.text("abc", max_size=5), max_size=8), st.none() | st.integers(0, 20), st.integers(1, 3))
@@ -57,6 +62,38 @@ def test_documents_are_read_no_further_than_needed():
     assert len(taken) < 1000
 
 
+@given(DOCUMENTS, st.integers(0, 20), st.integers(1, 3))
+def test_the_first_tokens_of_sentences(texts, limit, at_once):
+    import tlqa_jax.data.corpus as module
+
+    before, module.TEXTS_AT_ONCE = module.TEXTS_AT_ONCE, at_once
+    try:
+        whole, first = (tokenize_sentences(iter(texts), Letters(), limit=most) for most in (None, limit))
+    finally:
+        module.TEXTS_AT_ONCE = before
+    assert first.tokens.tolist() == whole.tokens[:limit].tolist()
+    inside = whole.sentences[whole.sentences < len(first.tokens)].tolist()
+    assert first.sentences.tolist() == (inside + [len(first.tokens)] if inside else [0])
+    begun = np.searchsorted(whole.sentences[whole.documents], len(first.tokens))
+    assert first.documents.tolist() == ([*whole.documents[:begun], len(inside)] if inside else [0])
+
+
+def test_the_first_tokens_of_marked_texts(tokenizer):
+    taken = []
+
+    def documents():
+        for number in range(9):
+            taken.append(number)
+            yield MarkedText("Mira likes Oss", ((0, 4), (11, 14)))
+
+    whole, size = mark_corpus(documents(), tokenizer), len(tokenizer.encode("Mira likes Oss"))
+    taken.clear()
+    first = mark_corpus(documents(), tokenizer, limit=size + 2)
+    assert taken == [0, 1]
+    assert first.tokens.tolist() == whole.tokens[: size + 2].tolist()
+    assert first.spans.tolist() == whole.spans[: size + 2].tolist() and first.spans.max() == 3
+
+
 def test_a_file_is_not_half_written(tmp_path):
     def broken():
         yield "abc"
@@ -66,9 +103,21 @@ def test_a_file_is_not_half_written(tmp_path):
     with pytest.raises(UserError):
         tokenize_corpus(broken(), Letters(), file=tmp_path / "a.int32")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.int32", b"kept")]
+    with pytest.raises(UserError, match=r"a\.int32/b\.int32 cannot be written: "):
+        tokenize_corpus(["abc"], Letters(), file=tmp_path / "a.int32" / "b.int32")
 
 
-DOCUMENTS = st.lists(st.lists(st.text("abc", max_size=4), max_size=4).map(lambda words: ". ".join(words)), max_size=7)
+def test_a_file_for_tokens_is_named_so_and_lies_outside_the_run(tmp_path):
+    check_tokens_file(None, "runs/a")
+    check_tokens_file(str(tmp_path / "corpus.tokens"), str(tmp_path / "run"))
+    (tmp_path / "folder.tokens").mkdir()
+    for name, message in (
+        ("corpus.txt", r"corpus\.txt: it is made anew at each start, so its name has to end in \.tokens"),
+        ("folder.tokens", "it is made anew"),
+        ("run/corpus.tokens", "is in --out .*: give another place"),
+    ):
+        with pytest.raises(UserError, match=f"--tokens-file .*{message}"):
+            check_tokens_file(str(tmp_path / name), str(tmp_path / "run"))
 
 
 @given(DOCUMENTS, st.integers(1, 3))
@@ -106,11 +155,13 @@ def test_read_corpus(tmp_path, tokenizer):
     corpus = read_corpus(tmp_path / "a.txt", tokenizer)
     assert corpus.tokens.tolist() == tokenizer.encode("Mira Voss likes harps") + tokenizer.encode("Oss")
     assert corpus.spans is None
+    with pytest.raises(ValueError, match="a file holds tokens and no spans"):
+        read_corpus(tmp_path / "a.txt", tokenizer, spans="rule", file=tmp_path / "a.tokens")
 
 
 def test_marked_spans(tmp_path, tokenizer):
     rows = [
-        {"text": "Mira likes Oss", "spans": [[0, 4], [11, 14]]},
+        {"text": "Mira likes Oss", "spans": [[11, 14], [0, 4]]},  # they are counted in the order of the text
         {"text": "Oss", "spans": [[0, 3]]},
         {"text": "Mira", "spans": []},
     ]
@@ -183,7 +234,9 @@ def test_a_document_with_a_sentinel_in_it_is_named(tmp_path, tokenizer, spans):
             read_corpus(tmp_path / "a.jsonl", tokenizer, spans=spans)
 
 
-def test_how_much_of_a_corpus_the_vocabulary_does_not_know():
+@pytest.mark.parametrize("at_once", [2**24, 7])
+def test_how_much_of_a_corpus_the_vocabulary_does_not_know(at_once, monkeypatch):
+    monkeypatch.setattr("tlqa_jax.data.corpus.TOKENS_AT_ONCE", at_once)
     tokens = np.array([5, 2, 7, 2, 9, 2, 2, 8] * 200, np.int32)
     assert token_report(tokens, unk_id=2) == "1,600 tokens, 50.0% of them unknown to the vocabulary"
     assert token_report(tokens, unk_id=3) == "1,600 tokens, none unknown to the vocabulary"

@@ -34,6 +34,8 @@ def squad(**changes) -> str:
         ("a.txt", gzip.compress(b"one"), "it looks like gzip: name it .gz"),
         ("a.txt.gz", b"one", "a.txt.gz is not a gzip file, though its name ends in .gz"),
         ("a.txt.gz", gzip.compress(b"one\n" * 999)[:-12], "a.txt.gz is cut short or damaged (gzip, after line"),
+        ("a.txt.gz", gzip.compress(b"one\n")[:-8] + bytes(8), "a.txt.gz is cut short or damaged (gzip, after line"),
+        ("a.txt.gz", gzip.compress(b"one\n") + b"two\n", "a.txt.gz is cut short or damaged (gzip, after line"),
         ("a.txt.gz", gzip.compress(b""), "a.txt.gz is empty"),
         ("a.md", b"one", "a.md: a .md file cannot be read here; known are .txt, .jsonl, .json, .csv (also with .gz)"),
         ("LICENSE", b"one", "LICENSE: a file without a suffix cannot be read here"),
@@ -97,6 +99,8 @@ def test_texts(tmp_path, name, content, expected):
             squad(answers=[{"text": "Mara", "answer_start": -4}]),
             "'Mara' is not in its context at answer_start -4, where there is ''; it is nowhere in the context",
         ),
+        (squad(is_impossible="perhaps"), '"is_impossible" is text ("perhaps"), not true or false'),
+        (squad(is_impossible=1), '"is_impossible" is a number (1), not true or false'),
         ('{"data": {}}', '"data" is an object ({}), not a list'),
         ('{"data": []}', "holds no questions"),
         ('{"data": [[]]}', '"data" 1 is a list ([]), not an object with named fields'),
@@ -114,6 +118,23 @@ def test_questions(tmp_path, content, expected):
     path.write_text(content)
     message = message_of(open_questions, path)
     assert str(path) in message
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("question,answer\nWho?,\n", 'found "question" (an empty cell of a .csv is no field; a question without an'),
+        ("question,answers\nWho?,\"{'text': ['Mira']}\"\n", 'line 2, "answers": malformed JSON at column 2'),
+        ('question,answers\nWho?,"[Mira]"\n', 'line 2, "answers": malformed JSON at column 2'),
+        ("question,answer,is_impossible\nWho?,Mira,TRUE\n", '"is_impossible" is true, yet there is an answer'),
+        ("question,answer,is_impossible\nWho?,Mira,no\n", '"is_impossible" is text ("no"), not true or false'),
+    ],
+)
+def test_questions_in_csv(tmp_path, content, expected):
+    (tmp_path / "a.csv").write_text(content)
+    message = message_of(open_questions, tmp_path / "a.csv")
+    assert f"{tmp_path}/a.csv, line 2" in message
     assert expected in message
 
 

@@ -129,6 +129,27 @@ def test_csv_questions(tmp_path):
     ]
     text = 'question,answers\nWho?,"[""Mira"", ""she""]"\n'
     assert open_questions(write(tmp_path / "b.csv", text)) == [QAExample("b.csv:1", "Who?", ("Mira", "she"))]
+    text = 'question,context,answers\nWho?,"Mira, of Oss","{""text"": [""Mira""], ""answer_start"": [0]}"\n'
+    assert open_questions(write(tmp_path / "c.csv", text)) == [
+        QAExample("c.csv:1", "Who?", ("Mira",), "Mira, of Oss", (0,))
+    ]
+
+
+@pytest.mark.parametrize("value", ["False", "false", " FALSE", ""])
+def test_what_is_possible_in_csv(tmp_path, value):
+    text = f"question,answers,is_impossible\nWho?,Mira,{value}\nWho else?,[],True\n"
+    assert [example.answers for example in open_questions(write(tmp_path / "a.csv", text))] == [("Mira",), ()]
+
+
+def test_files_of_one_name_have_ids_of_their_own(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "rows.jsonl", '{"question": "Who?", "answer": "Mira"}\n')
+    pattern = f"{tmp_path}/*/rows.jsonl"
+    ids = [f"{tmp_path}/a/rows.jsonl:1", f"{tmp_path}/b/rows.jsonl:1"]
+    assert [example.id for example in open_questions(pattern)] == ids
+    assert [id for _, id, _ in open_rows(pattern)] == ids
+    assert [example.id for example in open_questions(f"{tmp_path}/b/*.jsonl")] == ["rows.jsonl:1"]
 
 
 def test_questions_to_be_answered(tmp_path):
@@ -150,6 +171,8 @@ def test_marked_texts(tmp_path):
     assert list(open_marked_texts(path)) == texts
     rows = ",\n".join(path.read_text().splitlines())
     assert list(open_marked_texts(write(tmp_path / "a.json", f"[{rows}]"))) == texts
+    path = write(tmp_path / "b.jsonl", '{"body": "Mira of Oss", "spans": [[8, 11], [0, 4]]}\n')
+    assert list(open_marked_texts(path, field="body")) == texts[:1], "in the order of the text"
 
 
 def test_local_paths(tmp_path):

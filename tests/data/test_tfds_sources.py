@@ -58,6 +58,8 @@ def data_dir(files, tmp_path_factory) -> Path:
     similar = {"sentence1": "A harp.", "sentence2": "Größe.", "label": 2.6, "idx": 0}
     helper.prepare_rows("glue/stsb", {"train": [similar]}, folder)
     rained = {"sentence": "It rained.", "idx": 0}
+    tagged = {"id": "0", "tokens": ["Mira", "sings"], "pos": [3, 5], "chunks": [0, 1], "ner": [1, 0]}
+    helper.prepare_rows("conll2003", {"train": [tagged]}, folder)
     helper.prepare_rows("glue/cola", {"train": [rained | {"label": 1}], "test": [rained | {"label": -1}]}, folder)
     command = [sys.executable, HELPER, files / "train.json", files / "dev.json", folder]
     assert "prepared squad/v1.1 in" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -75,6 +77,11 @@ def test_rows_of_sets_that_are_found_late_have_the_names_of_their_classes(data_d
     assert (row["sentence1"], row["sentence2"], round(row["label"], 5)) == ("A harp.", "Größe.", 2.6)
     labelled = open_labelled_texts("tfds:glue/cola:train", data_dir=data_dir, field="sentence")
     assert labelled == [LabelledText("It rained.", "acceptable")]
+
+
+def test_a_field_of_many_classes_keeps_their_numbers(data_dir):
+    [(_, _, row)] = open_rows("tfds:conll2003:train", data_dir=data_dir)
+    assert row == {"tokens": ["Mira", "sings"], "pos": [3, 5], "chunks": [0, 1], "ner": [1, 0]}
 
 
 @pytest.mark.parametrize(("source", "file"), [("squad", "train.json"), ("squad/v2.0:3.0.0", "train2.json")])

@@ -170,6 +170,16 @@ def test_a_passage_among_others_tells_one_fact_of_the_person_in_each_type(seed, 
     assert "{" not in passage.text and all(s[0].isupper() or s[0].isdigit() for s in passage.text.split(". "))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_only_types_with_a_relation_that_is_wanted_are_told_of(seed):
+    rng = random.Random(seed)
+    (person,) = make_people(rng, 1)
+    passage = tiny_world.tell_among_others(rng, person, types=1, relations=("birthplace", "home"))
+    assert {mention.relation for mention in passage.mentions} <= {"birthplace", "home"}
+    with pytest.raises(ValueError):  # there are not as many
+        tiny_world.tell_among_others(rng, person, types=2, relations=("birthplace", "home"))
+
+
 def test_held_out_forms_are_not_in_training(files):
     training_forms = {form for forms in TRAINING_FORMS.values() for form in forms}
     held_out_forms = {form for forms in HELD_OUT_FORMS.values() for form in forms}

@@ -38,6 +38,21 @@ def test_every_row_holds_the_beginning_of_its_text(texts, input_length):
     assert lengths.tolist() == [len(text) + 2 for text in texts]
 
 
+def test_few_texts_are_encoded_at_a_time(monkeypatch):
+    sizes = []
+
+    class Counted(Letters):
+        def encode_batch(self, texts):
+            sizes.append(len(texts))
+            return super().encode_batch(texts)
+
+    texts = ["ab", "abcdef", "", "c", "fed"]
+    whole = encode_texts(Letters(), texts, input_length=6)
+    monkeypatch.setattr("tlqa_jax.tasks.classification.TEXTS_AT_ONCE", 2)
+    assert all(map(np.array_equal, encode_texts(Counted(), texts, input_length=6), whole))
+    assert sizes == [2, 2, 1]
+
+
 def test_no_room_for_any_token_is_an_error():
     with pytest.raises(UserError, match="--input-length 2"):
         encode_texts(Letters(), ["a"], input_length=2)

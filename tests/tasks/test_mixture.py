@@ -29,12 +29,16 @@ def test_rates_by_hand():
     assert mixing_rates([900, 100], "temperature=1").tolist() == pytest.approx([0.9, 0.1])
     assert mixing_rates([900, 1], "equal").tolist() == [0.5, 0.5]
     assert mixing_rates([7], "temperature=5").tolist() == [1.0]
+    assert mixing_rates([900, 100], "temperature=0.0001").tolist() == [1.0, 0.0]  # 1/9 to the power 10,000
+    assert mixing_rates([900, 900], "temperature=1e-9").tolist() == [0.5, 0.5]
 
 
-def test_the_cap_comes_before_the_temperature():
-    """3 examples at a scale of 27 are 81, and 9 at temperature 2: SeqIO's order."""
+def test_stages_work_in_their_order():
+    """3 examples at a scale of 27 are 81, and 9 at temperature 2, beside a task capped at 400: SeqIO's order."""
     assert mixing_rates([10_000, 100], "proportional=400,temperature=2").tolist() == pytest.approx([2 / 3, 1 / 3])
-    assert mixing_rates([81, 1], "temperature=2")[0] / mixing_rates([81, 1], "temperature=2")[1] == pytest.approx(9)
+    scaled = mixing_rates([3, 10_000], "scale=27, proportional=400, temperature=2")
+    assert scaled.tolist() == pytest.approx([9 / 29, 20 / 29])
+    assert mixing_rates([3, 10_000], "proportional=400,scale=27").tolist() == pytest.approx([3 / 403, 400 / 403])
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6), st.floats(1, 100))
@@ -46,7 +50,8 @@ def test_temperature_keeps_the_order_and_evens_out(sizes, temperature):
 
 
 @pytest.mark.parametrize(
-    "mixing", ["", "even", "equal=2", "temperature", "temperature=0", "temperature=hot", "proportional=-1", "equal,hot"]
+    "mixing", ["", "even", "equal=2", "temperature", "temperature=0", "temperature=hot", "proportional=-1", "equal,hot",
+               "scale", "scale=0"]
 )
 def test_what_is_no_mixing_is_refused(mixing):
     with pytest.raises(UserError, match="--mixing '"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.tasks.next_sentence import SentencePairs, _truncate, assemble, full_rows, full_sentences, join_documents
+from tlqa_jax.tasks.next_sentence import SentencePairs, _truncate, assemble, full_rows
 
 PAD, CLS, SEP = 0, 1, 2
 FIRST = 10  # the id of the first token of the text; every other token has the next
@@ -19,6 +19,13 @@ def documents_of(sizes: list[list[int]]) -> list[list[list[int]]]:
     """Documents of sentences of these sizes, in which no id occurs twice."""
     ids = iter(range(FIRST, FIRST + sum(map(sum, sizes))))
     return [[[next(ids) for _ in range(size)] for size in document] for document in sizes]
+
+
+def join_documents(documents: list[list[list[int]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(tokens, sentences, documents), as a corpus has them, of documents of sentences."""
+    sentences = [sentence for document in documents for sentence in document]
+    borders = [np.cumsum([0, *map(len, parts)]) for parts in (sentences, documents)]
+    return np.array(sum(sentences, []), np.int32), *borders
 
 
 def generators(count: int, seed: int = 0, epoch: int = 0) -> list[np.random.Generator]:
@@ -176,34 +183,20 @@ def test_truncation_is_from_both_ends():
 
 @given(sizes, st.integers(3, 30))
 def test_packed_rows_hold_every_token_once(sizes, max_length):
-    documents = documents_of(sizes)
-    tokens, sentences, _ = join_documents(documents)
-    for spans in (full_sentences(sentences, max_length), full_rows(len(tokens), max_length)):
-        rows = assemble(tokens, spans, length=max_length, cls_id=CLS, sep_id=SEP, pad_id=PAD)
-        assert rows.tokens[rows.is_text].tolist() == tokens.tolist()
-        assert not rows.token_types.any()
-        for row, is_text in zip(rows.tokens.tolist(), rows.is_text):
-            count = int(is_text.sum())
-            assert count and row == [CLS, *row[1 : count + 1], SEP] + [PAD] * (max_length - count - 2)
+    tokens, _, _ = join_documents(documents_of(sizes))
+    spans = full_rows(len(tokens), max_length)
+    rows = assemble(tokens, spans, length=max_length, cls_id=CLS, sep_id=SEP, pad_id=PAD)
+    assert rows.tokens[rows.is_text].tolist() == tokens.tolist()
+    assert not rows.token_types.any()
+    for row, is_text in zip(rows.tokens.tolist(), rows.is_text):
+        count = int(is_text.sum())
+        assert count and row == [CLS, *row[1 : count + 1], SEP] + [PAD] * (max_length - count - 2)
     assert (rows.tokens != PAD)[:-1].all(), "full but for the last"
-    borders = set(sentences.tolist())
-    for begin, end in full_sentences(sentences, max_length).tolist():
-        assert end in borders or end - begin == max_length - 2, "only a sentence longer than a row is cut"
-        following = min((border for border in borders if border > end), default=math.inf)
-        assert following - begin > max_length - 2, "as many as fit"
 
 
-def test_a_packed_row_by_hand():
-    tokens, sentences, _ = join_documents([[[10, 11], [12]], [[13, 14]]])
-    assert full_sentences(sentences, 5).tolist() == [[0, 3], [3, 5]]
-    assert full_sentences(sentences, 4).tolist() == [[0, 2], [2, 3], [3, 5]]
+def test_packed_rows_by_hand():
     assert full_rows(5, 4).tolist() == [[0, 2], [2, 4], [4, 5]]
-    assert full_rows(0, 4).tolist() == full_sentences(np.array([0]), 4).tolist() == []
-
-
-def test_join_documents_leaves_out_what_is_empty():
-    tokens, sentences, documents = join_documents([[], [[10], [], [11, 12]], [[]], [[13]]])
-    assert (tokens.tolist(), sentences.tolist(), documents.tolist()) == ([10, 11, 12, 13], [0, 1, 3, 4], [0, 2, 3])
+    assert full_rows(0, 4).tolist() == []
 
 
 def test_what_cannot_be_is_refused():
@@ -213,6 +206,6 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="max_length is 4"):
         SentencePairs(sentences, documents, 4, seed=0)
     with pytest.raises(ValueError, match="max_length is 2"):
-        full_sentences(sentences, 2)
+        full_rows(2, 2)
     with pytest.raises(ValueError, match="a row has 4 tokens, 3 is the limit"):
         assemble(tokens, np.array([[0, 2]]), length=3, cls_id=CLS, sep_id=SEP, pad_id=PAD)

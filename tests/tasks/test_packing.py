@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tlqa_jax.tasks.packing as module
-from tlqa_jax.tasks.packing import Packing, first_fit, unpack
+from tlqa_jax.tasks.packing import Packing, first_fit
 
 
 @dataclass
@@ -29,6 +29,14 @@ def examples(lengths: list[tuple[int, int]], input_length: int, target_length: i
     targets = [[100 * i + 51 + j for j in range(n)] for i, (_, n) in enumerate(lengths)]
     n, m = np.array(lengths, np.int32).reshape(-1, 2).T
     return Rows(padded(inputs, input_length), padded(targets, target_length), n, m)
+
+
+def unpack(tokens: np.ndarray, segments: np.ndarray) -> list[list[list[int]]]:
+    """The tokens of each example of each row, in order: what was packed."""
+    return [
+        [row[numbers == number].tolist() for number in range(1, numbers.max(initial=0) + 1)]
+        for row, numbers in zip(tokens, segments, strict=True)
+    ]
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 11), st.integers(1, 5)), min_size=1, max_size=30)

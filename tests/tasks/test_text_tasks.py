@@ -1,6 +1,7 @@
 """Records of tasks: rows to text and back by hand, and every way to write a record wrong in one line."""
 
 import json
+import unicodedata
 
 import jaxtyping
 import pytest
@@ -82,8 +83,30 @@ def test_what_was_written_becomes_a_prediction_and_a_score():
 def test_numbers_are_scored_against_what_they_were_before_rounding():
     rows = [{"sentence1": "a", "sentence2": "b", "label": label} for label in (0.9, 1.1, 2.0)]
     examples = [SIMILARITY.example(row, "") for row in rows]
-    assert [example.target for example in examples] == ["0.8", "1.2", "2.0"] or examples[0].target == "1.0"
+    assert [example.target for example in examples] == ["0.8", "1.2", "2.0"]
     assert SIMILARITY.score(["0.9", "1.1", "2.0"], examples)["pearson"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("value", [-1, "-1", -1.0, " -1.0 "])
+def test_minus_one_is_a_number(value):
+    example = TextTask("t", "{x}", "y", step=0.5).example({"x": "a", "y": value}, "")
+    assert (example.target, example.answers) == ("-1.0", ("-1.0",))
+
+
+@pytest.mark.parametrize("answer", ["km²", "line one\nline two", "two  spaces"])
+def test_a_perfect_writer_is_right_whatever_its_vocabulary_cannot_say(answer):
+    normalize = lambda text: " ".join(unicodedata.normalize("NFKC", text).split())
+    tasks = (
+        TextTask("t", "{x}", "y", metrics=("accuracy", "exact_match", "f1")),
+        TextTask("t", "{x}", "y", metrics=("accuracy", "exact_match", "f1"), labels={"1": answer}),
+    )
+    for task in tasks:
+        example = task.example({"x": "a", "y": answer}, "")
+        written = normalize(example.target)
+        assert task.score([written], [example])["accuracy"] == 0
+        assert set(task.score([written], [example], normalize).values()) == {100}
+        assert task.score(["another"], [example], normalize)["accuracy"] == 0
+        assert task.score([answer], [example], normalize)["accuracy"] == 100
 
 
 @pytest.mark.parametrize(
@@ -94,6 +117,9 @@ def test_numbers_are_scored_against_what_they_were_before_rounding():
         (SENTIMENT, {"text": "a", "label": 2}, 'row 3: "label" is \'2\'; task sentiment knows 0, 1'),
         (SENTIMENT, {"text": ["a"], "label": 1}, 'row 3: "text" is .* can make no text'),
         (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": "high"}, 'row 3: "label" is \'high\', not a number'),
+        (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": float("nan")}, '"label" is nan, not a number'),
+        (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": "inf"}, "\"label\" is 'inf', not a number"),
+        (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": 10**400}, '"label" is 10+, not a number'),
         (CONTEXT_QA, {"question": "a", "answers": []}, 'row 3: no field "context"'),
         (TRANSLATION, {"en": "a"}, 'row 3: no field "de", which task translation wants; found "en"'),
     ],
@@ -109,6 +135,8 @@ def test_a_row_that_does_not_fit_is_named(task, row, message):
     [
         ({"metrics": "accuracy"}, r'task puns: "metrics" is a text; wanted are several: \("accuracy",\)'),
         ({"labels": {0: "no", 1: "yes"}}, 'task puns: the label 0 is no text: write "0"'),
+        ({"other_names": {"text": "joke"}}, "\"other_names\" of 'text' are 'joke': several texts are wanted"),
+        ({"other_names": {"text": ("joke", 5)}}, "of 'text' are .* several texts are wanted"),
     ],
 )
 def test_a_slip_in_a_record_is_named(slip, message):
@@ -160,6 +188,9 @@ def test_a_task_that_is_not_there_is_named(names, message):
         (PUNS | {"name": "a/b"}, "a task's name is 'a/b'"),
         (PUNS | {"metrics": ["fun"]}, "task puns: there is no metric 'fun'; known: accuracy"),
         (PUNS | {"metrics": []}, '"metrics" names none'),
+        (PUNS | {"other_names": {"text": "joke"}}, '"other_names" is {"text": "joke"}, which is of the wrong kind'),
+        (PUNS | {"other_names": {"text": 5}}, '"other_names" is {"text": 5}, which is of the wrong kind'),
+        (PUNS | {"other_names": {"text": ["joke", 5]}}, "which is of the wrong kind"),
         (PUNS | {"step": 0}, '"step" is 0: it has to be above 0'),
     ],
 )

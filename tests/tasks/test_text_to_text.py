@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tlqa_jax.tasks.text_to_text as module
 from tlqa_jax.errors import UserError
+from tlqa_jax.tasks.text_tasks import TextTask
 from tlqa_jax.tasks.text_to_text import (
     decode_predictions,
     encode_examples,
     encode_sources,
+    encode_texts,
+    longest_target,
     qa_source,
 )
 
@@ -90,6 +94,42 @@ def test_examples_with_a_context():
     assert arrays.report() == (
         "2 examples: none cut to the input length of 8 tokens, none cut to the target length of 3 tokens"
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7])
+def test_few_texts_are_encoded_at_a_time(at_once, monkeypatch):
+    """Whole texts as lists of ids take far more room than their rows."""
+    sizes = []
+
+    class Counted(Words):
+        def encode_batch(self, texts):
+            sizes.append(len(texts))
+            return super().encode_batch(texts)
+
+    examples = [Question(str(i), "a", ("b c d"[: 2 * i + 1],), "d " * i) for i in range(5)]
+    rows = encode_examples(tokenizer, examples, input_length=5, target_length=3)
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", at_once)
+    some = encode_examples(Counted(), examples, input_length=5, target_length=3)
+    assert all(np.array_equal(getattr(rows, name), getattr(some, name)) for name in vars(rows))
+    assert longest_target(Counted(), examples) == 4 and max(sizes) <= at_once
+
+
+def test_what_stands_behind_the_last_field_is_not_cut():
+    task = TextTask("t", "a {x} b {y} c d", "z")
+    examples = [task.example({"x": "e", "y": y, "z": "a"}, "") for y in ("f", "f e f", "f e f e f e")]
+    assert [(example.head, example.tail) for example in examples] == [("a e", " c d")] * 3
+    arrays = encode_texts(tokenizer, examples, input_length=9, target_length=2)
+    ids = lambda text: tokenizer.encode_batch([text])[0]
+    assert arrays.inputs.tolist() == [
+        [*ids("a e b f c d"), EOS, PAD, PAD], [*ids("a e b f e f c d"), EOS], [*ids("a e b f e f c d"), EOS],
+    ]
+    assert arrays.inputs_cut.tolist() == [False, False, True]
+    none_left = encode_texts(tokenizer, examples, input_length=5, target_length=2)
+    assert none_left.inputs[2].tolist() == [*ids("a e c d"), EOS]
+    with pytest.raises(UserError, match="alone takes 5 tokens: set --input-length"):
+        encode_texts(tokenizer, examples, input_length=4, target_length=2)
+    braces = TextTask("t", "{{x}} {x} {{y}}", "z").example({"x": "1", "z": "a"}, "")
+    assert (braces.input, braces.head, braces.tail) == ("{x} 1 {y}", "{x}", " {y}")
 
 
 def test_closed_book_leaves_the_context_out():

@@ -195,6 +195,11 @@ def test_files_that_are_no_t5_vocabulary(tokenizer, tmp_path):
     (tmp_path / "cut.model.gz").write_bytes(gzip.compress(b"the mill" * 99)[:-9])
     with pytest.raises(UserError, match="damaged gzip"):
         SentencePieceTokenizer(tmp_path / "cut.model.gz")
+    whole = gzip.compress(bytes(range(256)) * 9)
+    for place in range(10, len(whole)):  # behind the header, byte by byte
+        (tmp_path / "flipped.model.gz").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(UserError, match="damaged gzip|not a SentencePiece model"):
+            SentencePieceTokenizer(tmp_path / "flipped.model.gz")
     # the library's own defaults: unk 0, bos 1, eos 2, no pad
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS), model_prefix=str(tmp_path / "default"), vocab_size=70, minloglevel=2
@@ -213,11 +218,9 @@ def test_half_a_surrogate_pair(tokenizer):
             encode("the \ud83d mill")
 
 
-@pytest.mark.skipif(
-    "TLQA_T5_VOCABULARY" not in os.environ, reason="TLQA_T5_VOCABULARY names no sentencepiece.model of T5"
-)
+@pytest.mark.skipif("T5_VOCABULARY" not in os.environ, reason="T5_VOCABULARY names no .model or .model.gz of T5")
 def test_the_public_t5_vocabulary():
-    t5 = SentencePieceTokenizer(os.environ["TLQA_T5_VOCABULARY"])
+    t5 = SentencePieceTokenizer(os.environ["T5_VOCABULARY"])
     ids = [12847, 277, 15068, 4501, 3, 12297, 3399, 16, 5964, 7115, 9, 55]
     assert t5.encode("Beginners BBQ Class Taking Place in Missoula!") == ids
     assert t5.decode(ids) == "Beginners BBQ Class Taking Place in Missoula!"

@@ -1,7 +1,7 @@
 """Losses come as (sum, weight): only a sum can be added over devices and micro-batches and stay a true mean.
 
-A mean of per-device means is another number whenever the devices hold different amounts of padding; see
-`training.devices.global_mean_step` and lesson 05.
+A mean of per-device means is another number whenever the devices hold different amounts of padding: the train steps
+(`training.span_corruption.make_train_step`, say) `psum` sum and weight, and divide once. See lesson 05.
 """
 
 import jax

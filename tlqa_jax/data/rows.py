@@ -18,6 +18,7 @@ MAY_BE_EMPTY = {
     "answer",
     "answers",
     "answer_start",
+    "is_impossible",
 }  # an empty cell: the row has no such field
 KINDS = {
     str: "text", bool: "true or false", int: "a number", float: "a number",
@@ -80,7 +81,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
             row: dict[str, Any] = {
                 name: cell for name, cell in zip(header, cells, strict=True) if cell or name not in MAY_BE_EMPTY
             }
-            if row.get("answers", "").startswith("["):
+            if row.get("answers", "").startswith(("[", "{")):
                 row["answers"] = parse_json(row["answers"], f'{where}, "answers"')
             if "answer_start" in row:
                 row["answer_start"] = parse_json(row["answer_start"], f'{where}, "answer_start"')

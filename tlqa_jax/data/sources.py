@@ -10,11 +10,12 @@
 
 A row of texts has a field "text", a row of labelled texts also a "label". A row of questions has "question", and
 "answer" (one text) or "answers" (a list of texts, or SQuAD's texts with their starts), and may have "context",
-"answer_start", "id" and "title". Starts count Unicode characters.
+"answer_start", "id", "is_impossible" and "title". Starts count Unicode characters.
 
 What is wrong with a source is a `UserError` of one line that says where: the file, the line or question, the field.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,10 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
     return documents
 
 
-def open_marked_texts(source: Source) -> Documents[MarkedText]:
+def open_marked_texts(source: Source, *, field: str = "text") -> Documents[MarkedText]:
     """Rows with "text" and "spans", a list of [start, end] in characters: what salient-span masking masks whole.
+
+    `field` is another name of the text's field. The spans come in the order of the text.
 
     Raises:
       UserError: see above; also for a span that is not inside its text, or overlaps another.
@@ -118,7 +121,7 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
     def read() -> Iterator[MarkedText]:
         for file in files:
             for where, row in squad_or_rows(file)[1]:
-                text, spans = text_of(row, "text", where), field_of(row, "spans", where, list)
+                text, spans = text_of(row, field, where), field_of(row, "spans", where, list)
                 for number, span in enumerate(spans, 1):
                     named = f'{where}, "spans" {number}'
                     if not (isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)):
@@ -129,7 +132,7 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
                 for before, after in zip(ordered, ordered[1:]):
                     if after[0] < before[1]:
                         raise UserError(f'{where}, "spans": {before} and {after} overlap')
-                yield MarkedText(text, tuple((start, end) for start, end in spans))
+                yield MarkedText(text, tuple((start, end) for start, end in ordered))
 
     return Documents(source, read)
 
@@ -137,16 +140,12 @@ def open_marked_texts(source: Source) -> Documents[MarkedText]:
 def open_rows(source: Source, *, data_dir: str | Path | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(where it stands, an id, the row) of each row of a source, read while iterating; of SQuAD's files each question.
 
-    Classes that TFDS numbers have their names. A row without an "id" has the id "FILE:NUMBER".
+    Classes that TFDS numbers have their names. A row without an "id" has the id "FILE:NUMBER" (where two files of the
+    source have one name, "PATH:NUMBER").
     """
-    for one in _as_list(source):
-        files, records = _open(one, data_dir, ROWS)
-        rows = (
-            _tfds_rows(records) if records is not None else (row for file in files for row in _rows_of_file(file))
-        )
-        for where, default_id, row in rows:
-            id = row.get("id")
-            yield where, str(id) if type(id) in (str, int) else default_id, row
+    for where, default_id, row in _all_rows(source, data_dir, _tfds_rows):
+        id = row.get("id")
+        yield where, str(id) if type(id) in (str, int) else default_id, row
 
 
 def open_labelled_texts(
@@ -177,29 +176,22 @@ def open_questions(
 ) -> list[QAExample]:
     """All questions of a source. With `require_answers=False`, rows without an answer are taken too (to be answered).
 
-    A row without an id gets "FILE:NUMBER". An answer with a start must stand in its context there; an answer without
-    one may be in its own words.
+    A row without an id gets one as in `open_rows`. An answer with a start must stand in its context there; an answer
+    without one may be in its own words.
 
     Raises:
       UserError: see above; also where an id occurs twice, since predictions are kept by id.
     """
     examples: list[QAExample] = []
     seen: dict[str, str] = {}
-    for one in _as_list(source):
-        files, records = _open(one, data_dir, ROWS)
-        rows = (
-            _tfds_questions(records)
-            if records is not None
-            else (row for file in files for row in _rows_of_file(file))
-        )
-        for where, default_id, row in rows:
-            example = _question(row, where, default_id, require_answers)
-            if example.id in seen:
-                raise UserError(
-                    f"{where}: the id {example.id!r} occurs twice (before: {seen[example.id]}): ids must be unique"
-                )
-            seen[example.id] = where
-            examples.append(example)
+    for where, default_id, row in _all_rows(source, data_dir, _tfds_questions):
+        example = _question(row, where, default_id, require_answers)
+        if example.id in seen:
+            raise UserError(
+                f"{where}: the id {example.id!r} occurs twice (before: {seen[example.id]}): ids must be unique"
+            )
+        seen[example.id] = where
+        examples.append(example)
     if not examples:
         raise UserError(f"{_name(source)} holds no questions")
     return examples
@@ -251,12 +243,24 @@ def _texts_of_file(path: Path, field: str) -> Iterator[str]:
             yield from (text_of(row, field, where) for where, row in rows)
 
 
-def _rows_of_file(path: Path) -> Iterator[tuple[str, str, dict]]:
+def _all_rows(
+    source: Source, data_dir: str | Path | None, of_tfds: Callable[[TfdsRecords], Iterator[tuple[str, str, dict]]]
+) -> Iterator[tuple[str, str, dict]]:
     """(where, id to use if there is none, row) for each question of SQuAD's layout, and for each row."""
+    opened = [_open(one, data_dir, ROWS) for one in _as_list(source)]
+    names = Counter(file.name for files, _ in opened for file in files)
+    for files, records in opened:
+        if records is not None:
+            yield from of_tfds(records)
+        for file in files:
+            yield from _rows_of_file(file, file.name if names[file.name] == 1 else str(file))
+
+
+def _rows_of_file(path: Path, name: str) -> Iterator[tuple[str, str, dict]]:
     squad, rows = squad_or_rows(path)
     if squad is None:
         for number, (where, row) in enumerate(rows, 1):
-            yield where, f"{path.name}:{number}", row
+            yield where, f"{name}:{number}", row
         return
     number = 0
     for where, title, paragraph in squad_paragraphs(squad, path):
@@ -264,7 +268,7 @@ def _rows_of_file(path: Path) -> Iterator[tuple[str, str, dict]]:
         for qa in objects_of(paragraph, "qas", where):
             number += 1
             named = f"question {qa['id']!r}" if isinstance(qa.get("id"), str) else f"question {number}"
-            yield f"{path}, {named}", f"{path.name}:{number}", {**qa, "context": context, "title": title}
+            yield f"{path}, {named}", f"{name}:{number}", {**qa, "context": context, "title": title}
 
 
 def _tfds_texts(records: TfdsRecords, field: str) -> Iterator[str]:
@@ -283,7 +287,8 @@ def _tfds_texts(records: TfdsRecords, field: str) -> Iterator[str]:
 
 def _tfds_rows(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
     for number, row in enumerate(records):
-        named = {name: names[row[name]] for name, names in records.classes.items() if row[name] >= 0}  # -1: a test set
+        numbered = {name: row[name] for name in records.classes if isinstance(row[name], int)}  # a list of them stays
+        named = {name: records.classes[name][place] for name, place in numbered.items() if place >= 0}  # -1: a test set
         yield f"{records.source}, record {number}", f"{records.source}:{number}", row | named
 
 
@@ -310,7 +315,7 @@ def _question(row: dict, where: str, default_id: str, require_answers: bool) -> 
         raise UserError(f'{where}: "question" is empty')
     context = text_of(row, "context", where) if row.get("context") is not None else None
     answers, starts = _answers(row, where, require_answers)
-    if row.get("is_impossible") and answers:
+    if _is_impossible(row, where) and answers:
         raise UserError(f'{where}: "is_impossible" is true, yet there is an answer {answers[0]!r}')
     for answer, start in zip(answers, starts, strict=False):
         if context is None:
@@ -327,13 +332,24 @@ def _question(row: dict, where: str, default_id: str, require_answers: bool) -> 
     return QAExample(str(id), question, tuple(answers), context, tuple(starts), title if isinstance(title, str) else "")
 
 
+def _is_impossible(row: dict, where: str) -> bool:
+    """What the field says; a .csv has no other way to say it than by a text."""
+    value = row.get("is_impossible", False)
+    known = {"true": True, "false": False, None: False}
+    value = known.get(value.strip().lower() if isinstance(value, str) else value, value)
+    return field_of({"is_impossible": value}, "is_impossible", where, bool)
+
+
 def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int]]:
     """Texts and starts, of all the ways in which rows write answers."""
     if not required and "answers" not in row and "answer" not in row:
         return [], []
     name = "answer" if "answer" in row and "answers" not in row else "answers"
     if name not in row:
-        raise UserError(f'{where}: no field "answers" or "answer"; found {listed(row)}')
+        raise UserError(
+            f'{where}: no field "answers" or "answer"; found {listed(row)} '
+            '(an empty cell of a .csv is no field; a question without an answer has "answers" [])'
+        )
     value = field_of(row, name, where, (str, list, dict))
     starts: Any = row.get("answer_start", [])
     if isinstance(value, dict):  # TFDS and Hugging Face: {"text": [...], "answer_start": [...]}

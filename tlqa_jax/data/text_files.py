@@ -12,6 +12,7 @@ from typing import Any
 
 from tlqa_jax.errors import UserError
 
+GZIP = b"\x1f\x8b"  # what every gzip file begins with
 
 def find_files(source: str | Path, suffixes: Collection[str]) -> list[Path]:
     """The files that `source` names: one file, those of a directory with one of the suffixes, those of a glob pattern.
@@ -69,9 +70,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                     ) from None
                 offset += len(line)
                 yield number, text.removeprefix("\ufeff") if number == 1 else text
-    except gzip.BadGzipFile:
-        raise UserError(f"{path} is not a gzip file, though its name ends in .gz: rename it, or compress it") from None
-    except (EOFError, zlib.error):
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        if not _begins_as_gzip(path):
+            raise UserError(
+                f"{path} is not a gzip file, though its name ends in .gz: rename it, or compress it"
+            ) from None
         raise UserError(
             f"{path} is cut short or damaged (gzip, after line {number}): copy or download it again"
         ) from None
@@ -95,6 +98,11 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where}: a number has more than {sys.get_int_max_str_digits():,} digits") from None
 
 
+def _begins_as_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == GZIP
+
+
 def _around(text: str, position: int) -> str:
     if not text[position:].strip():
         return " (the text ends there)"
@@ -114,7 +122,7 @@ def _nearest(path: Path) -> str:
 
 
 def _encoding_hint(path: Path, line: bytes) -> str:
-    if line[:2] == b"\x1f\x8b":
+    if line[:2] == GZIP:
         return "it looks like gzip: name it .gz"
     if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return f"it looks like UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {path.name}"

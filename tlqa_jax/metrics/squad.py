@@ -6,7 +6,6 @@ Rajpurkar et al. 2016, section 6.1; with questions that have no answer, Rajpurka
 """
 
 import json
-import math
 import re
 import string
 from collections import Counter
@@ -97,23 +96,15 @@ def evaluate(predictions: Mapping[str, str], examples: Iterable[Example]) -> Sco
     return Score(float(matches.mean()), float(overlaps.mean()), len(examples), missing, matches, overlaps)
 
 
-def official_report(
-    predictions: Mapping[str, str],
-    examples: Iterable[Example],
-    no_answer_scores: Mapping[str, float] | None = None,
-    threshold: float = math.inf,
-) -> dict[str, float]:
+def official_report(predictions: Mapping[str, str], examples: Iterable[Example]) -> dict[str, float]:
     """The figures of the official script of v2.0 under its names, in percent: exact, f1, total, then the same with
     HasAns_ for the questions that have an answer and with NoAns_ for those that have none, where there are any.
 
-    With `no_answer_scores` the predictions are taken `with_threshold`, and best_exact, best_exact_thresh, best_f1
-    and best_f1_thresh say what the `best_threshold` would give (here at thresholds that can be had; the official
-    script also stops between two equal scores). Missing predictions count as in `evaluate`. Raises ValueError if
-    there are no examples.
+    For those of a no-answer threshold give the predictions `with_threshold`. Missing predictions count as in
+    `evaluate`. Raises ValueError if there are no examples.
     """
     examples = list(examples)
-    said = predictions if no_answer_scores is None else with_threshold(predictions, no_answer_scores, threshold)
-    score = evaluate(said, examples)
+    score = evaluate(predictions, examples)
     answerable = np.array([bool(example.answers) for example in examples])
     report: dict[str, float] = {}
     for name, group in (("", answerable | True), ("HasAns_", answerable), ("NoAns_", ~answerable)):
@@ -121,10 +112,6 @@ def official_report(
             report[f"{name}exact"] = float(score.exact_match_per_example[group].mean())
             report[f"{name}f1"] = float(score.f1_per_example[group].mean())
             report[f"{name}total"] = int(group.sum())
-    if no_answer_scores is not None:
-        for name in ("exact", "f1"):
-            best, at = best_threshold(predictions, no_answer_scores, examples, metric=name)
-            report |= {f"best_{name}": best, f"best_{name}_thresh": at}
     return report
 
 

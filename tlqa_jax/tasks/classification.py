@@ -9,6 +9,8 @@ from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
 
+TEXTS_AT_ONCE = 512  # encoded before they are cut: as Python's lists, ids take several times the room of the rows
+
 
 @runtime_checkable
 class Labelled(Protocol):
@@ -53,11 +55,13 @@ def encode_texts(
     if input_length < 3:
         raise UserError(f"--input-length {input_length}: [CLS], [SEP] and one token of the text need at least 3")
     rows, room = np.full((len(texts), input_length), tokenizer.pad_id, np.int32), input_length - 2
-    encoded = tokenizer.encode_batch(texts)
-    for row, ids in zip(rows, encoded, strict=True):
-        kept = [tokenizer.cls_id, *ids[:room], tokenizer.sep_id]
-        row[: len(kept)] = kept
-    return rows, np.array([len(ids) + 2 for ids in encoded], np.int32)
+    lengths = np.zeros(len(texts), np.int32)
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        for place, ids in enumerate(tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE]), start):
+            kept = [tokenizer.cls_id, *ids[:room], tokenizer.sep_id]
+            rows[place, : len(kept)] = kept
+            lengths[place] = len(ids) + 2
+    return rows, lengths
 
 
 def encode_labelled(

@@ -2,11 +2,13 @@
 
 How often should each task come? With e examples of a task, Raffel et al. 2020, section 3.5.2, try
 
+    scale=S           S e: as if each task had S times its examples, which is felt by a cap behind it
     proportional=K    min(e, K): as often as it has examples, but no task as if it had more than K
     temperature=T     these to the power 1/T: T = 1 changes nothing, a large T makes all tasks equal
     equal             all alike
 
-Stages go in this order and are named with a comma between them: "proportional=2000,temperature=2".
+Stages are named with a comma between them, "proportional=2000,temperature=2", and work in the order they are named in;
+SeqIO's is scale, proportional, temperature.
 
 The stream is a function of (seed, position), so that batches need no memory of those before. It goes in periods. Each
 has every task exactly as often as its rate says, to the nearest whole row and at least once, in an order drawn from
@@ -40,16 +42,18 @@ def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np
     for stage in mixing.split(","):
         name, equals, value = stage.strip().partition("=")
         number = _positive(value, stage) if equals else None
-        if name == "proportional":
+        if name == "scale" and number is not None:
+            weights = weights * number
+        elif name == "proportional":
             weights = np.minimum(weights, number or np.inf)
         elif name == "temperature" and number is not None:
-            weights = (weights / weights.sum()) ** (1 / number)
+            weights = (weights / weights.max()) ** (1 / number)  # the largest stays 1
         elif name == "equal" and not equals:
             weights = np.ones(len(weights))
         else:
             raise UserError(
-                f"--mixing {stage.strip()!r}: known are proportional, proportional=CAP, temperature=NUMBER, equal, "
-                "and several of them with commas between"
+                f"--mixing {stage.strip()!r}: known are proportional, proportional=CAP, scale=NUMBER, "
+                "temperature=NUMBER, equal, and several of them with commas between"
             )
     return weights / weights.sum()
 

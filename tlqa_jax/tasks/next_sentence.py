@@ -5,8 +5,9 @@
 
 A segment is several sentences of one document, so that a row comes out at its full length. In half of the pairs the
 second segment is what follows the first, in the others it is from another document. One row in ten is cut short, so
-that the model also meets short inputs. Devlin et al. 2019, appendix A.2; rows of one segment, without pairs: Liu et al.
-2019 (RoBERTa), "full sentences".
+that the model also meets short inputs. Devlin et al. 2019, appendix A.2. Rows of one segment, without pairs, go on from
+document to document as those of Liu et al. 2019 (RoBERTa, "full sentences") do, but to the last position: a row may end
+within a sentence, and the next one goes on there.
 
 Text is one long array of tokens, with two arrays of borders beside it: sentence s is tokens[sentences[s] :
 sentences[s + 1]], document d is the sentences documents[d] to documents[d + 1]. A segment is a span [start, end) of
@@ -16,8 +17,8 @@ generator, whatever other rows were asked for, and only the spans are kept in me
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -43,21 +44,6 @@ class Rows(NamedTuple):
     tokens: Int32[np.ndarray, "B L"]
     token_types: Int32[np.ndarray, "B L"]  # 1 for the second segment and its [SEP]
     is_text: Bool[np.ndarray, "B L"]  # neither [CLS], [SEP] nor padding
-
-
-def join_documents(
-    documents: Iterable[Sequence[Sequence[int]]],
-) -> tuple[Int32[np.ndarray, "n"], Int64[np.ndarray, "sentence_borders"], Int64[np.ndarray, "document_borders"]]:
-    """(tokens, sentences, documents) of documents that are lists of sentences of ids; empty ones are left out."""
-    tokens: list[int] = []
-    sentences, ends = [0], [0]
-    for document in documents:
-        for sentence in filter(len, document):
-            tokens += sentence
-            sentences.append(len(tokens))
-        if len(sentences) - 1 > ends[-1]:
-            ends.append(len(sentences) - 1)
-    return np.array(tokens, np.int32), np.array(sentences, np.int64), np.array(ends, np.int64)
 
 
 # Pairs
@@ -157,30 +143,15 @@ def _truncate(
 # One segment
 
 
-def full_sentences(sentences: Int64[np.ndarray, "sentence_borders"], max_length: int) -> Int64[np.ndarray, "size 2"]:
-    """Spans for rows [CLS] text [SEP]: as many whole sentences as fit, on into the next document. Each token is in one.
-
-    A sentence longer than a row is cut. Raises ValueError if max_length has no room for text.
-    """
-    room = _room_for_one(max_length)
-    borders = array("q", [0])
-    place = 0
-    while (begin := borders[-1]) < sentences[-1]:
-        place = bisect_right(sentences, begin + room, place) - 1  # the last sentence's end that is near enough
-        borders.append(int(sentences[place]) if sentences[place] > begin else begin + room)
-    return np.stack([borders[:-1], borders[1:]], axis=1).astype(np.int64)
-
-
 def full_rows(num_tokens: int, max_length: int) -> Int64[np.ndarray, "size 2"]:
-    """The same without regard to sentences: no position is left empty, but in the last row."""
-    starts = np.arange(0, num_tokens, _room_for_one(max_length))
-    return np.stack([starts, np.append(starts[1:], num_tokens)], axis=1) if len(starts) else np.zeros((0, 2), np.int64)
+    """Spans for rows [CLS] text [SEP]. Each token is in one, and no position is left empty, but in the last row.
 
-
-def _room_for_one(max_length: int) -> int:
+    Raises ValueError if max_length has no room for text.
+    """
     if max_length < 3:
         raise ValueError(f"max_length is {max_length}: a row has 2 special tokens and at least one of text")
-    return max_length - 2
+    starts = np.arange(0, num_tokens, max_length - 2)
+    return np.stack([starts, np.append(starts[1:], num_tokens)], axis=1) if len(starts) else np.zeros((0, 2), np.int64)
 
 
 # Rows

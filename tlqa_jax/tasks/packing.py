@@ -131,14 +131,6 @@ def first_fit(lengths: Integer[np.ndarray, "n 2"], room: tuple[int, int]) -> Int
     return rows
 
 
-def unpack(tokens: Int[np.ndarray, "B width"], segments: Int[np.ndarray, "B width"]) -> list[list[list[int]]]:
-    """The tokens of each example of each row, in order: what was packed."""
-    return [
-        [row[numbers == number].tolist() for number in range(1, numbers.max(initial=0) + 1)]
-        for row, numbers in zip(tokens, segments, strict=True)
-    ]
-
-
 def _laid_out(
     tokens: Int32[np.ndarray, "m length"], lengths: Int32[np.ndarray, "m"], row: Int[np.ndarray, "m"],
     segment: Int[np.ndarray, "m"], shape: tuple[int, int],

@@ -18,9 +18,10 @@ The prefixes are those of Raffel et al. 2020, appendix D, where the task is one 
 
 import dataclasses
 import json
+import math
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ from tlqa_jax.metrics import texts
 
 @dataclass(frozen=True)
 class TextExample:
-    """An example of any task. `head` is the part of the input that must not be cut: the question before its context."""
+    """An example of any task. `head` and `tail` are what must not be cut of the input: all but its last field."""
 
     id: str
     input: str
     target: str  # the text to learn
     answers: tuple[str, ...]  # the texts that count as right, the best known first
-    head: str = ""
+    head: str = ""  # the question before its context
+    tail: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class TextTask:
 
     name: str
     input: str
-    """What the model reads, fields in braces: "sentiment: {text}". The last field may lose its end."""
+    """What the model reads, fields in braces: "sentiment: {text}". The last field may lose its
+    end; the text behind it stays."""
     target: str
     """Name of the field with what it is to write: a text, a number, or a list of texts that are all right."""
     metrics: tuple[str, ...] = ("exact_match",)
@@ -87,6 +90,9 @@ class TextTask:
             raise UserError(f'task {self.name}: "metrics" names none; known are {", ".join(texts.METRICS)}')
         if unknown := [name for name in self.metrics if name not in texts.METRICS]:
             raise UserError(f"task {self.name}: there is no metric {unknown[0]!r}; known: {', '.join(texts.METRICS)}")
+        for name, others in self.other_names.items():
+            if not isinstance(others, list | tuple) or not all(isinstance(one, str) for one in others):
+                raise UserError(f'task {self.name}: "other_names" of {name!r} are {others!r}: several texts are wanted')
         if self.step is not None and not self.step > 0:
             raise UserError(f'task {self.name}: "step" is {self.step}: it has to be above 0')
 
@@ -105,22 +111,29 @@ class TextTask:
     def example(self, row: Mapping[str, Any], where: str, id: str = "") -> TextExample:
         """The example in a row. Raises UserError, beginning with `where`, for a field that is missing or no text."""
         values = {name: str(self._value(row, name, where, (str, int, float))).strip() for name in self.fields}
-        last = self.input.rindex("{" + self.fields[-1])
-        end = len(self.input) if self.whole else self.input.rfind("}", 0, last) + 1
         target, answers = self._target(row, where)
-        return TextExample(
-            id or where, self.input.format_map(values), target, answers, self.input[:end].format_map(values)
-        )
+        pieces = [(text, name) for text, name, _, _ in string.Formatter().parse(self.input)]
+        last = max(place for place, (_, name) in enumerate(pieces) if name is not None)
+        written = lambda pieces: "".join(text + values.get(name, "") for text, name in pieces)
+        head, tail = (pieces, []) if self.whole else (pieces[:last], pieces[last + 1 :])
+        return TextExample(id or where, written(pieces), target, answers, written(head), written(tail))
 
     def prediction(self, output: str) -> str:
         """What is scored, of what the model wrote: a label whatever its case, else the text."""
         text = output.strip()
         return next((word for word in self.labels.values() if word.lower() == text.lower()), text)
 
-    def score(self, outputs: Sequence[str], examples: Sequence[TextExample]) -> dict[str, float]:
-        """Each metric of what the model wrote for `examples`, in percent."""
-        predictions = [self.prediction(output) for output in outputs]
-        return texts.score(self.metrics, predictions, [example.answers or ("",) for example in examples])
+    def score(
+        self, outputs: Sequence[str], examples: Sequence[TextExample], normalize: Callable[[str], str] = str
+    ) -> dict[str, float]:
+        """Each metric of what the model wrote for `examples`, in percent.
+
+        Texts are compared after `normalize`. For a model it is its vocabulary's (`SentencePieceTokenizer.normalize`):
+        one that makes "km2" of "km²", and one line of two, can write nothing else.
+        """
+        predictions = [normalize(self.prediction(output)) for output in outputs]
+        answers = [[normalize(answer) for answer in example.answers or ("",)] for example in examples]
+        return texts.score(self.metrics, predictions, answers)
 
     def _target(self, row: Mapping[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
         value = self._value(row, self.target, where, (str, int, float, list, tuple))
@@ -128,9 +141,10 @@ class TextTask:
             answers = tuple(str(answer).strip() for answer in value)
             return (answers[0] if answers else ""), answers
         if self.step is not None:
-            if isinstance(value, str) and texts.number(value) == texts.NO_NUMBER:
+            number = _number(value)
+            if number is None:
                 raise UserError(f'{where}: "{self.target}" is {value!r}, not a number')
-            return self.rounded(float(value)), (str(float(value)),)  # scored against the number as it was
+            return self.rounded(number), (str(number),)  # scored against the number as it was
         text = str(value).strip()
         if self.labels and text not in self.labels.values():
             if text not in self.labels:
@@ -155,6 +169,14 @@ class TextTask:
             shown = json.dumps(row[found])[:40]
             raise UserError(f'{where}: "{found}" is {shown}, of which task {self.name} can make no text')
         return row[found]
+
+
+def _number(value: str | int | float) -> float | None:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 CONTEXT_QA = TextTask(
@@ -246,7 +268,11 @@ def task_of(record: Any, where: str | Path) -> TextTask:
         raise UserError(f"{where}: a task has no field {', '.join(unknown)}; known are {', '.join(kinds)}")
     if missing := [name for name in ("name", "input", "target") if name not in record]:
         raise UserError(f'{where}: a task needs a field "{missing[0]}"')
-    texts_of = {"metrics": list, "labels": dict.values, "other_names": lambda names: sum(map(list, names.values()), [])}
+    several = lambda value: value if isinstance(value, list | tuple) else [None]
+    texts_of = {
+        "metrics": list, "labels": dict.values,
+        "other_names": lambda names: [text for value in names.values() for text in several(value)],
+    }  # fmt: skip
     for name, value in record.items():
         within = texts_of.get(name, lambda _: ())
         if not isinstance(value, kinds[name]) or not all(isinstance(text, str) for text in within(value)):

@@ -12,7 +12,7 @@ counted, and `TextArrays.report` says so. n is the number of examples, I and T t
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ from jaxtyping import Bool, Int, Int32
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.text_tasks import CLOSED_BOOK_QA, CONTEXT_QA, TextExample
+
+TEXTS_AT_ONCE = 512  # encoded before they are cut: as Python's lists, ids take several times the room of the rows
 
 
 @runtime_checkable
@@ -94,7 +96,7 @@ def encode_sources(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> t
 
     A text too long keeps its beginning, and every row keeps the end token, also a cut one.
     """
-    rows, _, cut = _padded_rows(tokenizer, tokenizer.encode_batch(texts), length)
+    rows, _, cut = _padded_rows(tokenizer, texts, length)
     return rows, int(cut.sum())
 
 
@@ -121,27 +123,31 @@ def encode_examples(
 def longest_target(tokenizer: Tokenizer, examples: Iterable[Example]) -> int:
     """The target length that no first answer of the examples is cut to, the end token among it; 0 of no examples."""
     targets = [_qa_example(e.id, e.question, e.context, e.answers).target for e in examples]
-    return max((len(ids) + 1 for ids in tokenizer.encode_batch(targets)), default=0)
+    return max((len(ids) + 1 for ids in _encoded(tokenizer, targets)), default=0)
 
 
 def encode_texts(
     tokenizer: Tokenizer, examples: Sequence[TextExample], *, input_length: int, target_length: int
 ) -> TextArrays:
-    """Encodes examples of any task. An input too long loses its end; how many do is in the arrays.
+    """Encodes examples of any task. An input too long loses the end of its last field, and keeps the `tail` behind it;
+    how many do is in the arrays.
 
-    Raises UserError if the `head` of an example does not fit into `input_length`.
+    Raises UserError if `head` and `tail` of an example do not fit into `input_length`.
     """
-    encoded = tokenizer.encode_batch([example.input for example in examples])
-    cut = [example for example, ids in zip(examples, encoded, strict=True) if len(ids) + 1 > input_length]
-    for example, ids in zip(cut, tokenizer.encode_batch([example.head for example in cut]), strict=True):
-        if len(ids) + 1 > input_length:
+    inputs, input_lengths, inputs_cut = _padded_rows(tokenizer, [example.input for example in examples], input_length)
+    cut = np.flatnonzero(inputs_cut).tolist()
+    heads, tails = ([getattr(examples[place], name) for place in cut] for name in ("head", "tail"))
+    for place, head, tail in zip(cut, _encoded(tokenizer, heads), _encoded(tokenizer, tails), strict=True):
+        if (needed := len(head) + len(tail) + 1) > input_length:
+            example = examples[place]
             raise UserError(
-                f"what must not be cut of example {example.id!r} alone takes {len(ids) + 1} tokens: "
+                f"what must not be cut of example {example.id!r} alone takes {needed} tokens: "
                 f"set --input-length (now {input_length}) to more, or shorten it: {example.head[:40]!r}…"
             )
-    inputs, input_lengths, inputs_cut = _padded_rows(tokenizer, encoded, input_length)
-    encoded = tokenizer.encode_batch([example.target for example in examples])
-    targets, target_lengths, targets_cut = _padded_rows(tokenizer, encoded, target_length)
+        inputs[place, input_length - 1 - len(tail) : -1] = tail
+    targets, target_lengths, targets_cut = _padded_rows(
+        tokenizer, [example.target for example in examples], target_length
+    )
     return TextArrays(inputs, targets, input_lengths, target_lengths, inputs_cut, targets_cut)
 
 
@@ -155,14 +161,21 @@ def decode_predictions(tokenizer: Tokenizer, ids: Int[np.ndarray, "n T"]) -> lis
 
 
 def _padded_rows(
-    tokenizer: Tokenizer, encoded: Sequence[Sequence[int]], length: int
+    tokenizer: Tokenizer, texts: Sequence[str], length: int
 ) -> tuple[Int32[np.ndarray, "n {length}"], Int32[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
     """(rows, their lengths, whether they were cut): ids, the end token, padding."""
     if length < 1:
         raise ValueError(f"length is {length}: a row needs room for the end token at least")
-    rows = np.full((len(encoded), length), tokenizer.pad_id, np.int32)
-    lengths = np.array([min(len(ids) + 1, length) for ids in encoded], np.int32)
-    for row, ids, n in zip(rows, encoded, lengths, strict=True):
-        row[: n - 1] = ids[: n - 1]
-        row[n - 1] = tokenizer.eos_id
-    return rows, lengths, np.array([len(ids) + 1 > length for ids in encoded], bool)
+    rows = np.full((len(texts), length), tokenizer.pad_id, np.int32)
+    whole = np.zeros(len(texts), np.int32)
+    for place, ids in enumerate(_encoded(tokenizer, texts)):
+        kept = [*ids[: length - 1], tokenizer.eos_id]
+        rows[place, : len(kept)] = kept
+        whole[place] = len(ids) + 1
+    return rows, np.minimum(whole, length), whole > length
+
+
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Sequence[int]]:
+    """Ids of each text."""
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        yield from tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE])

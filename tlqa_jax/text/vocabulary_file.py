@@ -3,6 +3,7 @@
 import difflib
 import gzip
 import os
+import zlib
 from pathlib import Path
 
 from tlqa_jax.errors import UserError
@@ -24,7 +25,7 @@ def read_vocabulary(path: Path) -> bytes:
         raise UserError(
             f"vocabulary {path} does not exist" + (f"; near it: {', '.join(near)}" if near else "")
         ) from None
-    except (gzip.BadGzipFile, EOFError):
+    except (gzip.BadGzipFile, EOFError, zlib.error):
         raise UserError(f"vocabulary {path} is a damaged gzip file") from None
     except OSError as error:
         raise UserError(f"vocabulary {path} cannot be read: {error.strerror}") from None

@@ -195,11 +195,11 @@ def tell_among_others(
     """A passage about one person with distractors.
 
     Of each of `types` types it tells one fact of theirs, and one of each of `others` people. The sentences stand in
-    random order. All values of a type in the passage are different.
+    random order. All values of a type in the passage are different. Only types with one of `relations` are told of.
     """
     sentences: list[tuple[Person | Other, frozenset[str]]] = []
     descriptions = rng.sample([(text, pronoun) for pronoun, texts in OTHERS.items() for text in texts], types * others)
-    for kind in rng.sample(list(TYPES), types):
+    for kind in rng.sample([kind for kind, pair in TYPES.items() if set(pair) & set(relations)], types):
         pair = [relation for relation in TYPES[kind] if relation in relations]
         asked = rng.choice(pair)
         sentences.append((person, frozenset((asked,))))
