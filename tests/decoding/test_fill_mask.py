@@ -59,6 +59,20 @@ def test_a_text_is_filled_alike_in_any_batch(model, tokenizer):
     assert fill_mask(model, tokenizer, []) == []
 
 
+def test_another_number_of_masks_compiles_nothing_new(model, tokenizer):
+    compiled = []
+    fill_mask(model, tokenizer, "[MASK] " * 5)
+    listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        filled = [fill_mask(model, tokenizer, "[MASK] " * masks) for masks in (6, 7, 8)]
+        assert [len(masks) for masks in filled] == [6, 7, 8] and compiled == []
+        fill_mask(model, tokenizer, "[MASK] " * 9)
+        assert compiled
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
 def test_what_cannot_be_filled(model, tokenizer):
     for wrong, message in (
         (dict(texts="the mask"), '"the mask" has no .MASK. to fill'),

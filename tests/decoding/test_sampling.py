@@ -146,6 +146,31 @@ def test_settings_that_cannot_be_meant(settings, message):
         Method(**settings)
 
 
+@pytest.mark.parametrize("early_stopping", ["nevr", 1])
+def test_another_early_stopping_is_refused(early_stopping):
+    method = Method(beams=2, early_stopping="never")
+    object.__setattr__(method, "early_stopping", early_stopping)  # as an argument, annotations refuse it in the tests
+    message = f"early-stopping is {early_stopping}: it has to be False, True or 'never'"
+    with pytest.raises(UserError, match=message):
+        method.__post_init__()
+
+
+def test_beams_are_not_streamed(t5):
+    with pytest.raises(UserError, match="beams is 4: a text that is shown while it is written has one beam"):
+        Method(beams=4).stream(t5[0], max_length=LENGTH)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_a_seed_as_an_array_draws_what_the_methods_own_draws(t5, questions, seed):
+    apply, params = t5
+    rows = jnp.arange(40)
+    other = jax.jit(partial(Method(temperature=1.0, seed=3).write, apply, max_length=LENGTH))
+    own = jax.jit(partial(Method(temperature=1.0, seed=seed).write, apply, max_length=LENGTH))
+    given = other(params, *questions, rows, jnp.uint32(seed)).tokens.tolist()
+    assert given == own(params, *questions, rows).tokens.tolist()
+    assert given != other(params, *questions, rows).tokens.tolist()
+
+
 def test_several_texts_of_each(t5, questions):
     apply, params = t5
     rows = jnp.arange(40)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import tracemalloc
+import weakref
 from collections import namedtuple
 
 import jax.numpy as jnp
@@ -154,6 +156,52 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(monkeypatch):
     monkeypatch.setattr(spans, "CHARACTERS_AT_ONCE", 30)  # a few at a time
     assert SpanAnswerer(apply, Letters(), **options, batch_size=8)(replicated, iter(examples)) == together
     assert SpanAnswerer(apply, Letters(), **options)(replicated, []) == []
+
+
+def test_a_long_document_is_read_to_its_end_in_bounded_memory():
+    """10,000 words: of all windows no more than two batches of logits are held, and the scores of one."""
+
+    class Words(Letters):
+        def encode_with_offsets(self, text):
+            places = [match.span() for match in re.finditer(r"\S+", text)]
+            return [3 + ord(text[start]) % (VOCABULARY - 3) for start, _ in places], places
+
+    def finds_zoe(params, tokens, *, token_types, mask, key=None):
+        [zoe], _ = Words().encode_with_offsets("Zoe")
+        logits = jnp.where(mask & (tokens == zoe) & (token_types == 1), params["sure"], 0.0)
+        return logits, logits
+
+    length, longest_answer, stride = 128, 60, 28
+    answerer = SpanAnswerer(
+        finds_zoe, Words(), input_length=length, stride=stride, max_question_length=9, batch_size=8,
+        max_answer_length=longest_answer, n_best=3,
+    )  # fmt: skip
+    predict, given, held = answerer.predict, [], []
+
+    def watched(*arguments):
+        held.append(sum(start() is not None for start in given))  # of the batches before, when the next one begins
+        logits = predict(*arguments)
+        given.append(weakref.ref(logits[0]))
+        return logits
+
+    answerer.predict = watched
+    sure = replicate({"sure": np.float32(9)})
+
+    def peak_of(words: int) -> int:
+        example = Question("q", "Who made it?", "in the mill " * (words // 3) + "it was Zoe")
+        tracemalloc.start()
+        [answer] = answerer(sure, [example])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (answer.text, answer.start) == ("Zoe", len(example.context) - 3) and answer.probability > 0.99
+        return peak
+
+    peak_of(1000)  # compiled
+    held.clear()
+    short, long = peak_of(1000), peak_of(10_000)
+    windows = 9000 / (length - stride - 6)  # more of them; 6: [CLS], the question, two [SEP]
+    assert len(held) > windows / 8 and max(held) == 1
+    assert (long - short) / windows < length * longest_answer * 4 / 2  # bytes: not half of what its scores take
 
 
 def test_few_shapes_hold_every_row_once():

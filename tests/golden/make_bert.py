@@ -50,15 +50,36 @@ def make(architecture: str, *, seed: int = 1, rows: int = 2, length: int = 7, **
     tokens = np.where(mask, random.integers(1, SIZES["vocab_size"], (rows, length)), 0)
     token_types = np.broadcast_to(np.arange(length) > length // 2, (rows, length)).astype(np.int64)
     inputs = dict(input_ids=tokens, attention_mask=mask, token_type_ids=token_types)
-    both = (model, copy.deepcopy(model).double())
-    arrays, exact = (compute(copy.deepcopy(m), inputs, architecture, seed) for m in both)
-    compared = [name for name in exact if not name.endswith("key.bias")]  # whose gradient is 0 but for rounding
-    rounding = max(np.abs(arrays[name] - exact[name]).max() / max(np.abs(exact[name]).max(), 1e-9) for name in compared)
-    assert rounding < 4e-6, f"choose another seed: its float32 rounding alone is {rounding:.1e} of the largest entry"
+    rounding = max(float32_rounding(other, inputs, architecture, seed) for other in neighbours(model))
+    assert rounding < 3e-6, f"choose another seed: its float32 rounding alone is {rounding:.1e} of the largest entry"
+    arrays = compute(model, inputs, architecture, seed)
     return arrays | dict(
         config=np.array(json.dumps({k: v for k, v in config.to_dict().items() if v != BertConfig().to_dict().get(k)})),
         tokens=tokens, mask=mask, token_types=token_types,
     )
+
+
+def neighbours(model, number: int = 20):
+    """The model, and others whose weights differ from its by 1e-6 of each: what rounds well in these, in all orders."""
+    yield model
+    for _ in range(number):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.mul_(1 + 1e-6 * torch.randn(parameter.shape))
+        yield other
+
+
+def float32_rounding(model, inputs: dict[str, np.ndarray], architecture: str, seed: int) -> float:
+    """The largest difference to the same in float64, of the largest entry of its array.
+
+    It is large where a gradient is a small difference of large numbers. That of a query is one: the scores' gradients
+    add up to 0, so whatever the keys have in common falls out of their sum.
+    """
+    both = (copy.deepcopy(model), copy.deepcopy(model).double())
+    arrays, exact = (compute(either, inputs, architecture, seed) for either in both)
+    compared = [name for name in exact if not name.endswith("key.bias")]  # whose gradient is 0 but for rounding
+    return max(np.abs(arrays[name] - exact[name]).max() / max(np.abs(exact[name]).max(), 1e-9) for name in compared)
 
 
 def compute(model, inputs: dict[str, np.ndarray], architecture: str, seed: int) -> dict[str, np.ndarray]:
@@ -89,11 +110,11 @@ def small(array: np.ndarray) -> np.ndarray:
 if __name__ == "__main__":
     for file, arrays in {
         "bert": make("BertModel"),
-        "bert_pretraining": make("BertForPreTraining"),
-        "bert_masked_lm": make("BertForMaskedLM"),
-        "bert_causal": make("BertForMaskedLM", is_decoder=True),
+        "bert_pretraining": make("BertForPreTraining", seed=6),
+        "bert_masked_lm": make("BertForMaskedLM", seed=7),
+        "bert_causal": make("BertForMaskedLM", seed=2, is_decoder=True),
         "bert_question_answering": make("BertForQuestionAnswering"),
-        "bert_classification": make("BertForSequenceClassification", id2label={0: "no", 1: "yes", 2: "perhaps"}),
+        "bert_classification": make("BertForSequenceClassification", seed=8, id2label={0: "no", 1: "yes", 2: "perhaps"}),
         "bert_long": make("BertForQuestionAnswering", rows=1, length=512, max_position_embeddings=512),
     }.items():
         np.savez_compressed(HERE / f"{file}.npz", **{name: small(array) for name, array in arrays.items()})

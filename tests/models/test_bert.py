@@ -225,6 +225,13 @@ def test_mean_and_deviation_of_every_initial_parameter(initial):
     assert sum(leaf.ndim > 1 for leaf in initial.values()) == 3 + 6 + 3
 
 
+def test_epsilon_and_deviation_are_the_papers_in_every_size():
+    """Another epsilon would hardly show: Flax's own is 1e-6."""
+    for size in ("tiny", "mini", "small", "base", "large"):
+        config = getattr(BertConfig, size)()
+        assert (config.layer_norm_eps, config.initializer_range) == (1e-12, 0.02)
+
+
 def test_no_two_initial_parameters_share_their_numbers(initial):
     leaves = [leaf.ravel()[:90] for leaf in initial.values() if leaf.ndim > 1]
     assert np.abs(np.corrcoef(leaves) - np.eye(len(leaves))).max() < 0.55
@@ -298,13 +305,21 @@ def test_float16_is_refused_with_the_reason():
 def test_bfloat16_computes_and_float32_keeps(kind):
     apply, params = random_model(kind, dtype=jnp.bfloat16)
     outputs = lambda params: jax.tree.leaves(apply(params, TOKENS, token_types=TYPES, mask=MASK, key=jax.random.key(0)))
-    total = lambda params: sum(x.astype(jnp.float32).sum() for x in outputs(params))
-    gradients = jax.eval_shape(jax.grad(total), params)
-    assert {x.dtype for x in jax.eval_shape(outputs, params)} == {jnp.dtype("bfloat16")}
+    gradients = jax.eval_shape(jax.grad(lambda params: sum(x.sum() for x in outputs(params))), params)
+    assert {x.dtype for x in jax.eval_shape(outputs, params)} == {jnp.dtype("float32")}  # logits, whatever they are of
     assert {leaf.dtype for leaf in jax.tree.leaves((params, gradients))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_bfloat16_logits_are_not_rounded_to_bfloat16(kind):
+    apply, params = random_model(kind, dtype=jnp.bfloat16)
+    for logits in jax.tree.leaves(jax.jit(apply)(params, TOKENS, token_types=TYPES, mask=MASK)):
+        assert (logits != logits.astype(jnp.bfloat16).astype(jnp.float32)).any()
 
 
 def test_bfloat16_is_near_float32(bert):
     apply, params = random_model(dtype=jnp.bfloat16)
-    half = np.asarray(jax.jit(apply)(params, TOKENS, token_types=TYPES, mask=MASK).last, np.float32)
+    last = jax.jit(apply)(params, TOKENS, token_types=TYPES, mask=MASK).last
+    assert last.dtype == jnp.bfloat16
+    half = np.asarray(last, np.float32)
     assert 1e-4 < np.linalg.norm(half - bert()) / np.linalg.norm(bert()) < 0.05

@@ -1,6 +1,9 @@
 """Each layer against a few lines of numpy that share nothing with it."""
 
 import math
+import subprocess
+import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from tlqa_jax.core.relative_positions import relative_position_bucket
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.layers import (
     Attention, Embedding, FeedForward, LayerNorm, Linear, RelativeBias, RMSNorm, attention, fused_attention,
-    gelu, truncated_normal,
+    gelu, truncated_normal, vocabulary_product,
 )
 
 B, L, S, D, H, K, F, V = 2, 4, 5, 6, 3, 7, 11, 13
@@ -205,6 +208,60 @@ def filled(make) -> nnx.Module:
     """The layer with every parameter drawn, biases too."""
     layer = nnx.eval_shape(make)
     return as_module(layer, jax.tree.map(lambda leaf: 0.5 * draw(*leaf.shape), as_function(layer)[1]))
+
+
+@pytest.mark.parametrize("formula", ["nd,vd->nv", "bld,dv->blv"])
+def test_logits_of_bfloat16_are_sums_in_float32_and_their_gradients_those_of_a_plain_product(formula):
+    shapes = ((B * L, D), (V, D)) if formula.startswith("nd") else ((B, L, D), (D, V))
+    x, matrix = (draw(*shape).astype(jnp.bfloat16) for shape in shapes)
+    logits, back = jax.vjp(partial(vocabulary_product, formula), x, matrix)
+    exact = np.einsum(formula, *(np.asarray(operand, np.float64) for operand in (x, matrix)))
+    difference = lambda logits: np.abs(np.asarray(logits, np.float64) - exact).max() / np.abs(exact).max()
+    assert logits.dtype == jnp.float32 and difference(logits) < 1e-6
+    assert difference(jnp.einsum(formula, x, matrix)) > 1e-4
+    direction = draw(*logits.shape)
+    plain = jax.vjp(partial(jnp.einsum, formula), x, matrix)[1](direction.astype(jnp.bfloat16))
+    for ours, theirs in zip(back(direction), plain, strict=True):
+        assert ours.dtype == jnp.bfloat16 and (ours == theirs).all()
+
+
+def test_logits_of_float32_are_the_plain_product():
+    operands = draw(B * L, D), draw(V, D)
+    programs = [
+        jax.jit(jax.value_and_grad(lambda *operands: product("nd,vd->nv", *operands).sum(), (0, 1))).lower(*operands)
+        for product in (vocabulary_product, jnp.einsum)
+    ]
+    assert programs[0].as_text() == programs[1].as_text()
+
+
+def test_the_bias_of_bfloat16_logits_is_not_rounded():
+    embedding = Embedding(V, D, 1.0, rngs=nnx.Rngs(0))
+    bias = 1 + 1e-4 * np.arange(V, dtype=np.float32)
+    x = draw(B, L, D).astype(jnp.bfloat16)
+    added = embedding.logits(x, nnx.Param(jnp.asarray(bias))) - embedding.logits(x)
+    np.testing.assert_allclose(added, np.broadcast_to(bias, (B, L, V)), atol=1e-6)
+
+
+def test_an_unknown_attention_is_refused_by_name():
+    """In a process of its own: here the annotations are checked, and they refuse it first."""
+    program = """
+from flax import nnx
+from tlqa_jax import UserError
+from tlqa_jax.models import bert, bert_heads, t5
+
+tried = (
+    (bert.Bert, bert.BertConfig.tiny(), "flash"), (bert_heads.BertForMaskedLM, bert.BertConfig.tiny(), "flash"),
+    (t5.T5, t5.T5Config.tiny(), "causal"), (t5.T5Encoder, t5.T5Config.tiny(), "causal"),
+)
+for kind, config, attention in tried:
+    try:
+        nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0), attention=attention))
+    except UserError as error:
+        print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    bert, t5 = "attention is 'flash'; known are plain, fused, causal", "attention is 'causal'; known are plain, fused"
+    assert said.splitlines() == [bert, bert, t5, t5]
 
 
 def test_attention_with_biases_is_attention_to_inputs_with_a_one_more():

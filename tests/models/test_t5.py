@@ -205,6 +205,10 @@ def test_number_of_parameters_by_hand():
     assert count(replace(CONFIG, **V11)) == 41 * 6 + encoder + decoder + more
 
 
+def test_epsilon_is_the_papers_in_every_size():
+    assert {getattr(T5Config, size)().layer_norm_epsilon for size in ("tiny", "small", "base")} == {1e-6}
+
+
 def test_named_sizes_take_changes():
     assert T5Config.tiny().d_model == 128 and T5Config.tiny(d_model=64).d_model == 64
     assert (T5Config.base().num_layers, T5Config.base(num_layers=3).decoder_layers) == (12, 3)
@@ -262,8 +266,9 @@ def test_float16_is_refused_with_the_reason(dtype):
 def test_bfloat16_computes_and_float32_keeps(variant):
     apply, params = random_t5(replace(CONFIG, **variant), dtype=jnp.bfloat16)
     logits = lambda params: apply(params, INPUTS, TARGETS_IN, input_mask=INPUT_MASK, key=jax.random.key(0))
-    gradients = jax.eval_shape(jax.grad(lambda params: logits(params).astype(jnp.float32).sum()), params)
-    assert jax.eval_shape(logits, params).dtype == jnp.bfloat16
+    gradients = jax.eval_shape(jax.grad(lambda params: logits(params).sum()), params)
+    encoded = jax.eval_shape(lambda params: apply(params, INPUTS, method="encode"), params)
+    assert (encoded.dtype, jax.eval_shape(logits, params).dtype) == (jnp.bfloat16, jnp.float32)
     assert {leaf.dtype for leaf in jax.tree.leaves((params, gradients))} == {jnp.dtype("float32")}
 
 

@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
     @property
     def no_answer_score(self) -> float:
-        """The larger, the less there seems to be an answer: -log of the probability, in nats."""
+        """-log of the probability, in nats: how unsure the model is of what it wrote, also where that is nothing ("")."""
         return -math.log(max(self.probability, 1e-300))
 
 
@@ -42,6 +42,7 @@ class Answerer:
         target_length: longest answer in tokens.
         batch_size: rows at once where there are many.
         method: how the answers are written.
+        writer: what writes them, where there is one; `target_length`, `batch_size` and `method` are then its own.
         stride: a context that does not fit is read through windows that share so many tokens, and the answer in
             which the model has most confidence is taken; an empty one only if there is no other. None: it loses its
             end (`Answer.context_cut`), as in training, which is cheaper.
@@ -51,11 +52,13 @@ class Answerer:
     def __init__(
         self, apply: Callable, tokenizer: SentencePieceTokenizer, *, input_length: int, target_length: int,
         batch_size: int = 32, method: Method = Method(), stride: int | None = None,
-        null_threshold: float | None = None,
+        null_threshold: float | None = None, writer: Writer | None = None,
     ):  # fmt: skip
         self.tokenizer, self.input_length = tokenizer, input_length
         self.stride, self.null_threshold = stride, null_threshold
-        self.writer = Writer(apply, tokenizer, target_length=target_length, batch_size=batch_size, method=method)
+        self.writer = writer or Writer(
+            apply, tokenizer, target_length=target_length, batch_size=batch_size, method=method
+        )
 
     def __call__(self, params: Params, examples: Iterable[Example], *, use_context: bool = True) -> list[Answer]:
         """The answers to `examples`, in their order. `params` are replicated (`training.devices.replicate`)."""

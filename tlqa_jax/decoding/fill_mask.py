@@ -60,7 +60,9 @@ def fill_mask(
         if len(ids) > longest:
             raise UserError(f'"{shown}" has {len(ids)} tokens, this model reads at most {longest}: shorten it')
 
-    most = max(map(len, places), default=0)
+    most = 1
+    while most < max(map(len, places), default=1):
+        most *= 2  # few numbers of masks, so that another text compiles nothing new
     graph, params = nnx.split(model)  # compiled once for all models of these sizes
     filled: list = [None] * len(texts)
     lengths = np.array([len(ids) for ids in encoded], int)

@@ -1,7 +1,9 @@
 """Rows of tokens in, written texts out: batches of few shapes around the compiled loop; one text as it is written."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -46,8 +48,14 @@ class Writer:
         self.tokenizer, self.method = tokenizer, method
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         write = partial(method.write, apply, max_length=target_length)
-        self._write = jax.pmap(write, in_axes=(None, 0, 0, 0))
-        self._stream = method.stream(apply, max_length=target_length)
+        self._write = jax.pmap(write, in_axes=(None, 0, 0, 0, None))
+        self._stream = cache(lambda: method.stream(apply, max_length=target_length))  # not made before it is used
+
+    def with_seed(self, seed: int) -> "Writer":
+        """One that draws with another seed. What is compiled is the same for both."""
+        other = copy.copy(self)
+        other.method = replace(self.method, seed=seed)
+        return other
 
     def __call__(
         self, params: Params, inputs: Int32[np.ndarray, "N I"], lengths: Int[np.ndarray, "N"]
@@ -60,7 +68,8 @@ class Writer:
             # filling rows are a copy of a real one, so that they end when it does
             batch = inputs[rows, :length].reshape(self.devices, -1, length)
             numbers = rows.astype(np.int32).reshape(self.devices, -1)
-            found = jax.device_get(self._write(params, batch, batch != self.tokenizer.pad_id, numbers))
+            seed = np.uint32(self.method.seed)
+            found = jax.device_get(self._write(params, batch, batch != self.tokenizer.pad_id, numbers, seed))
             tokens, log_probabilities = (x.reshape(len(rows), *x.shape[2:]) for x in found)
             for row, number in enumerate(rows[:count].tolist()):
                 written[number] = self._written(tokens[row], log_probabilities[row])
@@ -79,10 +88,12 @@ class Writer:
         """Of one row: (what the text grows by, the piece it is made of, its probability), as soon as it is written.
 
         `params` are one device's, not replicated. It is the text that the row numbered 0 of a call has.
+
+        Raises UserError for a method with several beams.
         """
         row = jnp.asarray(inputs)
-        keys = (self.method.keys(jnp.zeros(1, jnp.int32))[:, 0],) if self.method.by_chance else ()
-        steps = self._stream(params, row, row != self.tokenizer.pad_id, *keys)
+        keys = (self.method.keys(jnp.zeros(1, jnp.int32), self.method.seed)[:, 0],) if self.method.by_chance else ()
+        steps = self._stream()(params, row, row != self.tokenizer.pad_id, *keys)
         ids, probabilities = [], []
 
         def noted() -> Iterator[int]:

@@ -8,7 +8,7 @@ What is pretrained and fine-tuned are the heads of `bert_heads`, each around one
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -190,6 +190,8 @@ class Bert(nnx.Module):
     ):
         if jnp.dtype(dtype) == jnp.float16:
             raise UserError("small gradients vanish in float16 (nothing below 6e-8): use bfloat16 or float32")
+        if attention not in get_args(BertAttention):
+            raise UserError(f"attention is {attention!r}; known are {', '.join(get_args(BertAttention))}")
         self.config, self.dtype, self.causal = config, dtype, attention == "causal"
         self.embeddings = BertEmbeddings(config, rngs=rngs)
         for i in range(config.num_hidden_layers):

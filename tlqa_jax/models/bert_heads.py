@@ -2,7 +2,8 @@
 
 Each head is built as `Head(config, rngs=rngs)`, with a new encoder, or as `Head(encoder=encoder, rngs=rngs)` around one
 that is there, a pretrained one say. Each is called as the encoder is, `(tokens, token_types=, mask=, key=)`, and
-returns what Transformers' model of that name returns, in its order. `head.encoder` is the encoder.
+returns what Transformers' model of that name returns, in its order: logits, in float32 also where the encoder computes
+in bfloat16. `head.encoder` is the encoder.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.core.precision import at_least_float32
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertAttention, BertConfig
 from tlqa_jax.models.layers import ACTIVATIONS, Embedding, LayerNorm, Linear, truncated_normal, zeros
@@ -121,7 +123,8 @@ class BertForPreTraining(Head):
             positions = jnp.pad(positions, ((0, 0), (1, 0)))  # and the first token, for the second task
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
         x = encoded.last if positions is None else encoded.last[:, 1:]
-        return PretrainingLogits(self.masked_lm(x, self.encoder.embeddings.word), self.next_sentence(encoded.pooled))
+        next_sentence = self.next_sentence(at_least_float32(encoded.pooled))
+        return PretrainingLogits(self.masked_lm(x, self.encoder.embeddings.word), next_sentence)
 
 
 class BertForQuestionAnswering(Head):
@@ -135,7 +138,8 @@ class BertForQuestionAnswering(Head):
         self, tokens: Tokens, *, token_types: TokenTypes = None, mask: Mask = None, key: PRNGKeyArray | None = None
     ) -> SpanLogits:
         """Padding and the question have logits as well: whoever chooses a span leaves them out."""
-        logits = self.span(self.encoder(tokens, token_types=token_types, mask=mask, key=key).last)
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=key)
+        logits = self.span(at_least_float32(encoded.last))
         return SpanLogits(logits[..., 0], logits[..., 1])
 
 
@@ -155,4 +159,4 @@ class BertForSequenceClassification(Head):
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         first = jnp.zeros_like(tokens[:, :1])  # the only position that is read
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=first, key=keys[0])
-        return self.classifier(dropout(encoded.pooled, rate, keys[1]))
+        return self.classifier(at_least_float32(dropout(encoded.pooled, rate, keys[1])))

@@ -22,7 +22,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tlqa_jax.core.dropout import dropout, split
 from tlqa_jax.core.masks import causal_mask, segment_mask
 from tlqa_jax.errors import UserError
-from tlqa_jax.models.layers import Attention, AttentionKind, Embedding, FeedForward, RelativeBias, RMSNorm, normal
+from tlqa_jax.models.layers import (
+    Attention, AttentionKind, Embedding, FeedForward, RelativeBias, RMSNorm, normal, vocabulary_product,
+)
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class T5(nnx.Module):
     Args:
         config: the sizes.
         rngs: seeds the initial parameters, which follow the paper's code (see `self_attention`, `feed_forward`).
-        dtype: of the computation, float32 or bfloat16; parameters are float32. float16 is refused.
+        dtype: of the computation, float32 or bfloat16; parameters and logits are float32. float16 is refused.
         attention: "plain", or "fused" for `jax.nn.dot_product_attention` wherever there is no attention dropout.
     """
 
@@ -328,11 +330,12 @@ class T5(nnx.Module):
         return self.logits(dropout(self.decoder_norm(x), rate, keys[-2]))
 
     def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """In float32 at least, whatever the rest is computed in."""
         if self.config.scales_outputs:
             x = x * self.config.d_model**-0.5  # the embedding's deviation is 1: scale it back
         if self.output is None:
             return self.embedding.logits(x)
-        return jnp.einsum("bld,dv->blv", x, self.output[...].astype(x.dtype))
+        return vocabulary_product("bld,dv->blv", x, self.output[...].astype(x.dtype))
 
     def start_cache(self, encoded: Float[Array, "B S D"], length: int, beams: int = 1) -> list[LayerCache]:
         """Empty caches for `length` tokens; the keys and values of the encoder's output are computed here, once.
