@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
     helps = field_texts(config_class)
     for field in dataclasses.fields(config_class):
         flag = "--" + field.name.replace("_", "-")
-        kind, optional = _kind(field.type)
+        kind, optional = kind_of(field.type)
         text = helps.get(field.name, "").replace("%", "%%")
         required = field.default is dataclasses.MISSING
         shown = "(required)" if required else "" if field.default is None else f"(default: {field.default})"
@@ -113,7 +113,7 @@ def field_texts(config_class: type) -> dict[str, str]:
     }
 
 
-def _kind(annotation: Any) -> tuple[Any, bool]:
+def kind_of(annotation: Any) -> tuple[Any, bool]:
     """(int, True) of `int | None`, (int, False) of `int`."""
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
     optional = NoneType in get_args(annotation)

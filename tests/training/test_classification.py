@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -22,11 +23,9 @@ from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training.classification import (
     ClassificationConfig, finetune, labels_of, make_train_step, score_classes, without_classifier,
 )
-from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.encoders import taken_over
 
-from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
-from .test_extractive_qa import final_state, rows
+from .comparing import assert_leaves_close, assert_same_arrays, final_state, rows, train, with_biases
 
 SIZES = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20)
 SIZES |= dict(max_position_embeddings=16, initializer_range=0.2)
@@ -85,9 +84,7 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
     shutil.copytree(folder / "run", folder / "stopped")
     shutil.rmtree(folder / "stopped" / "checkpoints" / "40")  # as if killed between the two checkpoints
     finetune(replace(finetuning, out=str(folder / "stopped"), resume=True), quiet=True)
-    whole, resumed = final_state(folder / "run"), final_state(folder / "stopped")
-    assert whole.keys() == resumed.keys()
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert_same_arrays(final_state(folder / "stopped"), final_state(folder / "run"))
     assert rows(folder / "run")[-1] == rows(folder / "stopped")[-1]
 
 
@@ -135,21 +132,16 @@ def tokenizer(folder):
 def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut(tokenizer, examples):
     batch = encode_labelled(tokenizer, examples, labels=CONFIG.id2label, input_length=10).build(np.arange(16))
 
-    def run(devices, accumulation=1):
-        step = make_train_step(PREDICT, KEEP_GRADIENTS, 0, accumulation)
-        cut = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
-        state = {"params": PARAMS, "opt_state": KEEP_GRADIENTS.init(PARAMS), "step": jnp.int32(0)}
-        state, metrics = step(jax.tree.map(np.array, state), cut)
-        return float(metrics["loss"]), unreplicate(state["opt_state"])
-
-    whole_loss, whole = run(1)
-    logs = np.asarray(jax.nn.log_softmax(PREDICT(PARAMS, jnp.asarray(batch["tokens"]))))
-    assert whole_loss == pytest.approx(-logs[np.arange(16), batch["labels"]].mean(), rel=1e-5)
-    loss, gradients = run(devices=8, accumulation=2)
-    assert loss == pytest.approx(whole_loss, rel=1e-6)
-    for tree in (gradients, whole):  # truly zero: it moves all scores alike
-        tree["encoder"]["layer_0"]["attention"]["key_bias"] = np.zeros(1)
-    assert_leaves_close(gradients, whole, 1e-5)
+    params = with_biases(PARAMS)
+    step = partial(train, make_train_step, PREDICT, params, batch, optimizer=optax.sgd(0.1))
+    whole = step()
+    logs = np.asarray(jax.nn.log_softmax(PREDICT(params, jnp.asarray(batch["tokens"]))))
+    assert whole.losses == pytest.approx([-logs[np.arange(16), batch["labels"]].mean()], rel=1e-5)
+    cut = step(8, accumulation=2)
+    assert cut.losses == pytest.approx(whole.losses, rel=1e-6)
+    moves_all_scores_alike = "encoder/layer_0/attention/key_bias"
+    assert_leaves_close(cut.gradients, whole.gradients, 3e-6, zero=[moves_all_scores_alike])
+    assert_leaves_close(cut.params, whole.params, 1e-6)
 
 
 def test_classes_do_not_depend_on_batch_size_or_devices(tokenizer, examples, monkeypatch):

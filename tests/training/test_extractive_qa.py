@@ -4,11 +4,11 @@ import json
 import shutil
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -22,15 +22,15 @@ from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 from tlqa_jax.training import extractive_qa
-from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.encoders import taken_over
 from tlqa_jax.training.evaluation import score_answers
 from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune, make_train_step, span_loss
 from tlqa_jax.weights.checkpoints import read_threshold
-from tlqa_jax.weights.checkpoints import Checkpoints, flatten
 from tlqa_jax.weights.huggingface import save_pretrained
 
-from .test_equal_gradients import KEEP_GRADIENTS, assert_leaves_close
+from .comparing import (
+    assert_it_goes_on_without, assert_leaves_close, assert_same_arrays, final_state, rows, train, with_biases,
+)  # fmt: skip
 
 SIZES = dict(
     hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40
@@ -77,27 +77,6 @@ def finetuning(folder):
     return config
 
 
-def final_state(run, step=None):
-    with Checkpoints(run) as checkpoints:
-        return flatten(checkpoints._manager.restore(step or int(checkpoints.latest().name)))
-
-
-def assert_it_goes_on_without(start, finetune, config):
-    """A run of two steps that was stopped after the first, and what it started from is gone."""
-    finetune(config, quiet=True)
-    whole = final_state(config.out)
-    shutil.rmtree(Path(config.out) / "checkpoints" / "2")
-    shutil.rmtree(start)
-    finetune(replace(config, resume=True), quiet=True)
-    resumed = final_state(config.out)
-    assert whole.keys() == resumed.keys()
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
-
-
-def rows(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_it_learns_and_leaves_a_whole_run_behind(folder, finetuning):
     run = folder / "run"
     losses = [row["loss"] for row in rows(run) if "loss" in row]
@@ -126,9 +105,7 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
     shutil.copytree(folder / "run", folder / "stopped")
     shutil.rmtree(folder / "stopped" / "checkpoints" / "10")  # as if killed between the two checkpoints
     finetune(replace(stopped, resume=True), quiet=True)
-    whole, resumed = final_state(folder / "run"), final_state(folder / "stopped")
-    assert whole.keys() == resumed.keys()
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert_same_arrays(final_state(folder / "stopped"), final_state(folder / "run"))
     assert [{**row, "tokens_per_second": 0} for row in rows(folder / "run")] == [
         {**row, "tokens_per_second": 0} for row in rows(folder / "stopped")
     ]
@@ -176,27 +153,22 @@ def tokenizer(folder):
 def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_cut(tokenizer, examples):
     batch = make_windows(tokenizer, examples, input_length=24, stride=8, max_question_length=6).batch(np.arange(16))
 
-    def run(devices, accumulation=1):
-        step = make_train_step(PREDICT, KEEP_GRADIENTS, 0, accumulation)
-        cut = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
-        state = {"params": PARAMS, "opt_state": KEEP_GRADIENTS.init(PARAMS), "step": jnp.int32(0)}
-        state, metrics = step(jax.tree.map(np.array, state), cut)
-        return float(metrics["loss"]), unreplicate(state["opt_state"])
-
-    whole_loss, whole = run(1)
+    params = with_biases(PARAMS)
+    step = partial(train, make_train_step, PREDICT, params, batch, optimizer=optax.sgd(0.1))
+    whole = step()
     # by hand: the mean over the rows of the mean of two
     batch = jax.tree.map(jnp.asarray, batch)
-    start, end = (jax.nn.log_softmax(x) for x in PREDICT(PARAMS, batch["tokens"], batch["token_types"]))
+    start, end = (jax.nn.log_softmax(x) for x in PREDICT(params, batch["tokens"], batch["token_types"]))
     each = [float(-(start[i, batch["start"][i]] + end[i, batch["end"][i]]) / 2) for i in range(16)]
-    assert whole_loss == pytest.approx(np.mean(each), rel=1e-5)
-    assert np.asarray(span_loss(PREDICT, PARAMS, batch)) == pytest.approx(each, rel=1e-5)
+    assert whole.losses == pytest.approx([np.mean(each)], rel=1e-5)
+    assert np.asarray(span_loss(PREDICT, params, batch)) == pytest.approx(each, rel=1e-5)
     for devices, accumulation in ((8, 1), (2, 4)):
-        loss, gradients = run(devices, accumulation)
-        assert loss == pytest.approx(whole_loss, rel=1e-6)
-        for tree in (gradients, whole):  # truly zero: these move all scores, or all logits, alike
-            tree["encoder"]["layer_0"]["attention"]["key_bias"] = np.zeros(1)
-            tree["encoder"]["layer_0"]["feed_forward_norm"]["bias"] = tree["span"]["bias"] = np.zeros(1)
-        assert_leaves_close(gradients, whole, 1e-5)
+        cut = step(devices, accumulation)
+        assert cut.losses == pytest.approx(whole.losses, rel=1e-6)
+        layer = "encoder/layer_0"
+        move_all_alike = [f"{layer}/attention/key_bias", f"{layer}/feed_forward_norm/bias", "span/bias"]
+        assert_leaves_close(cut.gradients, whole.gradients, 3e-6, zero=move_all_alike)
+        assert_leaves_close(cut.params, whole.params, 1e-6)
 
 
 def test_evaluation_does_not_depend_on_batch_size_or_devices(tokenizer, examples, monkeypatch):
@@ -254,6 +226,17 @@ def test_a_run_starts_from_a_hugging_face_directory(folder, finetuning):
     config = json.loads((folder / "started" / "config.json").read_text())
     assert config["training"]["attention"] == "causal" and read_threshold(folder / "started") == 0.0
     assert config["training"]["steps"] == 1 and config["training"]["epochs"] is None
+
+
+def test_what_was_learned_of_no_answer_counts_where_no_held_out_question_lacks_one(folder, finetuning):
+    """The questions of `held_out` all have answers, those of `questions` do not: there is nothing to tune on."""
+    config = replace(finetuning, epochs=None, steps=1, held_out=str(folder / "v1.jsonl"), evaluate_every=1, n_best=2)
+    run = finetune(replace(config, out=str(folder / "untuned")), quiet=True)
+    assert read_threshold(run) == 0.0 and "eval_no_answer_threshold" not in rows(run)[-1]
+    n_best = json.loads((run / "nbest_predictions.json").read_text())
+    assert all("" in [candidate["text"] for candidate in candidates] for candidates in n_best.values())
+    run = finetune(replace(config, out=str(folder / "always"), questions=str(folder / "v1.jsonl")), quiet=True)
+    assert read_threshold(run) is None
 
 
 def test_a_batch_is_no_longer_than_the_longest_window(folder, finetuning, monkeypatch):

@@ -23,7 +23,7 @@ from tlqa_jax.training.devices import unreplicate
 from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.weights.named_arrays import flatten
 
-from .test_extractive_qa import final_state
+from .comparing import final_state
 
 PARAMS = {"encoder": {"norm": {"scale": 1}, "layer_0": {"up": 2}, "layer_1": {"up": 3}}, "encoder_bias": 4, "head": 5}
 

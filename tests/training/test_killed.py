@@ -6,10 +6,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
-from tlqa_jax.weights.checkpoints import Checkpoints, flatten
+from .comparing import assert_same_arrays, final_state
 
 T5 = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -18,6 +17,11 @@ FINETUNE = "--steps 600 --evaluate-every 600"
 PROGRAMS = {  # sizes, flags, kills
     "pretrain-spans": (T5, PRETRAIN, 10),
     "pretrain-mlm": (BERT, PRETRAIN, 10),
+    "finetune-qa": (
+        T5,
+        f"{FINETUNE} --context-questions tiny_world:context_dev.json --held-out-context tiny_world:context_dev.json "
+        "--closed-book-questions tiny_world:closed_book_train.json --target-length 6", 3,
+    ),
     "finetune": (T5, f"{FINETUNE} --tasks sentiment,closed_book_qa --mixing temperature=2 --target-length 6", 3),
     "finetune-classifier": (BERT, FINETUNE, 3),
     "finetune-spans": (
@@ -30,11 +34,6 @@ FLAGS = "--input-length 32 --batch-size 8 --save-every 20 --log-every 20"
 def command(program, run, *flags):
     words = f"{FLAGS} {PROGRAMS[program][1]}".split()
     return [sys.executable, "-m", "tlqa_jax.cli", program, "--out", str(run), *words, *flags]
-
-
-def final_state(run):
-    with Checkpoints(run) as checkpoints:
-        return flatten(checkpoints._manager.restore(int(checkpoints.latest().name)))
 
 
 @pytest.mark.slow
@@ -68,6 +67,4 @@ def test_kills_change_nothing(program, tmp_path):
         subprocess.run(command(program, run, *model, "--resume"), check=True, stdout=subprocess.DEVNULL)
     print(f"{kills} kills")
     assert kills >= 1
-    whole, killed = final_state(tmp_path / "whole"), final_state(run)
-    assert whole.keys() == killed.keys()
-    assert all(np.array_equal(whole[name], killed[name]) for name in whole)
+    assert_same_arrays(final_state(run), final_state(tmp_path / "whole"))

@@ -13,7 +13,7 @@ from tlqa_jax.training.qa import QAConfig, finetune
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData, pretrain
 from tlqa_jax.weights.checkpoints import load_t5
 
-from .test_extractive_qa import assert_it_goes_on_without, final_state, rows
+from .comparing import assert_it_goes_on_without, assert_same_arrays, final_state, rows
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
 
@@ -59,9 +59,7 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, pret
     with (folder / "stopped" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "lo')  # in the middle of a line
     pretrain(replace(stopped, resume=True), quiet=True)
-    whole, resumed = final_state(folder / "pretrained"), final_state(folder / "stopped")
-    assert whole.keys() == resumed.keys()
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert_same_arrays(final_state(folder / "stopped"), final_state(folder / "pretrained"))
     assert [row["step"] for row in rows(folder / "stopped")] == [row["step"] for row in rows(folder / "pretrained")]
 
 
@@ -111,14 +109,14 @@ def test_finetuning_learns_scores_and_writes_predictions(folder, pretraining):
     assert losses[-1] < losses[0]
     last = rows(run)[-1]
     assert {"eval_context_loss", "eval_context_em", "eval_context_f1", "eval_closed_book_em"} <= last.keys()
+    assert last["eval_loss"] == pytest.approx((last["eval_context_loss"] + last["eval_closed_book_loss"]) / 2)
     predictions = json.loads((run / "predictions_context.json").read_text())
     assert len(predictions) == 300 and all(isinstance(text, str) for text in predictions.values())
 
     before = final_state(run)
     shutil.rmtree(run / "checkpoints" / "4")
     finetune(replace(config, resume=True), quiet=True)
-    after = final_state(run)
-    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert_same_arrays(final_state(run), before)
 
 
 def test_pretraining_goes_on_from_another_run(folder, pretraining):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def test_what_matters_least_goes_first():
 
 
 def train(progress: Progress, step: int, loss: float = 2.5, **changes) -> None:
-    numbers = dict(gradient_norm=1.0, learning_rate=1e-3, tokens_per_step=100, last_good=lambda: None) | changes
+    numbers = dict(gradient_norm=1.0, learning_rate=1e-3, tokens_per_step=100, latest=lambda *_: None) | changes
     progress.train(step, loss=loss, **numbers)
 
 
@@ -92,13 +93,35 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
 def test_a_number_that_is_none_stops_and_names_the_checkpoint(numbers, named, tmp_path):
     anew = f"begin a new run with --start-from {tmp_path} --out … and a lower --learning-rate"
     with Progress(tmp_path, "pretraining", 9, quiet=True) as progress:
-        with pytest.raises(
-            TrainingDiverged, match=f"{named} at step 5; the last good checkpoint is runs/x/4: {anew}"
-        ):
-            train(progress, 5, **numbers, last_good=lambda: "runs/x/4")
-        with pytest.raises(TrainingDiverged, match="no checkpoint had been written yet"):
-            train(progress, 5, **numbers)
-    assert read_metrics(tmp_path / "metrics.jsonl") == []
+        with pytest.raises(TrainingDiverged, match=f"{named} at step 1; no checkpoint is known to be good: begin anew"):
+            train(progress, 1, **numbers, latest=checkpoints(0))
+        train(progress, 3)
+        for saved, begin in ((checkpoints(2), ""), (checkpoints(2, 4), "delete the later ones and ")):
+            with pytest.raises(
+                TrainingDiverged, match=f"{named} at step 5; the last good checkpoint is runs/x/2: {begin}{anew}"
+            ):
+                train(progress, 5, **numbers, latest=saved)
+        with pytest.raises(TrainingDiverged, match="no checkpoint is known to be good"):
+            train(progress, 5, **numbers, latest=checkpoints(3))  # written after the update whose loss was the last one
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [3]
+
+
+def checkpoints(*steps: int):
+    """`Checkpoints.latest` of a run with these."""
+
+    def latest(before: int | None = None):
+        kept = [step for step in steps if before is None or step < before]
+        return Path(f"runs/x/{max(kept)}") if kept else None
+
+    return latest
+
+
+def test_a_resumed_run_knows_which_checkpoints_are_good(tmp_path):
+    rows = [{"step": 2, "loss": 3.0}, {"step": 4, "loss": 2.0}, {"step": 4, "eval_loss": 2.5}, {"step": 6, "loss": 1.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with Progress(tmp_path, "pretraining", 9, start=4, quiet=True) as progress:
+        with pytest.raises(TrainingDiverged, match="the last good checkpoint is runs/x/3: delete the later ones"):
+            train(progress, 5, math.nan, latest=checkpoints(1, 3, 4))
 
 
 def test_curves_are_drawn(tmp_path):

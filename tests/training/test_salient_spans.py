@@ -82,6 +82,8 @@ def test_there_are_never_more_spans_than_sentinels(tmp_path, tokenizer):
         ({"input_length": 2}, "--input-length is 2: it has to be at least 3"),
         ({"seed": 2**32}, "--seed is 4294967296: it has to be at most 4294967295"),
         ({"steps": 10**400}, "--steps is 10+: it has to be at most 2147483647"),
+        ({"salient_share": 0.05, "batch_size": 8}, "--salient-share 0.05 of --batch-size 8 is not one row"),
+        ({"questions_share": 0.007}, "--questions-share 0.007 of --batch-size 64 is not one row: give a larger share"),
         ({"relative_bias_rate": -7.0}, "--relative-bias-rate is -7.0: it has to be above 0"),
         ({"relative_bias_rate": math.inf}, "--relative-bias-rate is inf: it has to be above 0"),
     ],

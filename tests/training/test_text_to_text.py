@@ -24,7 +24,7 @@ from tlqa_jax.training.text_to_text import (
     TextToTextConfig, finetune, find_sources, mix, read_examples, score_table,
 )  # fmt: skip
 
-from .test_extractive_qa import final_state, rows
+from .comparing import assert_same_arrays, final_state, rows
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
 SHOUTS = TextTask("shouts", "shout: {text}", "loud", metrics=("accuracy",))
@@ -80,9 +80,7 @@ def test_a_run_that_stopped_and_resumed_equals_the_one_that_did_not(folder, fine
     shutil.copytree(folder / "run", folder / "stopped")
     shutil.rmtree(folder / "stopped" / "checkpoints" / "12")  # as if killed between the two checkpoints
     finetune(replace(finetuning, out=str(folder / "stopped"), resume=True), [SHOUTS], quiet=True)
-    whole, resumed = final_state(folder / "run"), final_state(folder / "stopped")
-    assert whole.keys() == resumed.keys()
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    assert_same_arrays(final_state(folder / "stopped"), final_state(folder / "run"))
     assert rows(folder / "run")[-1] == rows(folder / "stopped")[-1]
     other = replace(SHOUTS, input="loudly: {text}")
     with pytest.raises(UserError, match="made with other settings: training.tasks was"):
@@ -138,13 +136,14 @@ def test_the_run_knows_its_tasks(folder, finetuning):
 
 def test_eight_devices_are_given_what_one_would_be():
     """That the step then gives the same loss and gradients is shown for `make_train_step` (test_equal_gradients)."""
-    sizes, given = [7, 4], []
-    for devices in (1, 8):
-        mixture = mix(sizes, mixing_rates(sizes, "temperature=3"), seed=1)
-        place = {"process_index": 0, "process_count": 1, "local_devices": devices, "prefetch": 0}
-        batches = training_batches(11, 32, 1, lambda indices, *_: {"row": indices}, order=mixture, **place)
-        given.append(np.stack([next(batches)["row"].reshape(32) for _ in range(5)]))
-    assert np.array_equal(*given) and len(np.unique(given[0])) == 11
+    sizes = [7, 4]
+    mixture = lambda: mix(sizes, mixing_rates(sizes, "temperature=3"), seed=1)
+    place = {"process_index": 0, "process_count": 1, "local_devices": 8, "prefetch": 0}
+    batches = training_batches(11, 32, 1, lambda indices, *_: {"row": indices}, order=mixture(), **place)
+    given = [next(batches)["row"] for _ in range(5)]
+    assert all(rows.shape == (8, 4) for rows in given)
+    stream = mixture()[np.arange(160)]  # the examples in their order, whoever reads them
+    assert np.array_equal(np.stack(given).ravel(), stream) and len(np.unique(stream)) == 11
 
 
 def test_a_task_sees_all_its_examples_in_an_epoch_and_each_process_its_share():

@@ -17,16 +17,20 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
+
 from tlqa_jax.asking import open_run
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
     Asked, ContextQuestions, World, chance, closed_book_questions, context_questions, make_people, marked_lines, tell,
     type_baseline,
 )
+from tlqa_jax.errors import UserError
 from tlqa_jax.experiments.report import write_report
 from tlqa_jax.metrics.squad import evaluate
 from tlqa_jax.training.progress import read_metrics
 from tlqa_jax.training.qa import QAConfig, finetune
+from tlqa_jax.training.settings import Settings, check_settings
 from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
 from tlqa_jax.weights.checkpoints import check_run, start_run
 
@@ -37,7 +41,7 @@ GROUPS = {"context": "reading", "closed_book": "remembering"}  # name in the rep
 
 
 @dataclass(frozen=True)
-class QuickstartConfig:
+class QuickstartConfig(Settings):
     """Settings of the quickstart. The defaults took 443 seconds on two CPU cores."""
 
     out: str = "runs/quickstart"
@@ -49,7 +53,8 @@ class QuickstartConfig:
     finetune_steps: int = 500
     """Steps of fine-tuning, with pretraining and without."""
     salient_share: float = 0.4
-    """Share of the pretraining rows that mask what there is to remember, names and years; 0: random spans instead."""
+    """Share of the pretraining rows that mask what there is to remember, names and years, at most 0.5, as half of the
+    rows are questions; 0: random spans instead."""
     overwrite: bool = False
     """Delete a quickstart that is already in --out."""
 
@@ -57,6 +62,10 @@ class QuickstartConfig:
 def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, float]:
     """Run it all and write the report; returns the report's figures, in percent and seconds."""
     begin = time.perf_counter()
+    check_settings(config)
+    batch_size = -(-64 // jax.device_count()) * jax.device_count()  # 64 rows, or the next number the devices divide
+    if (share := config.salient_share) and not 1 <= round(share * batch_size) <= batch_size // 2:
+        raise UserError(f"--salient-share is {share}: it has to be 0, or from {1 / batch_size:.2f} to 0.5")
     record = {"program": "quickstart", "main": "finetuned", "seed": config.seed}
     check_run(config.out, record, overwrite=config.overwrite)
     out = start_run(config.out, record, overwrite=config.overwrite)
@@ -67,7 +76,7 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
     pretraining = SpanCorruptionConfig(
         out=str(out / "pretrained"), texts=world["pretraining"], held_out=None, seed=config.seed,
         questions=world["mixed_in"], questions_share=0.5, salient_share=config.salient_share, salient_rate=0.9,
-        input_length=48, steps=config.pretrain_steps, batch_size=64, learning_rate=1e-3, decay="constant",
+        input_length=48, steps=config.pretrain_steps, batch_size=batch_size, learning_rate=1e-3, decay="constant",
         warmup=min(50, config.pretrain_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
         log_every=50, save_every=config.pretrain_steps,
     )
@@ -76,7 +85,7 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
-        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=64, learning_rate=5e-4,
+        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=batch_size, learning_rate=5e-4,
         warmup=min(20, config.finetune_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
         log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps,
     )

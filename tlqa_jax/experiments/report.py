@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tlqa_jax.training.progress import read_metrics
 
@@ -20,7 +21,7 @@ ROWS = {  # what is compared -> the figures of (context, closed book)
 
 
 def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> None:
-    """Print the results and write `report.html`."""
+    """Print the results and write `report.html`. In a `Text`, what a model wrote is no markup of rich's."""
     console = Console(highlight=False)
     table = Table("exact match, %", title="What was learned")
     table.add_column("reading: people never seen", justify="right")
@@ -30,14 +31,15 @@ def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> N
     console.print(table)
     for row in examples:
         if row["context"]:
-            console.print(f"\n[dim]{row['context']}[/dim]")
+            console.print(Text(f"\n{row['context']}", "dim"))
         mark = "right" if row["text"] == row["gold"] else f"wrong: {row['gold']}"
-        console.print(f"{row['question']}  [bold]{row['text']}[/bold]  ({row['probability']:.0%} sure, {mark})")
+        behind = f"  ({row['probability']:.0%} sure, {mark})"
+        console.print(Text.assemble(row["question"], "  ", (row["text"], "bold"), behind))
     question = next(row["question"] for row in examples if not row["context"])
-    console.print(
-        f"\n{report['seconds']:.0f} seconds. The report is in {out}/report.html. Next, ask something yourself:"
-    )
-    console.print(f"  tlqa answer {shlex.quote(str(out))} --question {shlex.quote(question)}", soft_wrap=True)
+    where = f"The report is in {out}/report.html. Next, ask something yourself:"
+    console.print(Text(f"\n{report['seconds']:.0f} seconds. {where}"))
+    command = f"  tlqa answer {shlex.quote(str(out))} --question {shlex.quote(question)}"
+    console.print(Text(command), soft_wrap=True)
     (out / "report.html").write_text(page(report, examples, bars(report), curves(out)))
 
 
@@ -80,7 +82,7 @@ def curves(out: Path) -> str:
     return svg(figure)
 
 
-def new_figure(width: float, height: float, columns: int = 1):
+def new_figure(width: int, height: int, columns: int = 1):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

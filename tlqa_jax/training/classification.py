@@ -2,7 +2,10 @@
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
 
-The encoder's pooled [CLS] vector and one matrix decide (Devlin et al. 2019, section 4.1). A result is in the README.
+The encoder's pooled [CLS] vector and one matrix decide (Devlin et al. 2019, section 4.1).
+
+From MiniLM (6 layers of 384), 2 epochs of 9,594 sentences with a sentiment took 20 minutes on 2 busy CPU cores: 86.9%
+of 1,066 held-out sentences right.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
 """
@@ -30,7 +33,7 @@ from tlqa_jax.models.bert_heads import BertForSequenceClassification
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.tasks.classification import encode_labelled
 from tlqa_jax.training.devices import (
-    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, on_host, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import held_out_source
@@ -38,7 +41,7 @@ from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
 from tlqa_jax.training.progress import Progress, draw_curves
-from tlqa_jax.training.settings import check_settings
+from tlqa_jax.training.settings import Settings, check_settings, recorded
 from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
@@ -47,7 +50,7 @@ EPOCHS = 3.0  # where neither --epochs nor --steps is given
 
 
 @dataclass(frozen=True)
-class ClassificationConfig:
+class ClassificationConfig(Settings):
     """Settings of a run that teaches a classifier."""
 
     out: str = "runs/classifier"
@@ -112,14 +115,11 @@ class ClassificationConfig:
     """Delete a run that is already in --out."""
 
 
-# may change when a run is resumed
-HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
-
-
 def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
+    quiet = quiet or jax.process_index() != 0  # one process speaks for all
     check_settings(config)
     check_batch(config.batch_size, config.accumulate)
     dtype = compute_dtype(config.dtype)
@@ -136,8 +136,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     if model_config.id2label != labels:
         pretrained = without_classifier(pretrained)
     model_config = dataclasses.replace(model_config, id2label=labels)
-    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    training = recorded(config) | {"lowercase": tokenizer.lowercase, "attention": attention}
     training["epochs"] = None if config.steps else config.epochs or EPOCHS
     record = {
         "program": "classification", "architecture": "BertForSequenceClassification",
@@ -156,7 +155,8 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
     rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
     trained = trained_part(params, config.freeze, quiet=quiet)
-    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
+    state = on_host({"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)})
+    del model, params, trained, pretrained  # or the first device would hold them twice
     predict = partial(class_logits, apply, tokenizer.pad_id)
     train_step = make_train_step(predict, optimizer, config.seed, config.accumulate, config.freeze)
     classifier = Classifier(apply, tokenizer, labels, input_length=config.input_length, batch_size=config.batch_size)
@@ -189,7 +189,7 @@ def finetune(config: ClassificationConfig, *, quiet: bool = False) -> Path:
                     progress.train(
                         step, **{name: float(value) for name, value in reported.items()},
                         learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * rows.tokens.shape[1],
-                        last_good=checkpoints.latest,
+                        latest=checkpoints.latest,
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))

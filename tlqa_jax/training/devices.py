@@ -1,6 +1,7 @@
 """What the pmap-ed loops share: the axis, state on every device, numbers back from them, gradients of a global mean."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,11 @@ def replicate(tree: Any) -> Any:
     """
     devices = np.arange(jax.local_device_count())
     return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), out_axes=None)(devices, tree)
+
+
+def on_host(tree: Any) -> Any:
+    """The arrays as numpy arrays."""
+    return jax.tree.map(np.asarray, tree)
 
 
 def unreplicate(tree: Any) -> Any:
@@ -70,8 +76,9 @@ def compute_dtype(choice: str = "auto") -> Any:
     """What models compute in: "auto" is bfloat16 on TPUs and GPUs that have it, else float32. float16 is refused."""
     if choice == "auto":
         device = jax.local_devices()[0]
-        capability = str(getattr(device, "compute_capability", "0"))
-        has_bfloat16 = device.platform == "tpu" or (device.platform == "gpu" and float(capability or 0) >= 8.0)
+        # NVIDIA's from 8.0 on, and AMD's from gfx900 on
+        recent = re.fullmatch(r"([89]|\d\d)(\.\d+)?|gfx[91].*", str(getattr(device, "compute_capability", "")))
+        has_bfloat16 = device.platform == "tpu" or (device.platform == "gpu" and recent)
         return jnp.bfloat16 if has_bfloat16 else jnp.float32
     if choice not in ("bfloat16", "float32"):
         reason = " (T5 overflows in it)" if choice == "float16" else ""

@@ -1,5 +1,6 @@
 """Evaluation over every held-out example exactly once."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -39,14 +40,26 @@ def mean_over_examples(step: Callable, params: Any, batches: Iterable[dict]) -> 
     return {name: total / weight if weight else math.nan for name, total in totals.items()}
 
 
+def as_written(examples: Sequence[QAExample], normalize: Callable[[str], str]) -> list[QAExample]:
+    """The examples, where each gold answer is right also as a T5 can write it.
+
+    `normalize` is its vocabulary's (`SentencePieceTokenizer.normalize`): one that makes "km2" of "km²" cannot write it.
+    """
+    both = lambda answers: tuple(dict.fromkeys([*answers, *map(normalize, answers)]))
+    return [dataclasses.replace(e, answers=both(e.answers), answer_starts=()) for e in examples]
+
+
 def score_answers(
-    examples: Sequence[QAExample], answers: Sequence[Answer | SpanAnswer]
+    examples: Sequence[QAExample], answers: Sequence[Answer | SpanAnswer], normalize: Callable[[str], str] = str
 ) -> tuple[dict[str, float], dict[str, str]]:
     """(EM, F1 and an interval around it, and the predictions they are of) of the answers to held-out questions.
+
+    `normalize` is for answers that a T5 wrote: see `as_written`.
 
     Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and
     the figures of those with and those without an answer are reported apart, under the official script's names.
     """
+    examples = as_written(examples, normalize)
     predictions = {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
     scores = {}
     if not all(example.answers for example in examples):

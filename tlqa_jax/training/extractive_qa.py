@@ -3,7 +3,10 @@
     tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
 
 A context too long for the model is read through several windows (`tasks.extractive_qa`), and a row of a batch is a
-window. Questions without an answer point at [CLS] (section 4.3). Measured in lesson 9; on SQuAD not yet.
+window. Questions without an answer point at [CLS] (section 4.3).
+
+From MiniLM (6 layers of 384), 2 epochs of 6,710 questions in SQuAD's format took 77 minutes on one busy CPU core: EM
+54.6, F1 69.1 on 1,228 dev questions. On all of SQuAD not yet measured.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, `train_step`, the loop.
 """
@@ -33,7 +36,7 @@ from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
 from tlqa_jax.training.devices import (
-    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, on_host, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import mean_over_examples, score_answers, summed_over_devices
@@ -41,7 +44,7 @@ from tlqa_jax.training.freezing import merged, split, trained_part
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, schedule, total_steps
 from tlqa_jax.training.progress import Progress, draw_curves
-from tlqa_jax.training.settings import check_settings
+from tlqa_jax.training.settings import Settings, check_settings, recorded
 from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_threshold, start_run
 
@@ -50,7 +53,7 @@ EPOCHS = 2.0  # where neither --epochs nor --steps is given
 
 
 @dataclass(frozen=True)
-class ExtractiveQAConfig:
+class ExtractiveQAConfig(Settings):
     """Settings of a fine-tuning run on answers that stand in their contexts."""
 
     out: str = "runs/finetuned"
@@ -119,21 +122,17 @@ class ExtractiveQAConfig:
     """Delete a run that is already in --out."""
 
 
-# may change when a run is resumed
-HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
-
-
 def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
+    quiet = quiet or jax.process_index() != 0  # one process speaks for all
     check_settings(config)
     check_batch(config.batch_size, config.accumulate)
     check_lengths(config.input_length, config.stride, config.max_question_length)
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer, attention = begin_with(config)
-    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"lowercase": tokenizer.lowercase, "attention": attention}
+    training = recorded(config) | {"lowercase": tokenizer.lowercase, "attention": attention}
     training["epochs"] = None if config.steps else config.epochs or EPOCHS
     record = {
         "program": "extractive_qa", "architecture": "BertForQuestionAnswering",
@@ -164,13 +163,17 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     rate = schedule(config.learning_rate, steps, warmup=round(config.warmup_share * steps), decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
     trained = trained_part(params, config.freeze, quiet=quiet)
-    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
+    state = on_host({"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)})
+    del model, params, trained, pretrained  # or the first device would hold them twice
     predict = partial(span_logits, apply, tokenizer.pad_id)
     train_step = make_train_step(predict, optimizer, config.seed, config.accumulate, config.freeze)
     evaluate_step = summed_over_devices(partial(evaluation_sums, predict))
+    # where some held-out questions have no answer, the threshold is tuned on them; where only those to learn from do,
+    # it is 0: no answer where that is likelier
+    tuned, untuned = (not all(example.answers for example in known) for known in (held_out, examples))
     answerer = SpanAnswerer(
         apply, tokenizer, **lengths, batch_size=config.batch_size, max_answer_length=config.max_answer_length,
-        n_best=config.n_best, null_threshold=None if all(example.answers for example in held_out) else math.inf,
+        n_best=config.n_best, null_threshold=math.inf if tuned else 0.0 if untuned else None,
     )  # fmt: skip
 
     def build(windows: Windows, learnable: np.ndarray, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
@@ -194,8 +197,8 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
     # --- the loop
     run = start_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     save_wordpiece(run, tokenizer)
-    if not held_out and not all(example.answers for example in examples):
-        save_threshold(run, 0.0)  # there is nothing to tune it on
+    if untuned and not tuned:
+        save_threshold(run, 0.0)
     with Checkpoints(run, config.keep) as checkpoints:
         if config.resume and checkpoints.latest():
             state = checkpoints.restore(state)
@@ -215,7 +218,7 @@ def finetune(config: ExtractiveQAConfig, *, quiet: bool = False) -> Path:
                     progress.train(
                         step, **{name: float(value) for name, value in reported.items()},
                         learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * windows.longest,
-                        last_good=checkpoints.latest,
+                        latest=checkpoints.latest,
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))

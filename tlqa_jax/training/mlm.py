@@ -3,7 +3,7 @@
     tlqa pretrain-mlm --texts corpus.txt --vocabulary vocab.txt --model small --out runs/bert
 
 The loss is that of both tasks together: the mean over the masked tokens plus the mean over the pairs of segments. With
---no-next-sentence there are no pairs, every row is packed full (Liu et al. 2019), and the first is all of it.
+--no-next-sentence there are no pairs (Liu et al. 2019), every row is packed full, and the first is all of it.
 
 On the tiny world, 1,500 steps of 32 rows of 64 tokens at a rate of 2e-3 without dropout take 5 to 10 minutes on 2 busy
 CPU cores. Of the masked tokens of the held-out text the tiny model then names 59%, and 72% where its initial weights
@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import token_report, tokenize_sentences
+from tlqa_jax.data.corpus import check_tokens_file, token_report, tokenize_sentences
 from tlqa_jax.data.sources import open_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, PretrainingLogits
@@ -37,14 +37,14 @@ from tlqa_jax.tasks.masked_lm import mask_tokens, most_predictions
 from tlqa_jax.tasks.next_sentence import SentencePairs, assemble, full_rows
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.devices import (
-    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, on_host, replicate, unreplicate,
 )
 from tlqa_jax.training.encoders import begin_with, taken_over
 from tlqa_jax.training.evaluation import held_out_source, mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import Decay, adamw, check_warmup, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
-from tlqa_jax.training.settings import check_settings
+from tlqa_jax.training.settings import Settings, check_settings, recorded
 from tlqa_jax.weights.bert_runs import save_wordpiece
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, start_run
 
@@ -52,7 +52,7 @@ MaskedLMAttention = Literal["plain", "causal"]
 
 
 @dataclass(frozen=True)
-class MLMConfig:
+class MLMConfig(Settings):
     """Settings of a pretraining run."""
 
     out: str = "runs/bert"
@@ -64,6 +64,13 @@ class MLMConfig:
     held_out: str | None = "auto"
     """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
     "None" for no evaluation."""
+    text_field: str = "text"
+    """Name of the field of .jsonl, .csv and TFDS rows that holds the text."""
+    max_tokens: int | None = None
+    """Learn from the first so many tokens of the texts alone."""
+    tokens_file: str | None = None
+    """Keep the tokens in this file, named .tokens, and map it, for texts larger than memory; made anew at each
+    start."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
     vocabulary: str = "tiny_world:wordpiece.txt"
@@ -119,17 +126,15 @@ class MLMConfig:
     """Delete a run that is already in --out."""
 
 
-# may change when a run is resumed
-HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
-
-
 def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
+    quiet = quiet or jax.process_index() != 0  # one process speaks for all
     check_settings(config)
     check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
+    check_tokens_file(config.tokens_file, config.out)
     dtype = compute_dtype(config.dtype)
     model_config, pretrained, tokenizer, attention = begin_with(config)
     attention = config.attention or attention
@@ -138,13 +143,13 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     if config.next_sentence and model_config.type_vocab_size < 2:
         raise UserError("this model has one token type, and pairs need two: add --no-next-sentence")
     architecture = BertForPreTraining if config.next_sentence else BertForMaskedLM
-    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training["lowercase"] = tokenizer.lowercase
+    training = recorded(config) | {"lowercase": tokenizer.lowercase}
     record = {"program": "mlm", "architecture": architecture.__name__}
     record |= {"model": dataclasses.asdict(model_config), "training": training}
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     held_out = held_out_source(config, "tiny_world:pretraining_dev.txt")
-    held_out = MaskedLMData(config, tokenizer, held_out) if held_out else None
+    whole = dataclasses.replace(config, max_tokens=None, tokens_file=None)
+    held_out = MaskedLMData(whole, tokenizer, held_out) if held_out else None
     data = MaskedLMData(config, tokenizer, config.texts)  # last: it may be large
     if not quiet:
         print("training:", data.report)
@@ -157,7 +162,8 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
     params = taken_over(params, pretrained)
     rate = schedule(config.learning_rate, config.steps, warmup=config.warmup, decay=config.decay)
     optimizer = adamw(rate, weight_decay=config.weight_decay, clip=config.clip)
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    state = on_host({"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)})
+    del model, params, pretrained  # or the first device would hold them twice
     predict = partial(pretraining_logits, apply, tokenizer.pad_id)
     train_step = make_train_step(predict, optimizer, config.seed, config.accumulate)
     evaluate_step = summed_over_devices(partial(evaluation_sums, predict))
@@ -185,7 +191,7 @@ def pretrain(config: MLMConfig, *, quiet: bool = False) -> Path:
                     progress.train(
                         step, **{name: float(value) for name, value in metrics.items()},
                         learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * config.input_length,
-                        last_good=checkpoints.latest,
+                        latest=checkpoints.latest,
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))
@@ -311,7 +317,10 @@ class MaskedLMData:
     def __init__(self, config: MLMConfig, tokenizer: WordPieceTokenizer, texts: str):
         self.config, self.tokenizer = config, tokenizer
         self.max_predictions = most_predictions(config.input_length, config.mask_rate)
-        corpus = tokenize_sentences(open_texts(texts, data_dir=config.data_dir), tokenizer)
+        corpus = tokenize_sentences(
+            open_texts(texts, data_dir=config.data_dir, field=config.text_field), tokenizer,
+            limit=config.max_tokens, file=config.tokens_file,
+        )  # fmt: skip
         if not len(corpus.tokens):
             raise UserError(f"{texts} has no text to learn from")
         self.tokens = corpus.tokens

@@ -50,6 +50,8 @@ class Progress:
         if self.chief:
             self._drop(lambda row: row["step"] > self.start)
             self.file = self.path.open("a")
+        rows = read_metrics(self.path)
+        self.finite = max((row["step"] for row in rows if "loss" in row and row["step"] <= self.start), default=0)
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Bar(Line(self.console), console=self.console, speed_estimate_period=300)
             self.bar.start()
@@ -64,18 +66,25 @@ class Progress:
             self.file.close()
 
     def train(
-        self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens_per_step: int, last_good
-    ) -> None:
-        """Report training up to `step`. Raises TrainingDiverged, naming `last_good()`, if a number is not finite."""
+        self, step: int, *, loss: float, gradient_norm: float, learning_rate: float, tokens_per_step: int,
+        latest: Callable[..., Path | None],
+    ) -> None:  # fmt: skip
+        """Report training up to `step`. Raises TrainingDiverged, naming a good checkpoint, if a number is not finite.
+
+        `latest()` is the newest checkpoint, `latest(step)` the newest of fewer steps (`Checkpoints.latest`). A step's
+        loss is that of the parameters before its update: a checkpoint is good once a later step's loss was finite.
+        """
         for name, value in (("loss", loss), ("gradient norm", gradient_norm)):
             if not math.isfinite(value):
-                checkpoint, advice = last_good(), "no checkpoint had been written yet: begin anew"
-                if checkpoint:
-                    advice = f"the last good checkpoint is {checkpoint}: begin a new run with "
+                good, advice = latest(self.finite), "no checkpoint is known to be good: begin anew"
+                if good:
+                    later = "" if good == latest() else "delete the later ones and "
+                    advice = f"the last good checkpoint is {good}: {later}begin a new run with "
                     advice += f"--start-from {self.path.parent} --out …"
                 raise TrainingDiverged(
                     f"{self.title}: the {name} is {value} at step {step}; {advice} and a lower --learning-rate"
                 )
+        self.finite = step
         now = time.perf_counter()
         speed = (step - self.last_step) * tokens_per_step / (now - self.last_time)
         self.last_time, self.last_step = now, step
@@ -160,7 +169,7 @@ def draw_curves(directory: Path) -> Path:
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
             axes.plot(*zip(*points), style, label=label, markersize=3)
-    axes.set(xlabel="step", ylabel="loss (nats per token)", title=Path(directory).name)
+    axes.set(xlabel="step", ylabel="loss (nats)", title=Path(directory).name)
     axes.grid(alpha=0.3)
     axes.legend()
     path = Path(directory) / "curves.png"

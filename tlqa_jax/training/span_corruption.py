@@ -2,6 +2,9 @@
 
     tlqa pretrain-spans --texts corpus.txt --vocabulary spiece.model --model small --out runs/pretrained
 
+1,400 steps of 32 rows of 128 tokens, of 2.3 million words of real text, took 3+3 layers of 256 19 minutes on 2 busy CPU
+cores. Fine-tuned on questions (`qa.py`), the loss was then 5.86 nats a token, and 6.42 without; neither could answer.
+
 Read it top to bottom: settings, data, model, `train_step`, the loop. Nothing is hidden in a base class.
 """
 
@@ -19,7 +22,7 @@ from flax import nnx
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import SpansFrom, read_corpus, token_report
+from tlqa_jax.data.corpus import SpansFrom, check_tokens_file, read_corpus, token_report
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
@@ -27,7 +30,7 @@ from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks import span_corruption, text_to_text
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.devices import (
-    AXIS, accumulate, check_batch, compute_dtype, dropout_key, replicate, unreplicate,
+    AXIS, accumulate, check_batch, compute_dtype, dropout_key, on_host, replicate, unreplicate,
 )
 from tlqa_jax.training.evaluation import held_out_source, mean_over_examples, summed_over_devices
 from tlqa_jax.training.memory import keep_freed_memory
@@ -35,12 +38,12 @@ from tlqa_jax.training.model_sizes import begin_with_t5
 from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_optimizer, schedule
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.sequence_loss import evaluation_sums, predict
-from tlqa_jax.training.settings import check_settings
+from tlqa_jax.training.settings import Settings, check_settings, recorded
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_vocabulary, start_run
 
 
 @dataclass(frozen=True)
-class SpanCorruptionConfig:
+class SpanCorruptionConfig(Settings):
     """Settings of a pretraining run."""
 
     out: str = "runs/pretrained"
@@ -50,6 +53,13 @@ class SpanCorruptionConfig:
     held_out: str | None = "auto"
     """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
     "None" for no evaluation."""
+    text_field: str = "text"
+    """Name of the field of .jsonl, .csv and TFDS rows that holds the text."""
+    max_tokens: int | None = None
+    """Learn from the first so many tokens of the texts alone."""
+    tokens_file: str | None = None
+    """Keep the tokens in this file, named .tokens, and map it, for texts larger than memory; made anew at each
+    start."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
     start_from: str | None = None
@@ -67,7 +77,7 @@ class SpanCorruptionConfig:
     salient_share: float = 0.0
     """Share of the rows that mask salient spans (names, dates) instead of random ones."""
     salient_spans: SpansFrom = "marked"
-    """Where they are: marked in a .jsonl, as "spans": [[start, end], …] in characters of its "text", or found by a rule
+    """Where they are: marked in a .jsonl, as "spans": [[start, end], …] in characters of its text, or found by a rule
     in any text: numbers, dates, capitalised words within a sentence."""
     salient_rate: float = 0.5
     """Share of the salient spans that are masked in such a row."""
@@ -115,25 +125,25 @@ class SpanCorruptionConfig:
     """Delete a run that is already in --out."""
 
 
-# may change when a run is resumed
-HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
-
-
 def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong."""
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
+    quiet = quiet or jax.process_index() != 0  # one process speaks for all
     check_settings(config)
     check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
+    check_tokens_file(config.tokens_file, config.out)
+    if config.tokens_file and config.salient_share:
+        raise UserError("--tokens-file holds no salient spans: leave it out, or --salient-share, to keep all in memory")
     if config.questions and not config.questions_share:
         raise UserError("--questions wants a --questions-share, the share of the rows that are questions")
     dtype = compute_dtype(config.dtype)
     model_config, begun, tokenizer = begin_with_t5(config)
-    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    record = {"program": "span_corruption", "model": dataclasses.asdict(model_config), "training": training}
+    record = {"program": "span_corruption", "model": dataclasses.asdict(model_config), "training": recorded(config)}
+    record["extra_ids"] = len(tokenizer.sentinels)
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
-    plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0)
+    plain = dataclasses.replace(config, salient_share=0.0, questions_share=0.0, max_tokens=None, tokens_file=None)
     held_out = held_out_source(config, "tiny_world:pretraining_dev.txt")
     held_out = SpanCorruptionData(plain, tokenizer, held_out) if held_out else None
     data = SpanCorruptionData(config, tokenizer, config.texts)  # last: it may be large
@@ -152,7 +162,8 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
         config.optimizer, rate,
         weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate,
     )
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
+    state = on_host({"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)})
+    del params, begun  # or the first device would hold them twice
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
 
@@ -179,7 +190,7 @@ def pretrain(config: SpanCorruptionConfig, *, quiet: bool = False) -> Path:
                     progress.train(
                         step, **{name: float(value) for name, value in metrics.items()},
                         learning_rate=float(rate(step - 1)), tokens_per_step=config.batch_size * data.tokens_length,
-                        last_good=checkpoints.latest,
+                        latest=checkpoints.latest,
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))
@@ -240,7 +251,10 @@ class SpanCorruptionData:
             raise UserError("--questions-share wants --questions")
         examples = open_questions(config.questions, data_dir=config.data_dir) if config.questions_share else []
         spans_from = config.salient_spans if config.salient_share else None
-        corpus = read_corpus(texts, tokenizer, spans=spans_from, data_dir=config.data_dir)
+        corpus = read_corpus(
+            texts, tokenizer, spans=spans_from, data_dir=config.data_dir, field=config.text_field,
+            limit=config.max_tokens, file=config.tokens_file,
+        )
         self.size = len(corpus.tokens) // self.tokens_length
         if self.size == 0:
             raise UserError(

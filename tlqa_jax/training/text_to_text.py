@@ -5,12 +5,16 @@
 A task is a record of `tasks.text_tasks`, a .json file of one, or a record of your own given to `finetune`. The loss is
 that of question answering, and so is `train_step` (`qa.make_train_step`); what is new is the stream of examples
 (`tasks.mixture`) and that each task is scored by its own metrics. As the loss is a mean over target tokens, a task with
-long outputs counts for more in a batch than its rows do. Scores are in the README.
+long outputs counts for more in a batch than its rows do.
+
+1,200 steps of 32 packed rows of real text, 2+2 layers of 128 from random weights, took 5 and a half minutes on 2 CPU
+cores: sentiment 74.8% right, question type 74.4%, context QA EM 0.2.
 
 Read it top to bottom, as `span_corruption.py`: settings, data, model, the loop.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +38,7 @@ from tlqa_jax.tasks.mixture import Mixture, mixing_rates
 from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_tasks import TextExample, TextTask, find_tasks, records
 from tlqa_jax.tasks.text_to_text import TextArrays, encode_texts, join
-from tlqa_jax.training.devices import check_batch, compute_dtype, replicate, unreplicate
+from tlqa_jax.training.devices import check_batch, compute_dtype, on_host, replicate, unreplicate
 from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
 from tlqa_jax.training.freezing import trained_part
 from tlqa_jax.training.memory import keep_freed_memory
@@ -43,18 +47,19 @@ from tlqa_jax.training.optimizers import Decay, Optimizer, check_warmup, make_op
 from tlqa_jax.training.progress import Progress, draw_curves
 from tlqa_jax.training.qa import make_train_step
 from tlqa_jax.training.sequence_loss import evaluation_sums
-from tlqa_jax.training.settings import check_settings
+from tlqa_jax.training.settings import Settings, check_settings, recorded
 from tlqa_jax.weights.checkpoints import Checkpoints, check_run, save_vocabulary, start_run
 
 
 @dataclass(frozen=True)
-class TextToTextConfig:
+class TextToTextConfig(Settings):
     """Settings of a run that teaches one model many tasks."""
 
     out: str = "runs/tasks"
     """Directory of the run: configuration, vocabulary, checkpoints, metrics, curves, predictions of each task."""
     start_from: str | None = None
-    """A pretrained T5. Without it the model starts from random weights, with --model and --vocabulary."""
+    """A pretrained T5: a run, a Hugging Face directory or hub name. Without it the model starts from random weights,
+    with --model and --vocabulary."""
     tasks: tuple[str, ...] = ("sentiment", "context_qa", "closed_book_qa")
     """Names of tasks, or .json files of your own: context_qa, closed_book_qa, sentiment, question_type, summarisation,
     translation, similarity, acceptability."""
@@ -64,8 +69,8 @@ class TextToTextConfig:
     held_out: tuple[str, ...] = ()
     """TASK=SOURCE: what to evaluate it on. Of a task without --train, the tiny world's."""
     mixing: str = "proportional"
-    """How often each task comes: proportional (to its examples), proportional=CAP, temperature=NUMBER, equal, or
-    stages with commas between, as proportional=2000,temperature=2."""
+    """How often each task comes: proportional (to its examples), proportional=CAP, scale=NUMBER, temperature=NUMBER,
+    equal, or stages with commas between, as proportional=2000,temperature=2."""
     data_dir: str | None = None
     """Where TFDS data sets are prepared."""
     vocabulary: str = "tiny_world:vocabulary.model"
@@ -120,10 +125,6 @@ class TextToTextConfig:
     """Delete a run that is already in --out."""
 
 
-# may change when a run is resumed
-HOUSEKEEPING = ("out", "data_dir", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite")
-
-
 def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for anything the settings or files have wrong.
 
@@ -131,6 +132,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
     """
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     keep_freed_memory()
+    quiet = quiet or jax.process_index() != 0  # one process speaks for all
     check_settings(config)
     check_warmup(config.warmup, config.steps)
     check_batch(config.batch_size, config.accumulate)
@@ -138,14 +140,16 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
     tasks = find_tasks(config.tasks, own)
     sources, held_out_sources = find_sources(tasks, config)
     for name in held_out_sources:
-        check_metrics(tasks[name].metrics, f"task {name}")
+        check_metrics(tasks[name].metrics)
     model_config, pretrained, tokenizer = begin_with_t5(config)
-    training = {k: v for k, v in dataclasses.asdict(config).items() if k not in HOUSEKEEPING}
-    training |= {"tasks": records(tasks)}  # whoever opens the run need not have the records
+    training = recorded(config) | {"tasks": records(tasks)}  # whoever opens the run need not have the records
     record = {"program": "text_to_text", "model": dataclasses.asdict(model_config), "training": training}
+    record["extra_ids"] = len(tokenizer.sentinels)
     check_run(config.out, record, resume=config.resume, overwrite=config.overwrite)
     read = lambda sources: {name: read_examples(tasks[name], one, config.data_dir) for name, one in sources.items()}
     train, held_out = read(sources), read(held_out_sources)
+    for name, examples in held_out.items():
+        check_ids(examples, f"--held-out {name}")
     encode = partial(encode_texts, tokenizer, input_length=config.input_length, target_length=config.target_length)
     arrays = {name: encode(examples) for name, examples in train.items()}
     held_out_arrays = {name: encode(examples) for name, examples in held_out.items()}
@@ -176,7 +180,8 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
         weight_decay=config.weight_decay, clip=config.clip, relative_bias_rate=config.relative_bias_rate,
     )
     trained = trained_part(params, config.freeze, quiet=quiet)
-    state = {"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)}
+    state = on_host({"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)})
+    del params, trained, pretrained  # or the first device would hold them twice
     train_step = make_train_step(apply, optimizer, config.seed, config.accumulate, config.freeze)
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
     writer = Writer(apply, tokenizer, target_length=config.target_length, batch_size=config.batch_size)
@@ -189,7 +194,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
             batches = evaluation_batches(len(examples), config.batch_size, partial(rows_of, rows.trimmed()))
             loss = mean_over_examples(evaluate_step, params, batches)["loss"]
             outputs = [texts[0].text for texts in writer(params, rows.inputs, rows.input_lengths)]
-            scores[name] = {"loss": loss, **tasks[name].score(outputs, examples)}
+            scores[name] = {"loss": loss, **tasks[name].score(outputs, examples, tokenizer.normalize)}
             if jax.process_index() == 0:
                 predictions = {one.id: tasks[name].prediction(text) for one, text in zip(examples, outputs)}
                 write_predictions(run / f"predictions_{name}.json", predictions)
@@ -225,7 +230,7 @@ def finetune(config: TextToTextConfig, own: Sequence[TextTask] = (), *, quiet: b
                         step, **{name: float(value) for name, value in reported.items()},
                         learning_rate=float(rate(step - 1)),
                         tokens_per_step=config.batch_size * batch["inputs"].shape[-1],
-                        last_good=checkpoints.latest,
+                        latest=checkpoints.latest,
                     )
                 if saving:
                     checkpoints.save(step, unreplicate(state))
@@ -273,6 +278,13 @@ def read_examples(task: TextTask, source: Source, data_dir: str | None = None) -
     if not examples:
         raise UserError(f"{source if isinstance(source, str) else ', '.join(map(str, source))} holds no {task.name}")
     return examples
+
+
+def check_ids(examples: Sequence[TextExample], where: str) -> None:
+    """Raise UserError where an id occurs twice: predictions are kept by id, and one of two would be lost."""
+    id, count = Counter(example.id for example in examples).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{where}: the id {id!r} occurs twice: predictions are kept by id, so ids must be unique")
 
 
 def mix(sizes: Sequence[int], rates: np.ndarray, seed: int) -> Mixture:

@@ -1,0 +1,162 @@
+"""The main job: who is in which file of its world, what its report says, and (slow) all of it in a few steps."""
+
+import json
+import re
+import shlex
+from collections import Counter
+
+import pytest
+
+from tlqa_jax.commands.answering import answer
+from tlqa_jax.data.tiny_world import World, make_people
+from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
+from tlqa_jax.experiments import quickstart as experiment
+from tlqa_jax.experiments.quickstart import QuickstartConfig, build_world, quickstart
+from tlqa_jax.experiments.report import write_report
+
+FILES = {
+    "pretraining", "reading", "remembering", "mixed_in",
+    "reading_dev", "reading_dev_heldout_forms", "remembering_dev", "remembering_dev_heldout_forms",
+}  # fmt: skip
+FIGURES = {
+    "context_em", "context_em_heldout_forms", "context_em_unpretrained", "context_em_baseline", "context_chance_em",
+    "closed_book_em", "closed_book_em_heldout_forms", "closed_book_em_unpretrained", "chance_em", "seed", "seconds",
+}  # fmt: skip
+
+
+def make_small(patch):
+    """400 strangers to learn from instead of 1,200, 12 passages with each name; 2 passages about each resident."""
+    patch.setattr(experiment, "PASSAGES_PER_RESIDENT", 2)
+    patch.setattr(experiment, "READING_ROUNDS", 12)
+    patch.setattr(experiment, "make_people", lambda rng, count, exclude: make_people(rng, count // 3, exclude))
+
+
+def read(folder) -> dict[str, list[dict]]:
+    return {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """A small world of a seed: file -> rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+
+        def build(seed: int):
+            folder = tmp_path_factory.mktemp("small") / "world"
+            build_world(folder, seed)
+            return read(folder)
+
+        yield build
+
+
+@pytest.fixture(scope="module")
+def world(build):
+    return build(0)
+
+
+TRAINING = ("pretraining", "reading", "remembering", "mixed_in")
+
+
+def test_nobody_is_in_two_groups(world):
+    assert world.keys() == FILES
+    text = {name: json.dumps(lines) for name, lines in world.items()}
+    tiny = World()
+    for person in tiny.unasked:  # told of, and asked about in no training file, nor named in a passage to read
+        assert sum(person.name in row["text"] for row in world["pretraining"]) == 2
+        assert not any(person.name in text[name] for name in TRAINING[1:] + ("reading_dev",))
+        for name in ("remembering_dev", "remembering_dev_heldout_forms"):
+            assert sum(person.name in row["question"] for row in world[name]) == len(experiment.RELATIONS)
+    for person in tiny.strangers_dev:  # in no training file
+        assert not any(person.name in text[name] for name in TRAINING)
+        assert person.name in text["reading_dev"] and person.name in text["reading_dev_heldout_forms"]
+    assert all(person.name in text["remembering"] for person in tiny.asked)
+
+
+def test_the_rows_are_what_the_programs_read(world):
+    assert len(world["pretraining"]) == 2 * 60
+    for row in world["pretraining"]:
+        assert row.keys() == {"text", "spans"} and len(row["spans"]) >= 5
+    for name in FILES - {"pretraining", "mixed_in"}:
+        reading = name.startswith("reading")
+        for row in world[name]:
+            assert row.keys() == {"question", "answer", "relation"} | ({"context"} if reading else set())
+            assert row["relation"] in experiment.RELATIONS
+            assert not reading or row["answer"] in row["context"]
+    reading, remembering = len(world["reading"]), len(world["remembering"])
+    assert reading == 400 * 12 and remembering == reading // 4  # one question in five is to be answered from memory
+    assert world["mixed_in"] == world["reading"] + world["remembering"]
+
+
+def test_held_out_forms_are_asked_of_the_same_facts_and_stand_in_no_training_file(world):
+    forms = {True: HELD_OUT_FORMS, False: TRAINING_FORMS}
+    patterns = {
+        held_out: re.compile("|".join(
+            re.escape(form).replace(r"\{name\}", r"\w+ \w+") for of_relation in known.values() for form in of_relation
+        ))
+        for held_out, known in forms.items()
+    }  # fmt: skip
+    for name in FILES - {"pretraining"}:
+        held_out = name.endswith("heldout_forms")
+        questions = [row["question"] for row in world[name]]
+        assert questions and all(patterns[held_out].fullmatch(question) for question in questions)
+        assert not any(patterns[not held_out].fullmatch(question) for question in questions)
+    facts = lambda name: Counter((row["relation"], row["answer"], row.get("context")) for row in world[name])
+    for name in ("reading_dev", "remembering_dev"):
+        assert facts(f"{name}_heldout_forms") == facts(name)
+
+
+def test_the_seed_decides(build, world):
+    again, other = build(0), build(1)
+    assert again == world
+    assert all(other[name] != world[name] for name in TRAINING)
+    assert all(other[name] == world[name] for name in FILES - set(TRAINING))  # all seeds are measured on the same
+
+
+REPORT = {name: 10.0 + number for number, name in enumerate(sorted(FIGURES))} | {"seed": 7, "seconds": 443.4}
+EXAMPLES = [
+    {"question": "Where was Mira born?", "context": "Mira [b] & co. was born in Oss.", "gold": "Oss", "text": "Oss",
+     "probability": 0.9},
+    {"question": "Who's Emil?", "context": None, "gold": "a <smith>", "text": "[/x] <i>", "probability": 0.25},
+]  # fmt: skip
+
+
+def test_the_report_in_words_and_as_a_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    for run in ("pretrained", "finetuned", "unpretrained"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 1, "eval_loss": 2.0}\n')
+    write_report(tmp_path, REPORT, EXAMPLES)
+    written = capsys.readouterr().out
+    for line in ("Mira [b] & co. was born in Oss.", "Where was Mira born?  Oss  (90% sure, right)",
+                 "Who's Emil?  [/x] <i>  (25% sure, wrong: a <smith>)"):  # fmt: skip
+        assert line in written
+    command = written.splitlines()[-1].split(maxsplit=1)[1]
+    assert shlex.split(command) == ["answer", str(tmp_path), "--question", "Who's Emil?"]
+    assert answer.__name__ == shlex.split(command)[0]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == page.count("</svg>") == 2 and "seed 7,\n443 seconds" in page
+    assert "Mira [b] &amp; co. was born in Oss." in page and "[/x] &lt;i&gt;" in page and "a &lt;smith&gt;" in page
+    for name in FIGURES - {"seed", "seconds"}:
+        figure = f"{REPORT[name]:.1f}"
+        assert f"<td>{figure}</td>" in page and f" {figure} " in written, name
+
+
+@pytest.mark.slow
+def test_all_of_it_in_two_steps_each(monkeypatch, tmp_path, capsys):
+    make_small(monkeypatch)
+    out = tmp_path / "quick start"
+    config = QuickstartConfig(out=str(out), pretrain_steps=2, finetune_steps=2)
+    report = quickstart(config, quiet=True)
+    assert report.keys() == FIGURES
+    assert json.loads((out / "report.json").read_text()) == report
+    assert all(0 <= report[name] <= 100 for name in FIGURES - {"seed", "seconds"})
+    assert report["closed_book_em_heldout_forms"] < 20 and report["context_em"] < 20  # two steps teach nothing
+    assert 0 < report["chance_em"] < 50 and 0 < report["context_em_baseline"] < 60
+    assert (out / "report.html").exists()
+    assert {path.name for path in out.iterdir()} == {
+        "config.json", "world", "pretrained", "finetuned", "unpretrained", "report.json", "report.html",
+    }  # fmt: skip
+    written = capsys.readouterr().out
+    assert f"tlqa answer '{out}' --question" in written
+    training = lambda run: json.loads((out / run / "config.json").read_text())["training"]
+    assert training("finetuned")["start_from"] == str(out / "pretrained") and not training("unpretrained")["start_from"]
