@@ -4,6 +4,8 @@ import functools
 import json
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -154,6 +156,35 @@ def test_ways_of_writing(run):
         ask(beams=0)
 
 
+def test_another_seed_compiles_nothing_and_keeps_nothing(run, compilations):
+    ask = partial(asking.ask, "Where was Mira born?", "Mira is from Oss.", run, temperature=5.0)
+    answers = [ask(seed=11)]
+    written = asking.generate(["Mira plays."], run, temperature=5.0, seed=11)
+    steps = list(asking.open_t5(run).stream("Mira plays.", Method(temperature=5.0, seed=11)))
+    assert "".join(grown for grown, _, _ in steps).strip() == written[0][0].text
+    kept = len(asking.open_run(run).compiled)
+    compilations.clear()
+    answers += [ask(seed=seed) for seed in (12, 13)]
+    other = asking.generate(["Mira plays."], run, temperature=5.0, seed=12)
+    others = list(asking.open_t5(run).stream("Mira plays.", Method(temperature=5.0, seed=12)))
+    assert compilations == [] and len(asking.open_run(run).compiled) == kept
+    assert len(set(answers)) == 3 and other != written and others != steps
+    assert "".join(grown for grown, _, _ in others).strip() == other[0][0].text
+
+
+def test_answers_and_texts_are_written_by_one_writer(run, compilations):
+    asking._open_t5.cache_clear()
+    asking.ask("Where was Mira born?", "Mira is from Oss.", run)
+    compilations.clear()
+    asking.generate(["Mira plays."], run)
+    assert compilations == []
+
+
+def test_beams_are_not_streamed(run):
+    with pytest.raises(UserError, match="beams is 2: a text that is shown while it is written has one beam"):
+        list(asking.open_t5(run).stream("Mira plays.", Method(beams=2)))
+
+
 def test_a_run_keeps_its_threshold(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     answer = asking.ask("Where was Mira born?", "Mira is from Oss.", copy)
@@ -175,6 +206,12 @@ def test_generating(run, berts):
     assert [p for *_, p in steps] == pytest.approx(second[0].token_probabilities, rel=1e-4)
     with pytest.raises(UserError, match="a text of .* tokens is too long for .*, which reads 32"):
         asking.generate(["Mira " * 80], run)
+    for length in (0, -1):
+        for write in (asking.generate, lambda texts, run, **options: asking.open_t5(run).stream(texts[0], **options)):
+            with pytest.raises(UserError, match=f"max_length is {length}: it has to be at least 1"):
+                write(texts, run, max_length=length)
+    with pytest.raises(UserError, match="'Mira' is a text, and a list of texts is wanted here"):
+        asking.generate("Mira", run)
     with pytest.raises(UserError, match="holds a BERT, and a T5 is wanted"):
         asking.generate(texts, berts["spans"])
     with pytest.raises(UserError, match="points at answers and writes none"):
@@ -213,11 +250,50 @@ def test_the_package_offers_its_names_lazily():
     assert tlqa_jax.ask is asking.ask
     assert tlqa_jax.T5 is T5 and tlqa_jax.UserError is UserError
     assert set(tlqa_jax.__all__) <= set(dir(tlqa_jax))
+    renamed = {"pretrain_mlm": "pretrain"} | dict.fromkeys(
+        ("finetune_tasks", "finetune_spans", "finetune_classifier"), "finetune"
+    )
     for name in tlqa_jax.__all__:
-        own_name = {"pretrain_mlm": "pretrain", "finetune_tasks": "finetune"}.get(name, name)
-        assert getattr(tlqa_jax, name).__name__ == own_name
+        assert getattr(tlqa_jax, name).__name__ == renamed.get(name, name)
+    programs = {tlqa_jax.finetune: "qa", tlqa_jax.finetune_spans: "extractive_qa"}
+    programs[tlqa_jax.finetune_classifier] = "classification"
+    assert all(program.__module__ == f"tlqa_jax.training.{home}" for program, home in programs.items())
     with pytest.raises(AttributeError, match="no attribute 'Elmo'"):
         _ = tlqa_jax.Elmo
+    code = "import sys, tlqa_jax\nheavy = lambda: len(sys.modules.keys() & {'jax', 'flax', 'numpy'})\n"
+    code += "assert not heavy(), 1; tlqa_jax.UserError; assert not heavy(), 2; tlqa_jax.T5; assert heavy() == 3, 3"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_choice_that_is_not_known_is_refused(tmp_path):
+    """In a process of its own: here annotations are checked before the package can say anything."""
+    folder = export_run(write_bert(tmp_path / "run", BertForMaskedLM), tmp_path / "hf")
+    code = """
+import sys
+from flax import nnx
+from tlqa_jax import BertConfig, Bert, Method, T5, T5Config, T5Encoder, UserError, from_pretrained
+rngs = nnx.Rngs(0)
+for call in (
+    lambda: T5(T5Config.tiny(), rngs=rngs, attention="causal"),
+    lambda: T5Encoder(T5Config.tiny(), rngs=rngs, attention="flash"),
+    lambda: Bert(BertConfig.tiny(), rngs=rngs, attention="flash"),
+    lambda: from_pretrained(sys.argv[1], attention="flash"),
+    lambda: Method(beams=2, early_stopping="nevr"),
+):
+    try:
+        call()
+        print("taken")
+    except UserError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "attention is 'causal'; known are plain, fused",
+        "attention is 'flash'; known are plain, fused",
+        *["attention is 'flash'; known are plain, fused, causal"] * 2,
+        "early-stopping is nevr: it has to be False, True or 'never'",
+    ], done.stderr
 
 
 def test_gold_answers_do_not_reach_the_model(run):
@@ -312,6 +388,7 @@ def test_what_a_bert_cannot_be_asked(berts, run, tmp_path):
         (lambda: spans([text], use_context=False), "--closed-book is for a T5"),
         (lambda: asking.ask(QUESTION, CONTEXT, berts["classes"]), "classes names the classes of texts: `tlqa classify"),
         (lambda: asking.ask(QUESTION, CONTEXT, berts["mlm"]), "mlm was pretrained but not taught .*a BertForMaskedLM"),
+        (lambda: asking.classify("a cat", berts["classes"]), "'a cat' is a text, and a list of texts is wanted here"),
         (lambda: asking.classify(["x"], berts["spans"]), "spans answers questions: `tlqa answer"),
         (lambda: asking.classify(["x"], run), "run answers questions"),
         (lambda: asking.classify(["x"], tmp_path), "is not a run"),

@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from tlqa_jax import asking, cli
-from tlqa_jax.commands import answering
+from tlqa_jax.commands import answering, evaluating, generating
 from tlqa_jax.flags import field_texts
 from tlqa_jax.text.wordpiece import SPECIALS
 
@@ -254,6 +254,77 @@ def test_a_task_of_a_run_is_scored_by_its_own_metric(here, capsys, tmp_path):
     assert status == 2 and err.startswith('tlqa: questions.json, question \'q0\': no field "text", which task classes')
 
 
+def test_a_run_is_scored_as_it_is_asked(here, capsys, tmp_path):
+    beams = "--beams 2 --length-penalty 0.5 --early-stopping never"
+    status, out, err = tlqa(f"evaluate finetuned --questions questions.json {beams} --predictions {tmp_path}/p", capsys)
+    assert (status, err) == (0, "") and "loss" in out
+    assert tlqa(f"answer finetuned --file questions.json {beams} --out {tmp_path}/q", capsys)[0] == 0
+    assert (tmp_path / "p").read_text() == (tmp_path / "q").read_text()
+    line = f"evaluate finetuned --questions questions.json --threshold 0 --predictions {tmp_path}/none"
+    status, out, _ = tlqa(line, capsys)
+    assert status == 0 and out.splitlines()[1].split()[2] == "0.00"
+    assert set(json.loads((tmp_path / "none").read_text()).values()) == {""}
+    status, out, _ = tlqa("evaluate pointing --questions questions.json --threshold -99999", capsys)
+    assert status == 0 and out.splitlines()[1].split()[2] == "0.00"
+
+
+def test_how_a_beam_search_stops_reaches_the_method():
+    for word, meant in (("true", True), ("false", False), ("never", "never")):
+        _, arguments = cli.parse("generate", ["run", "text", "--beams", "2", "--early-stopping", word])
+        assert generating.method_settings(arguments) == {"beams": 2, "early_stopping": meant}
+
+
+def test_questions_with_and_without_an_answer_are_also_scored_apart(here, capsys, tmp_path):
+    (tmp_path / "q.jsonl").write_text(
+        '{"id": "a", "question": "Where?", "answers": ["Oss"]}\n{"id": "b", "question": "Who?", "answers": []}\n'
+        '{"id": "c", "question": "Who?", "answers": ["Mira Oss"]}\n'
+    )
+    (tmp_path / "p.json").write_text('{"a": "Oss", "b": "Mira", "c": "Mira"}')
+    status, out, _ = tlqa(f"evaluate {tmp_path}/p.json --questions {tmp_path}/q.jsonl", capsys)
+    assert status == 0 and [line.split() for line in out.splitlines()[3:]] == [
+        "HasAns 50.00 exact match, 83.33 F1: 2 questions with an answer".split(),
+        "NoAns 0.00 exact match, 0.00 F1: 1 questions without one".split(),
+    ]
+    assert "HasAns" not in tlqa(f"evaluate {tmp_path}/p.json --questions questions.json", capsys)[1]
+
+
+def test_a_classifier_is_scored(here, capsys, tmp_path):
+    line = f"evaluate classifier --texts classes.jsonl --predictions {tmp_path}/p.json"
+    status, out, err = tlqa(line, capsys)
+    rows = tlqa("classify classifier --file classes.jsonl", capsys)[1].splitlines()
+    said = [json.loads(row)["label"] for row in rows]
+    accuracy = 50 * sum(label == gold for label, gold in zip(said, ("a place", "1")))
+    title, first, loss, *table = out.splitlines()
+    assert (status, err, title) == (0, "", "classifier: 2 texts of classes.jsonl")
+    assert first.split()[:2] == ["accuracy", f"{accuracy:.2f}"]
+    assert float(loss.split()[1]) == pytest.approx(0.7, abs=0.3) and loss.endswith("nats per text")
+    assert [row.split()[0] for row in table[:2]] == ["class", "1"] and table[2].startswith("  a place      1  ")
+    assert json.loads((tmp_path / "p.json").read_text()) == {"1": said[0], "2": said[1]}
+    (tmp_path / "c.jsonl").write_text('{"said": "Where is Mira?", "is": "a place"}\n{"said": "Hm?", "is": "a sigh"}\n')
+    status, _, err = tlqa(f"evaluate classifier --texts {tmp_path}/c.jsonl --text-field said --label-field is", capsys)
+    assert status == 2 and err.endswith("a text is of the class 'a sigh', but classifier has the classes 1, a place\n")
+
+
+def test_the_figures_of_each_class():
+    assert evaluating.class_table(("no", "yes", "perhaps"), ["no", "no", "yes"], ["no", "yes", "yes"]) == [
+        "  class    texts  precision  recall      F1",
+        "  no           2     100.00   50.00   66.67",
+        "  yes          1      50.00  100.00   66.67",
+        "  perhaps      0          -       -       -",
+    ]
+
+
+def test_the_n_best_answers_of_a_bert(here, capsys):
+    status, out, err = tlqa("answer pointing --file questions.json --n-best 3", capsys)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (status, err, len(rows)) == (0, "", 3)
+    for row in rows:
+        assert len(row["n_best"]) == 3 and row["n_best"][0]["answer"] == row["answer"]
+        assert row["n_best"][0]["probability"] == row["probability"] >= row["n_best"][1]["probability"]
+        for one in row["n_best"]:
+            assert "Mira is from Oss."[one["start"] :].startswith(one["answer"]) and one["answer"]
+
+
 def test_vocab_train(here, capsys, tmp_path):
     line = f"vocab train --texts tiny_world:pretraining_dev.txt --size 300 --out {tmp_path}/v.model"
     status, out, err = tlqa(line, capsys)
@@ -319,6 +390,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
         ("training.span_corruption", "SpanCorruptionConfig"),
         ("training.mlm", "MLMConfig"),
         ("training.qa", "QAConfig"),
+        ("training.text_to_text", "TextToTextConfig"),
         ("training.extractive_qa", "ExtractiveQAConfig"),
         ("training.classification", "ClassificationConfig"),
         ("experiments.quickstart", "QuickstartConfig"),
@@ -351,6 +423,8 @@ FILES = {
     "text.json": b'{"d_model": "12"}',
     "list.json": b"[12]",
     "bert_half.json": b'{"intermediate_size": 24.5}',
+    "sizes.json": json.dumps(BERT).encode(),
+    "bert_t5.json": json.dumps(MODEL).encode(),
     "fake.model": b"no vocabulary",
     "numbers.json": b'{"q0": 5}',
     "others.json": b'{"z": "Oss"}',
@@ -414,6 +488,18 @@ ERRORS = [
     (f"{FINETUNE} --out new --input-length 4", "example 'q0' alone takes .* tokens: set --input-length"),
     (f"{FINETUNE} --out finetuned", "finetuned is already in use"),
     ("finetune-qa --model model.json --out new", "nothing to learn from"),
+    # whose sizes they are, the file says, not its name
+    ("finetune-qa --model ./bert.json --out new", "--input-length 384: this model reads at most 24 tokens"),
+    ("finetune-qa --model sizes.json --out new", "--input-length 384: this model reads at most 24 tokens"),
+    ("finetune-qa --model bert_t5.json --out new", "give --context-questions"),
+    ("finetune-qa --model list.json --out new", "list.json: model sizes are a JSON object"),
+    ("quickstart --out pretrained --overwrite --pretrain-steps 0", "--pretrain-steps is 0: it has to be at least 1"),
+    ("quickstart --out pretrained --overwrite --finetune-steps -1", "--finetune-steps is -1"),
+    ("quickstart --out pretrained --overwrite --seed -1", "--seed is -1"),
+    ("quickstart --out pretrained --overwrite --salient-share 0.6", "--salient-share is 0.6: .* from 0.02 to 0.5"),
+    ("quickstart --out pretrained --overwrite --salient-share 0.001", "--salient-share is 0.001: it has to be 0, or"),
+    (f"{PRETRAIN} --out pretrained --overwrite --start-from pretrained", "would delete pretrained, .* starts from"),
+    (f"{PRETRAIN} --out new --salient-share 0.01 --salient-spans rule", "--salient-share 0.01 of --batch-size 8 is "),
     (
         f"{SPANS} --out new --closed-book-questions x",
         "--closed-book-questions: for a T5, but --model bert.json is a BERT .*tlqa finetune-spans --help",
@@ -457,6 +543,8 @@ ERRORS = [
     ("generate pointing x", "pointing holds a BERT, and a T5 is wanted here"),
     ("generate finetuned x --beams 0", "beams is 0: it has to be at least 1"),
     ("generate finetuned x --beams 4 --top-k 3", "give one or the other"),
+    ("generate finetuned x --early-stopping never", "--early-stopping ends a beam search: give --beams with it"),
+    ("generate finetuned x --beams 2 --early-stopping nevr", "--early-stopping: invalid choice: 'nevr'"),
     ("generate finetuned x --length-penalty 2", "--length-penalty compares the texts of a beam search"),
     ("generate finetuned x --seed 2", "--seed is for what is drawn"),
     ("generate finetuned x -n 3", "3 texts want at least 3 beams"),
@@ -464,6 +552,10 @@ ERRORS = [
     ("answer finetuned", "one of the arguments --question --file is required"),
     ("answer finetuned --question x --file q.jsonl", "not allowed with argument"),
     ("answer finetuned --question x --out p.json", "--out goes with --file"),
+    ("answer pointing --question x --context x --n-best 0", "--n-best goes with --file"),
+    ("answer finetuned --file no_answers.jsonl --n-best 2", "--n-best is for a BERT, which points"),
+    ("answer pointing --file questions.json --n-best 0", "--n-best is 0: from 1 to 20 answers are found"),
+    ("answer pointing --file questions.json --n-best 2 --out new.json", "--n-best is for the lines .* without --out"),
     ("answer finetuned --file no_answers.jsonl --context x", "--context goes with --question"),
     ("answer finetuned --file nowhere.jsonl", "nowhere.jsonl does not exist"),
     ("answer finetuned --file no_answers.jsonl --out questions.json", "questions.json is already there"),
@@ -476,6 +568,12 @@ ERRORS = [
     ("evaluate numbers.json --questions questions.json", "the prediction for 'q0' is 5, not text"),
     ("evaluate others.json --questions questions.json", "has no prediction for any question"),
     ("evaluate others.json --questions questions.json --closed-book", "want a run"),
+    ("evaluate others.json --questions questions.json --threshold 0", r"want a run \(--threshold\)"),
+    ("evaluate classifier --texts classes.jsonl --beams 2 --task x", "of texts: leave --task, --beams out"),
+    ("evaluate pointing --questions questions.json --beams 2", "points at answers and writes none"),
+    ("evaluate pointing --questions questions.json --label-field x", "pointing names no classes: --label-field go"),
+    ("evaluate tasks --task classes --texts classes.jsonl --threshold 1", "--threshold go with questions, without"),
+    ("evaluate finetuned --questions questions.json --seed 2", "--seed is for what is drawn"),
     ("vocab train --texts latin.txt --out v.model", "latin.txt is not UTF-8"),
     (
         "vocab train --texts tiny_world:pretraining_dev.txt --size 90000 --out v.model",
@@ -535,11 +633,18 @@ def test_debug_shows_the_traceback(here, capsys, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(here, capsys, tmp_path):
-    line = f"{PRETRAIN} --out {tmp_path}/run --steps 9 --learning-rate 1e30"
+    line = f"{PRETRAIN} --out {tmp_path}/run --steps 9 --learning-rate 1e30 --warmup 8"  # the first step does nothing
     status, _, err = tlqa(line, capsys)
-    step = re.search(r"at step (\d+); the last good checkpoint is (.*?): begin a new run with --start-from", err)
-    assert status == 2 and err.count("\n") == 1 and step
-    assert Path(step[2]) == tmp_path / "run" / "checkpoints" / str(int(step[1]) - 1) and Path(step[2]).is_dir()
+    named = re.search(r"at step (\d+); the last good checkpoint is (.*?): delete the later ones and begin a new", err)
+    assert status == 2 and err.count("\n") == 1 and named
+    # it diverges in an update: its own checkpoint is no good, that of the parameters before it is
+    good, saved = Path(named[2]), sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert good == tmp_path / "run" / "checkpoints" / str(int(named[1]) - 2) and good.is_dir()
+    assert saved[-1] == int(named[1]) - 1
+    for step in saved[saved.index(int(good.name)) + 1 :]:
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
+    status, _, err = tlqa(f"{PRETRAIN} --start-from {tmp_path}/run --out {tmp_path}/anew", capsys)
+    assert (status, err) == (0, "")
 
 
 def test_out_of_memory_and_full_disks_are_one_line(capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """The README keeps its word: its commands exist, its tree is the repository's, its Python runs."""
 
+import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tlqa_jax import cli
+from tlqa_jax.training.settings import check_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,20 +65,48 @@ def test_it_begins_with_the_two_commands():
 
 
 @pytest.mark.parametrize("line", block("bash", "On the command line").splitlines())
-def test_its_commands_parse(line):
+def test_its_commands_parse(line, monkeypatch):
+    monkeypatch.setattr("tlqa_jax.weights.bert_runs.is_bert", lambda name: "bert" in name)  # the hub is not asked
     program, *words = shlex.split(line)
     assert program == "tlqa"
     cli.parse(*cli.split_command(words))
 
 
-def test_its_python_names_what_there_is():
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("source", BLOCKS)
+def test_its_python_names_what_there_is(source):
     import tlqa_jax
 
-    source = block("python")
-    compile(source, "README.md", "exec")
     names = set(re.findall(r"tlqa_jax\.(\w+)", source))
     assert names and names <= set(tlqa_jax.__all__)
-    config = re.search(r"tlqa_jax\.(SpanCorruptionConfig\(.*\))", source)[1]
-    assert eval(config, {"SpanCorruptionConfig": tlqa_jax.SpanCorruptionConfig}).model == "small"
-    assert eval('QAConfig(start_from="x", context_questions="y")', {"QAConfig": tlqa_jax.QAConfig}).start_from == "x"
+    for call in calls(source):
+        arguments = {keyword.arg: keyword.value for keyword in call.keywords}
+        inspect.signature(getattr(tlqa_jax, call.func.attr)).bind(*call.args, **arguments)
+
+
+def test_its_settings_can_be_meant():
+    """Each record in its Python is made, as it stands there."""
+    import tlqa_jax
+
+    known = {"tlqa_jax": tlqa_jax, "run": Path("runs/pretrained")}
+    made = [
+        eval(compile(ast.Expression(call), "README.md", "eval"), known)
+        for source in BLOCKS for call in calls(source) if re.fullmatch(r"\w+Config|TextTask", call.func.attr)
+    ]  # fmt: skip
+    assert {type(one) for one in made} >= {
+        tlqa_jax.SpanCorruptionConfig, tlqa_jax.QAConfig, tlqa_jax.TextToTextConfig, tlqa_jax.TextTask
+    }  # fmt: skip
+    for one in made:
+        if not isinstance(one, tlqa_jax.TextTask):
+            check_settings(one)
+
+
+def calls(source: str) -> list[ast.Call]:
+    """The calls of what tlqa_jax has."""
+    return [
+        node for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tlqa_jax.")
+    ]  # fmt: skip
 

@@ -45,7 +45,7 @@ from tlqa_jax.weights.bert_runs import is_bert, load_bert_model
 from tlqa_jax.weights.checkpoints import (
     CHECKPOINTS, CONFIG, THRESHOLD, is_run, load_t5, main_run, read_config, read_threshold, trained_with,
 )
-from tlqa_jax.weights.huggingface import is_t5
+from tlqa_jax.weights.huggingface import is_hub_name
 
 
 def ask(
@@ -63,7 +63,8 @@ def ask(
         threshold: no answer where the no-answer score is above it, instead of the run's own threshold.
         method: how a T5 writes, `beams=4` or `temperature=0.7`, say: the settings of `decoding.methods.Method`.
 
-    Raises UserError if there is no such run, it was not taught to answer, or the question is empty or too long.
+    Raises UserError if there is no such run, it was not taught to answer, or the question is empty or, for a T5, too
+    long. A BERT reads the beginning of a long question (`SpanAnswer.question_cut`).
     """
     if not question.strip():
         raise UserError("the question is empty")
@@ -81,7 +82,7 @@ def generate(
         max_length: longest text to write in tokens; as in training where nothing is said.
         method: how it writes, and how many texts (`n`): the settings of `decoding.methods.Method`.
 
-    Raises UserError if there is no such run, or a text is too long for it.
+    Raises UserError if there is no such run, a text is too long for it, or `texts` is no list of them.
     """
     return open_t5(run).generate(texts, Method(**method), max_length)
 
@@ -104,6 +105,11 @@ def open_run(run: str | Path) -> "OpenT5 | OpenSpans":
     return opened
 
 
+def open_any(run: str | Path) -> "OpenT5 | OpenSpans | OpenClassifier":
+    """What `open_run` opens, or a classifier of texts."""
+    return _opened(run)
+
+
 def open_t5(run: str | Path) -> "OpenT5":
     """Any T5, whether or not it was taught to answer."""
     if is_bert(run):
@@ -124,7 +130,7 @@ class OpenT5:
     target_length: int
     null_threshold: float | None = None
     tasks: Mapping[str, TextTask] = field(default_factory=dict)  # what it was taught, if by `tlqa finetune`
-    compiled: dict[Any, Any] = field(default_factory=dict)  # an Answerer or a Writer for each way of using it
+    compiled: dict[Any, Any] = field(default_factory=dict)  # a Writer for each way of writing, whatever the seed
     loss_is = "nats per token of the gold answers"
 
     def __call__(
@@ -137,19 +143,17 @@ class OpenT5:
         """
         if self.tasks and not any(task.questions for task in self.tasks.values()):
             raise UserError(f"{self.path} was not taught to answer questions; its tasks are {', '.join(self.tasks)}")
-        if method not in self.compiled:
-            self.compiled[method] = Answerer(
-                self.apply, self.tokenizer, input_length=self.input_length, target_length=self.target_length,
-                method=method, stride=self.input_length // 3,
-            )
-        answerer = copy.copy(self.compiled[method])
-        answerer.null_threshold = _threshold(threshold, self.null_threshold)
+        answerer = Answerer(
+            self.apply, self.tokenizer, **self._lengths, stride=self.input_length // 3,
+            writer=self._writer(method, None), null_threshold=_threshold(threshold, self.null_threshold),
+        )
         return answerer(self.params, without_gold(examples), use_context=use_context)
 
     def generate(
         self, texts: Sequence[str], method: Method = Method(), max_length: int | None = None
     ) -> list[list[Written]]:
         """What it writes to each text, best first."""
+        _check_list(texts)
         if not texts:
             return []
         inputs, _ = self._encode(texts)
@@ -165,10 +169,13 @@ class OpenT5:
         return self._writer(method, max_length).stream(self.compiled["stream"], inputs[:, :length])
 
     def _writer(self, method: Method, max_length: int | None) -> Writer:
+        if max_length is not None and max_length < 1:
+            raise UserError(f"max_length is {max_length}: it has to be at least 1")
         length = max_length or self.target_length
-        if (method, length) not in self.compiled:
-            self.compiled[method, length] = Writer(self.apply, self.tokenizer, target_length=length, method=method)
-        return self.compiled[method, length]
+        way = replace(method, seed=0), length
+        if way not in self.compiled:
+            self.compiled[way] = Writer(self.apply, self.tokenizer, target_length=length, method=method)
+        return self.compiled[way].with_seed(method.seed)
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
         """Rows of ids, and a length that few shapes have and that the longest fits into."""
@@ -196,7 +203,8 @@ class OpenT5:
         """The loss of a task's examples and its metrics in percent, and what was written for each example."""
         task, rows = self.task(name), encode_texts(self.tokenizer, examples, **self._lengths)
         written = self._written(rows)
-        return {"loss": self._loss(rows), **task.score([one.text for one in written], examples)}, written
+        scores = task.score([one.text for one in written], examples, self.tokenizer.normalize)
+        return {"loss": self._loss(rows), **scores}, written
 
     def write(self, examples: Sequence[TextExample]) -> list[Answer]:
         """What the model writes for each input, whatever the task."""
@@ -268,7 +276,14 @@ class OpenClassifier:
     classifier: Classifier
 
     def __call__(self, texts: Sequence[str]) -> list[TextClass]:
+        _check_list(texts)
         return self.classifier(self.params, texts)
+
+
+def _check_list(texts: Sequence[str]) -> None:
+    """Refuse one text where many are meant: its letters would be read, one by one."""
+    if isinstance(texts, str):
+        raise UserError(f"{texts[:40]!r} is a text, and a list of texts is wanted here: put it into brackets")
 
 
 def without_gold(examples: Sequence[QAExample]) -> list[QAExample]:
@@ -288,7 +303,7 @@ def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: i
 
 def _opened(run: str | Path, *, to_answer: bool = True) -> OpenT5 | OpenSpans | OpenClassifier:
     open_model = _open_bert if is_bert(run) else _open_t5
-    if not Path(run).exists() and (is_bert(run) or is_t5(run)):  # a name on the hub
+    if not Path(run).exists() and is_hub_name(run):
         return open_model(run)
     run = main_run(run)
     record = read_config(run) if is_run(run) else {}

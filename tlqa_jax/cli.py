@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tlqa_jax.commands import answering, generating, tools, training
+from tlqa_jax.commands import answering, evaluating, generating, tools, training
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import Parser
 
@@ -34,7 +34,7 @@ COMMANDS = {
     "finetune-classifier": training.finetune_classifier,
     "answer": answering.answer,
     "classify": answering.classify,
-    "evaluate": answering.evaluate,
+    "evaluate": evaluating.evaluate,
     "fill-mask": answering.fill_mask,
     "generate": generating.generate,
     "vocab train": tools.vocab_train,

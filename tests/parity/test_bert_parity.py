@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 import warnings
 from collections import defaultdict
 
@@ -20,21 +21,31 @@ with warnings.catch_warnings():
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer, save_pretrained
+from tlqa_jax.weights.named_arrays import flatten
+from tlqa_jax.weights.safetensors_file import write_safetensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ARCHITECTURES = (
     "BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForQuestionAnswering", "BertForSequenceClassification",
 )
-largest = defaultdict(float)
+largest: dict[str, dict[str, float]] = defaultdict(dict)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def report():
     transformers.logging.set_verbosity_error()
     yield
-    versions = f"Transformers {transformers.__version__}, PyTorch {torch.__version__}, jax {jax.__version__}"
-    print(f"\n{versions}: largest difference of outputs, of the largest entry: ", dict(largest))
+    print(f"\nTransformers {transformers.__version__}, PyTorch {torch.__version__}, jax {jax.__version__}: ", end="")
+    print("largest difference, of the largest entry")
+    for architecture, differences in largest.items():
+        print(f"  {architecture:<30}", "  ".join(f"{what} {size:.1e}" for what, size in differences.items()))
+
+
+def assert_close(architecture: str, what: str, ours, theirs: np.ndarray, at_least: float = 0.0) -> None:
+    difference = float(np.abs(np.asarray(ours) - theirs).max() / max(np.abs(theirs).max(), at_least))
+    largest[architecture][what] = max(largest[architecture].get(what, 0.0), difference)
+    assert difference <= 1e-5, what
 
 
 def random_bert(architecture: str, seed: int):
@@ -43,8 +54,10 @@ def random_bert(architecture: str, seed: int):
     draw = lambda low, high: int(random.integers(low, high + 1))
     heads, positions, kinds = draw(1, 6), draw(8, 150), draw(1, 3)
     labels = draw(2, 7) if architecture == "BertForSequenceClassification" else 2
+    # at least 8 wide: of four numbers that are nearly alike LayerNorm makes large gradients, which are half rounding
+    head_size = max(draw(2, 24), -(-8 // heads))
     config = transformers.BertConfig(
-        vocab_size=draw(20, 300), hidden_size=heads * draw(2, 24), num_attention_heads=heads,
+        vocab_size=draw(20, 300), hidden_size=heads * head_size, num_attention_heads=heads,
         num_hidden_layers=draw(1, 4), intermediate_size=draw(5, 160), max_position_embeddings=positions,
         type_vocab_size=kinds, is_decoder=seed % 10 == 9,
         hidden_act=("gelu", "gelu", "relu", "gelu_new")[draw(0, 3)], layer_norm_eps=10.0 ** -draw(5, 12),
@@ -59,49 +72,86 @@ def random_bert(architecture: str, seed: int):
             else:
                 parameter.normal_(std=parameter.shape[-1] ** -0.5)
     rows, length = draw(1, 5), draw(3, positions)
-    mask = np.arange(length) < random.integers(1, length + 1, (rows, 1))
+    # at least two of each: with one key to look at, the true gradient of a query is 0, and what is found is rounding
+    mask = np.arange(length) < random.integers(2, length + 1, (rows, 1))
     if draw(0, 1):
         mask = random.random((rows, length)) < 0.7  # holes
-        mask[:, 0] = True
-    tokens = random.integers(0, config.vocab_size, (rows, length))
+        mask[:, :2] = True
+    tokens = random.integers(1, config.vocab_size, (rows, length))  # 0: PyTorch has no gradient for the padding's
     return model, tokens, random.integers(0, kinds, (rows, length)), mask
 
 
-def their_outputs(model, tokens, token_types, mask) -> list[np.ndarray]:
-    with torch.no_grad():
-        inputs = dict(input_ids=tokens, token_type_ids=token_types, attention_mask=mask.astype(np.int64))
-        outputs = model(**{name: torch.tensor(x) for name, x in inputs.items()}, return_dict=False)
-    return [x.numpy() for x in outputs if isinstance(x, torch.Tensor)]  # and not a decoder's cache
+def their_outputs(model, tokens, token_types, mask) -> list:
+    inputs = dict(input_ids=tokens, token_type_ids=token_types, attention_mask=mask.astype(np.int64))
+    outputs = model(**{name: torch.tensor(x) for name, x in inputs.items()}, return_dict=False)
+    return [x for x in outputs if isinstance(x, torch.Tensor)]  # and not a decoder's cache
+
+
+def their_gradients(model, *given) -> dict[str, np.ndarray]:
+    """Those of `loss_of`, by the names of the parameters."""
+    model.zero_grad()
+    loss_of(their_outputs(model, *given)).backward()
+    return {name: parameter.grad.numpy().copy() for name, parameter in model.named_parameters()}
+
+
+def our_results(model, tokens, token_types, mask):
+    apply, params = as_function(model)
+    inputs = dict(token_types=jnp.asarray(token_types, jnp.int32), mask=jnp.asarray(mask))
+
+    def loss(params):
+        outputs = apply(params, jnp.asarray(tokens, jnp.int32), **inputs)
+        outputs = outputs[:2] if isinstance(outputs, tuple) else [outputs]  # of an encoder, not its hidden states
+        return loss_of(outputs), outputs
+
+    gradients, outputs = jax.jit(jax.grad(loss, has_aux=True))(params)
+    return outputs, gradients
+
+
+def loss_of(outputs):
+    """To differentiate. (A cross entropy would not change with the bias of spans' logits.)"""
+    return sum((x**3).mean() for x in outputs)
+
+
+def is_idle(name: str, model) -> bool:
+    """Whether the true gradient of a parameter is 0, and what is found is rounding."""
+    if name.endswith("attention/key_bias"):  # it adds the same to every score
+        return True
+    # the first token, which alone is read, sees itself alone
+    blind = model.config.is_decoder and hasattr(model, "classifier")
+    return blind and ("attention/query" in name or "attention/key" in name)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_outputs_and_both_ways(architecture, seed, tmp_path):
-    model, tokens, token_types, mask = random_bert(architecture, seed)
-    theirs = their_outputs(model, tokens, token_types, mask)
+def test_outputs_gradients_and_both_ways(architecture, seed, tmp_path):
+    model, *given = random_bert(architecture, seed)
+    with torch.no_grad():
+        theirs = [x.numpy() for x in their_outputs(model, *given)]
     model.save_pretrained(tmp_path / "theirs")
 
     ours = from_pretrained(tmp_path / "theirs")
-    apply, params = as_function(ours)
-    inputs = dict(token_types=jnp.asarray(token_types, jnp.int32), mask=jnp.asarray(mask))
-    outputs = jax.jit(apply)(params, jnp.asarray(tokens, jnp.int32), **inputs)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    for one, other in zip(outputs, theirs):
-        # the positions of padding are compared where a token is seen by them at all
-        seen = np.ones(other.shape, bool) if one.shape[:2] != mask.shape else np.broadcast_to(
-            np.cumsum(mask, axis=1).reshape(*mask.shape, *[1] * (other.ndim - 2)) > 0, other.shape
-        )
-        difference = np.abs(np.asarray(one) - other)[seen].max() / np.abs(other).max()
-        largest[architecture] = max(largest[architecture], float(difference))
-        assert difference <= 1e-5
+    outputs, gradients = our_results(ours, *given)
+    for one, other in zip(outputs, theirs, strict=True):
+        assert_close(architecture, "outputs", one, other)
+    shutil.copytree(tmp_path / "theirs", tmp_path / "gradients")  # under their names, brought in as parameters are
+    write_safetensors(tmp_path / "gradients" / "model.safetensors", their_gradients(model, *given))
+    expected = flatten(as_function(from_pretrained(tmp_path / "gradients"))[1])
+    # what is far smaller than all others may be rounding for the most part
+    least = max(np.abs(gradient).max() for gradient in expected.values()) / 1000
+    for name, gradient in flatten(gradients).items():
+        if not is_idle(name, model):
+            assert_close(architecture, "gradients", gradient, np.asarray(expected[name]), least)
 
     save_pretrained(ours, tmp_path / "ours")
     again, info = getattr(transformers, architecture).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(info.values()), info
     if architecture == "BertForSequenceClassification":
         assert again.config.id2label == model.config.id2label
-    for one, other in zip(their_outputs(again.eval(), tokens, token_types, mask), theirs, strict=True):
-        assert (one == other).all()
+    for parameter in again.parameters():  # away from where they lay in the file: sums round by the address
+        parameter.data = parameter.data.clone()
+    with torch.no_grad():
+        for one, other in zip(their_outputs(again.eval(), *given), theirs, strict=True):
+            assert (one.numpy() == other).all()
 
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "un", "##want", "##ed", ",", "cafe", "Café", "é", "博"]

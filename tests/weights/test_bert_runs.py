@@ -74,7 +74,6 @@ def test_a_run_and_a_hugging_face_directory_go_through_one_door(folder):
     assert theirs.encoder.dtype == jnp.bfloat16
     assert [is_run(folder / name) for name in ("mlm", "hf", "t5", "nowhere")] == [True, False, True, False]
     assert [is_bert(folder / name) for name in ("mlm", "hf", "t5", "no/bert/here")] == [True, True, False, False]
-    assert is_bert("google-bert/bert-base-uncased") and not is_bert("runs/small") and not is_bert("t5-small")
 
 
 def test_what_a_run_is_started_from(folder):
@@ -115,6 +114,19 @@ def test_what_cannot_be_imported_or_exported_is_said(folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_vocabulary_with_more_pieces_than_the_model_is_refused(folder, tmp_path):
+    (tmp_path / "v.txt").write_text("\n".join([*SPECIALS, *"abcdefghij"]) + "\n")
+    large, model = WordPieceTokenizer(tmp_path / "v.txt"), random_model(BertForQuestionAnswering, CONFIG)
+    write_run(tmp_path / "run", model, large)
+    large.save(save_pretrained(model, tmp_path / "hf") / "vocab.txt")
+    for name in ("run", "hf"):
+        with pytest.raises(UserError, match=f"{name}: the vocabulary has 15 pieces, the model only 13"):
+            load_bert_model(tmp_path / name)
+    with pytest.raises(UserError, match="hf: the vocabulary has 15 pieces, the model only 13"):
+        import_run(tmp_path / "hf", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_does_not_fit_is_said(folder, tmp_path):
     for load in (load_bert, load_bert_model, load_encoder):
         with pytest.raises(UserError, match="t5 is no run of a BERT .its program is 'qa'., and a BERT is wanted here"):
@@ -127,11 +139,12 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     record = json.loads((folder / "spans" / "config.json").read_text())
     for changes, message in (
         ({"architecture": "Elmo"}, "the architecture is 'Elmo'; known are BertModel, "),
-        ({"model": {"hidden_sighs": 3}}, "no sizes of a BERT .*hidden_sighs"),
+        ({"model": {"hidden_sighs": 3}}, r"unknown model field\(s\) hidden_sighs"),
         ({"model": [3]}, "the model's sizes are not a JSON object"),
         ({"model": {"hidden_size": 16.0}}, "config.json: hidden_size is 16.0, not of kind int"),
         ({"model": {"num_hidden_layers": 1.5}}, "num_hidden_layers is 1.5, not of kind int"),
-        ({"model": {"layer_norm_eps": "1e-12"}}, "layer_norm_eps is '1e-12', not of kind float"),
+        ({"model": {"layer_norm_eps": "1e-12"}}, 'layer_norm_eps is "1e-12", not of kind float'),
+        ({"model": {"num_hidden_layers": None}}, "num_hidden_layers is null, not of kind int"),
         ({"model": {"id2label": [1, 2]}}, r"id2label is \[1, 2\], not a list of texts"),
     ):
         start_run(tmp_path / "run", record | changes, overwrite=True)

@@ -2,7 +2,6 @@
 tested in tests/models/test_bert_golden.py and, where it is installed, in tests/parity.)"""
 
 import json
-import sys
 from dataclasses import replace
 
 import jax
@@ -110,13 +109,20 @@ def test_a_causal_model_stays_causal(tmp_path):
     model = random_model(BertForMaskedLM, attention="causal")
     folder = save_pretrained(model, tmp_path / "m")
     assert json.loads((folder / "config.json").read_text())["is_decoder"] is True
-    assert from_pretrained(folder).encoder.causal
-    assert not from_pretrained(folder, attention="fused").encoder.causal
+    for attention in (None, "causal"):
+        assert from_pretrained(folder, attention=attention).encoder.causal
+    for attention in ("fused", "plain"):
+        with pytest.raises(UserError, match=f"is_decoder is true, so attention is causal and cannot be '{attention}'"):
+            from_pretrained(folder, attention=attention)
+    other = save_pretrained(random_model(BertForMaskedLM), tmp_path / "other")
+    assert from_pretrained(other, attention="causal").encoder.causal
+    assert from_pretrained(other, attention="fused").encoder.layer_0.attention.kind == "fused"
 
 
 def test_dtype_is_that_of_the_computation(saved):
     model = from_pretrained(saved[0], dtype=jnp.bfloat16)
-    assert jax.eval_shape(lambda: model(jnp.array([[5, 6]]))).dtype == jnp.bfloat16
+    encoded, logits = jax.eval_shape(lambda tokens: (model.encoder(tokens).last, model(tokens)), jnp.array([[5, 6]]))
+    assert (encoded.dtype, logits.dtype) == (jnp.bfloat16, jnp.float32)
     assert {leaf.dtype for leaf in jax.tree.leaves(as_function(model)[1])} == {jnp.dtype("float32")}
 
 
@@ -172,6 +178,26 @@ def test_another_architecture_on_request(saved, models):
     pooler = {"bert.pooler.dense.weight": np.eye(6), "bert.pooler.dense.bias": np.ones(6)}
     change(lambda arrays: arrays | more | pooler)
     assert type(from_pretrained(folder, architecture="BertForPreTraining")) is BertForPreTraining
+    encoder = from_pretrained(folder, architecture="BertModel")  # without the heads
+    assert_same(encoder, from_pretrained(folder, architecture="BertForPreTraining").encoder)
+    change(lambda arrays: arrays | {"bert.unknown": np.ones(3)})
+    with pytest.raises(UserError, match="left over unknown"):
+        from_pretrained(folder, architecture="BertModel")
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification", 3])
+def test_a_classifier_chooses_one_class_of_several(models, tmp_path, problem):
+    folder = save_pretrained(models[BertForSequenceClassification], tmp_path / "m")
+    for known in (None, "single_label_classification"):
+        set_config(folder, problem_type=known)
+        assert from_pretrained(folder).config.id2label == CONFIG.id2label
+    set_config(folder, problem_type=problem)
+    with pytest.raises(UserError, match=f"problem_type is {json.dumps(problem)}, of 3 label.s.; known here is"):
+        from_pretrained(folder)
+    assert type(from_pretrained(folder, architecture="BertModel")) is Bert
+    score = random_model(BertForSequenceClassification, replace(CONFIG, id2label=("score",)))
+    with pytest.raises(UserError, match="problem_type is null, of 1 label.s."):
+        from_pretrained(save_pretrained(score, tmp_path / "score"))
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(np.float16, "F16"), (ml_dtypes.bfloat16, "BF16"), (np.float64, "F64")])
@@ -225,6 +251,17 @@ def test_missing_unused_and_misshapen_keys_are_listed_together(saved):
     assert "word_embeddings.weight is float32[13, 5], the model wants float32[13, 6]" in message
 
 
+def test_of_many_keys_some_of_each_kind_are_named(saved):
+    folder, change = saved
+    change(lambda arrays: {f"module.{name}": array for name, array in arrays.items()})
+    with pytest.raises(UserError) as error:
+        from_pretrained(folder)
+    missing, more, *left_over = str(error.value).split("; ")[3:]
+    assert missing.startswith("missing bert.") and more == "… and 22 more"
+    assert len(left_over) == 5 and all(one.startswith("left over module.") for one in left_over[:4])
+    assert left_over[4] == more
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -237,9 +274,10 @@ def test_missing_unused_and_misshapen_keys_are_listed_together(saved):
         ({"position_embedding_type": "relative_key"}, 'position_embedding_type is "relative_key"'),
         ({"add_cross_attention": True}, "add_cross_attention"),
         ({"hidden_act": "silu"}, 'hidden_act is "silu"'),
-        ({"hidden_size": "6"}, "hidden_size is '6', not of kind int"),
+        ({"hidden_size": "6"}, 'hidden_size is "6", not of kind int'),
         ({"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5, not of kind int"),
-        ({"num_attention_heads": True}, "num_attention_heads is True, not of kind int"),
+        ({"num_attention_heads": True}, "num_attention_heads is true, not of kind int"),
+        ({"num_hidden_layers": 0}, "config.json: num_hidden_layers is 0, which is too small"),
         ({"id2label": {"1": "a", "2": "b"}}, "id2label is .* not labels numbered"),
         ({"num_labels": 2.5}, "num_labels is 2.5, not of kind int"),
         ({"num_hidden_layers": 2}, "missing .*encoder.layer.1"),
@@ -272,29 +310,6 @@ def test_a_broken_config(saved, content):
     file.unlink() if content is None else file.write_text(content)
     with pytest.raises(UserError, match="config.json"):
         from_pretrained(saved[0])
-
-
-def test_names_that_are_no_directory(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="there is no such directory, nor can it be a name"):
-        from_pretrained(tmp_path / "nothing")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match="bert-base-uncased is no directory here; .*pip install huggingface_hub"):
-        from_pretrained("bert-base-uncased")
-
-
-def test_a_hub_that_does_not_answer_and_one_that_does(saved, models, monkeypatch):
-    class Hub:
-        @staticmethod
-        def snapshot_download(name, *, allow_patterns):
-            if name != "some/bert":
-                raise OSError("no\nnetwork")
-            assert "model.safetensors" in allow_patterns and not any("bin" in pattern for pattern in allow_patterns)
-            return str(saved[0])
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
-    assert_same(from_pretrained("some/bert"), models[BertForMaskedLM])
-    with pytest.raises(UserError, match=r"some/other .* the hub did not give it \(no network\)"):
-        load_tokenizer("some/other")
 
 
 # saving --------------------------------------------------------------------------------------------------------------
@@ -337,44 +352,3 @@ def test_other_models_and_vocabularies_that_are_too_large_are_refused(models, vo
     with pytest.raises(UserError, match="the vocabulary has 9 pieces, the model only 8"):
         save_pretrained(small, tmp_path / "m", vocabulary)
     assert not (tmp_path / "m").exists()
-
-
-# vocabularies --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "pieces"),
-    [(None, ["the", "cat", "##s"]), ({"do_lower_case": False}, ["the", "Cat", "##s"])],
-)
-def test_cased_or_not(tmp_path, settings, pieces):
-    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
-    if settings:
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert load_tokenizer(tmp_path).pieces("the Cats") == pieces
-
-
-def test_a_vocabulary_in_tokenizer_json(tmp_path):
-    vocab = {piece: i for i, piece in reversed(list(enumerate(PIECES)))}
-    whole = {
-        "model": {"type": "WordPiece", "vocab": vocab},
-        "normalizer": {"type": "BertNormalizer", "lowercase": False},
-    }
-    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
-    tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.pieces("the Cats") == ["the", "Cat", "##s"] and tokenizer.encode("Cat") == [8]
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE"}}))
-    with pytest.raises(UserError, match='of type "BPE", not WordPiece'):
-        load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize("settings", [{"strip_accents": False}, {"tokenize_chinese_chars": False}])
-def test_other_rules_are_refused(tmp_path, settings):
-    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match=f"{[*settings][0]} (is )?False"):
-        load_tokenizer(tmp_path)
-
-
-def test_no_vocabulary(tmp_path):
-    with pytest.raises(UserError, match="vocab.txt does not exist"):
-        load_tokenizer(tmp_path)

@@ -4,7 +4,6 @@ That the numbers mean the same in Transformers of two versions is tested in test
 the judge is what it once computed, in tests/golden.
 """
 
-import base64
 import json
 import sys
 from dataclasses import asdict, replace
@@ -21,11 +20,12 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, T5Encoder
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
+from tlqa_jax.training import qa, text_to_text
+from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
 from tlqa_jax.weights.bert_runs import is_bert, load_bert_model
 from tlqa_jax.weights.checkpoints import Checkpoints, load_t5, save_vocabulary, start_run
 from tlqa_jax.weights.exchange import export_run, import_run
-from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, save_pretrained
+from tlqa_jax.weights.huggingface import from_pretrained, is_t5, save_pretrained
 from tlqa_jax.weights.safetensors_file import read_safetensors, write_safetensors
 
 from .test_huggingface import assert_same, random_model, set_config
@@ -170,6 +170,13 @@ def test_an_embedding_under_its_other_name(tmp_path):
     arrays["encoder.embed_tokens.weight"] = arrays.pop("shared.weight")
     write_safetensors(folder / "model.safetensors", arrays)
     assert_same(from_pretrained(folder), random_model(T5Encoder, V10))
+    whole = save_pretrained(random_model(T5, V10), tmp_path / "whole")
+    arrays = dict(read_safetensors(whole / "model.safetensors"))
+    arrays["decoder.embed_tokens.weight"] = arrays.pop("shared.weight")
+    write_safetensors(whole / "model.safetensors", arrays)
+    assert_same(from_pretrained(whole), random_model(T5, V10))
+    encoder = from_pretrained(whole, architecture="T5EncoderModel")
+    assert (encoder.embedding.table[...] == arrays["decoder.embed_tokens.weight"]).all()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,8 @@ def test_the_first_configurations_named_no_feed_forward(tmp_path):
 
 def test_dtype_is_that_of_the_computation(saved):
     model = from_pretrained(saved[0], dtype=jnp.bfloat16)
-    assert jax.eval_shape(lambda: model(INPUTS, TARGETS)).dtype == jnp.bfloat16
+    encoded, logits = jax.eval_shape(lambda: (model.encode(INPUTS), model(INPUTS, TARGETS)))
+    assert (encoded.dtype, logits.dtype) == (jnp.bfloat16, jnp.float32)
     with pytest.raises(UserError, match="float16"):
         from_pretrained(saved[0], dtype=jnp.float16)
 
@@ -233,10 +241,11 @@ def test_missing_unused_and_misshapen_keys_are_listed_together(saved):
         ({"architectures": ["T5EncoderModel"], "num_layers": 2}, "missing encoder.block.1"),
         ({"num_decoder_layers": 3}, "missing decoder.block.2"),
         ({"num_decoder_layers": None}, "left over decoder.block.1"),
-        ({"d_kv": 4}, "SelfAttention.k.weight is float32.15, 6., the model wants float32.12, 6."),
-        ({"d_model": "6"}, "d_model is '6', not of kind int"),
+        ({"d_kv": 4}, "Attention.k.weight is float32.15, 6., the model wants float32.12, 6.; .* … and 16 more$"),
+        ({"d_model": "6"}, 'd_model is "6", not of kind int'),
+        ({"d_ff": 0}, "config.json: d_ff is 0, which is too small"),
         ({"eos_token_id": [1, 2]}, r"eos_token_id is \[1, 2\], not of kind int"),
-        ({"scale_decoder_outputs": "yes"}, "scale_decoder_outputs is 'yes', not of kind bool"),
+        ({"scale_decoder_outputs": "yes"}, 'scale_decoder_outputs is "yes", not of kind bool'),
         ({"model_type": "mt5"}, 'model_type is "mt5"; known are bert, t5'),
     ],
 )
@@ -246,9 +255,7 @@ def test_what_is_refused(saved, changes, message):
         from_pretrained(saved[0])
 
 
-# vocabularies --------------------------------------------------------------------------------------------------------
-
-TEXTS = ["Mira is from Oss.", "a  b\tc", "<extra_id_0> and <extra_id_4>", "ﬁne ½ Café", "{~}", "", " 1907 "]
+# runs ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -256,81 +263,13 @@ def vocabulary() -> SentencePieceTokenizer:
     return SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"), extra_ids=5)
 
 
-def assert_alike(one: SentencePieceTokenizer, other: SentencePieceTokenizer):
-    assert (one.vocab_size, one.sentinels.tolist()) == (other.vocab_size, other.sentinels.tolist())
-    for text in TEXTS:
-        assert one.encode(text) == other.encode(text) and one.decode(one.encode(text)) == other.decode(one.encode(text))
-
-
-def test_the_vocabulary_comes_along(vocabulary, tmp_path):
-    config = replace(V10, vocab_size=vocabulary.vocab_size + 3)
-    folder = save_pretrained(random_model(T5, config), tmp_path / "m", vocabulary)
-    names = {"spiece.model", "tokenizer_config.json", "special_tokens_map.json", "config.json", "model.safetensors"}
-    assert {path.name for path in folder.iterdir()} == names
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    assert (settings["tokenizer_class"], settings["extra_ids"]) == ("T5Tokenizer", 5)
-    assert settings["additional_special_tokens"] == [f"<extra_id_{i}>" for i in range(5)]
-    assert_alike(load_tokenizer(folder), vocabulary)
-    for wrong in ("5", 5.0, -1, None):
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"extra_ids": wrong}))
-        with pytest.raises(UserError, match="tokenizer_config.json: extra_ids is .*, not a whole number from 0 on"):
-            load_tokenizer(folder)
-    small = random_model(T5, replace(V10, vocab_size=vocabulary.vocab_size - 1))
-    with pytest.raises(UserError, match="the model only"):
-        save_pretrained(small, tmp_path / "small", vocabulary)
-    (folder / "tokenizer_config.json").unlink()  # as the first ones were: a hundred
-    assert len(load_tokenizer(folder).sentinels) == 100
-
-
-def charsmap(tokenizer: SentencePieceTokenizer) -> bytes:
-    """The normaliser's table, found behind its name in the file."""
-    model = tokenizer._model
-    begin = model.index(b"nmt_nfkc") + len(b"nmt_nfkc") + 1  # and the byte of field 2
-    length = shift = 0
-    while True:
-        byte, begin = model[begin], begin + 1
-        length, shift = length | (byte & 127) << shift, shift + 7
-        if byte < 128:
-            return model[begin : begin + length]
-
-
-def test_a_vocabulary_in_tokenizer_json(vocabulary, tmp_path):
-    processor = vocabulary._processor
-    size = processor.get_piece_size()
-    pieces = [[processor.id_to_piece(i), processor.get_score(i)] for i in range(size)]
-    sentinels = [[f"<extra_id_{i}>", 0.0] for i in (4, 3, 2, 1, 0)]
-    table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap(vocabulary)).decode()}
-    for normalizer in (table, {"type": "Sequence", "normalizers": [table, {"type": "Strip"}]}):
-        whole = {"model": {"type": "Unigram", "unk_id": 2, "vocab": pieces + sentinels}, "normalizer": normalizer}
-        (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
-        assert_alike(load_tokenizer(tmp_path), vocabulary)
-    assert load_tokenizer(tmp_path).normalize("ﬁne") == "fine"
-    whole["model"]["vocab"] = sentinels + pieces
-    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
-    with pytest.raises(UserError, match="the sentinels are not the last pieces"):
-        load_tokenizer(tmp_path)
-
-
-def test_a_sentencepiece_file_from_pieces(tmp_path):
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0), ("b", -2.0), ("▁", -3.0), ("ab" * 70, -1.5)]
-    kinds = {0: CONTROL, 1: CONTROL, 2: UNKNOWN}
-    (tmp_path / "v.model").write_bytes(sentencepiece_model(pieces, b"", kinds))
-    tokenizer = SentencePieceTokenizer(tmp_path / "v.model", extra_ids=2)
-    assert tokenizer.encode("  ab  b ") == [3, 4, 5, 4] and tokenizer.vocab_size == 9
-    assert tokenizer.encode("ax" + "ab" * 70) == [3, 2, 6]
-    assert tokenizer.encode("</s>") != [1]  # control pieces do not come of text
-    assert tokenizer._processor.get_score(6) == -1.5
-
-
-# runs ----------------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def run(vocabulary, tmp_path):
     """A run as the QA program leaves it, and a directory that calls it its main run, as the quickstart does."""
-    config = replace(V11, vocab_size=vocabulary.vocab_size + 95)  # a run's own vocabulary has 100 sentinels
-    training = {"input_length": 40, "target_length": 7, "seed": 3}
-    run = start_run(tmp_path / "all" / "main", {"program": "qa", "model": asdict(config), "training": training})
+    config = replace(V11, vocab_size=vocabulary.vocab_size)
+    record = {"program": "qa", "model": asdict(config), "extra_ids": 5}
+    record["training"] = {"input_length": 40, "target_length": 7, "seed": 3}
+    run = start_run(tmp_path / "all" / "main", record)
     save_vocabulary(run, vocabulary)
     with Checkpoints(run) as checkpoints:
         checkpoints.save(7, {"params": as_function(random_model(T5, config))[1], "step": np.int32(7)})
@@ -344,7 +283,7 @@ def test_exported_and_imported_it_is_the_same(run, tmp_path):
     config, params, tokenizer = load_t5(run)
     for name in (folder, again):
         sizes, arrays, vocabulary = load_t5(name)
-        assert sizes == config and vocabulary.vocab_size == tokenizer.vocab_size
+        assert sizes == config and vocabulary.vocab_size == tokenizer.vocab_size == config.vocab_size == 1005
         assert jax.tree.all(jax.tree.map(np.array_equal, arrays, params))
     training = json.loads((again / "config.json").read_text())["training"]
     assert training == {"imported": str(folder), "input_length": 40, "target_length": 7}
@@ -366,15 +305,56 @@ def test_asked_it_answers_like_the_run_it_was_made_of(run, tmp_path, monkeypatch
     answerer = asking.open_run(exported)
     assert (answerer.input_length, answerer.target_length) == (512, 32)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match="google/flan-t5-small is no directory here; to download it from the hub"):
+    with pytest.raises(UserError, match="google/flan-t5-small is not a run: .*; to download it from the hub"):
         asking.ask("Where?", run="google/flan-t5-small")
 
 
-def test_which_names_are_t5s(run, tmp_path):
+def test_which_directories_are_t5s(run, tmp_path):
     folder = export_run(run, tmp_path / "hf")
-    names = [folder, "google-t5/t5-small", run, run.parent, tmp_path / "t5", "runs/small", "bert-base-uncased"]
-    assert [is_t5(name) for name in names] == [True, True, False, False, False, False, False]
-    assert [is_bert(name) for name in names] == [False, False, False, False, False, False, True]
+    names = [folder, run, run.parent, tmp_path / "t5"]
+    assert [is_t5(name) for name in names] == [True, False, False, False]
+    assert not any(is_bert(name) for name in names)
+
+
+def test_a_run_remembers_how_many_sentinels_it_has(run, tmp_path):
+    """<extra_id_0> is the last piece, 1004, wherever the run goes from here."""
+    (tmp_path / "lines.txt").write_text("the clock in the tower strikes\n" * 40)
+    texts, model = str(tmp_path / "lines.txt"), {"start_from": str(run), "steps": 1, "batch_size": 8, "warmup": 0}
+    common = {"out": str(tmp_path / "spans"), "input_length": 24}
+    spans = SpanCorruptionConfig(texts=texts, held_out=None, save_every=1, **model | common)
+    pretrain(spans, quiet=True)
+    pretrain(replace(spans, resume=True), quiet=True)
+    questions = [{"question": "Where is Mira?", "answer": "Oss"}] * 8
+    (tmp_path / "asked.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in questions))
+    common = {"input_length": 16, "target_length": 4} | model
+    asked = str(tmp_path / "asked.jsonl")
+    qa.finetune(qa.QAConfig(out=str(tmp_path / "qa"), closed_book_questions=asked, **common), quiet=True)
+    tasks = {"tasks": ("closed_book_qa",), "train": (f"closed_book_qa={asked}",), "held_out": ()} | common
+    text_to_text.finetune(text_to_text.TextToTextConfig(out=str(tmp_path / "tasks"), **tasks), quiet=True)
+    for name in (run, tmp_path / "spans", tmp_path / "qa", tmp_path / "tasks"):
+        config, _, tokenizer = load_t5(name)
+        assert (tokenizer.vocab_size, tokenizer.encode("<extra_id_0>"), config.vocab_size) == (1005, [1004], 1005)
+    written = asking.generate(["the <extra_id_0> in the <extra_id_1>"], tmp_path / "spans", max_length=3)[0][0]
+    assert 0 < written.probability < 1
+
+
+@pytest.mark.parametrize("wrong", ["5", 5.0, -1, None, True])
+def test_a_number_of_sentinels_that_cannot_be(run, wrong):
+    set_config(run, extra_ids=wrong)
+    with pytest.raises(UserError, match="config.json: extra_ids is .*, not a whole number from 0 on"):
+        load_t5(run)
+
+
+def test_a_vocabulary_with_more_pieces_than_the_model_is_refused(run, tmp_path):
+    folder = export_run(run, tmp_path / "hf")
+    set_config(run, extra_ids=...)  # as the first runs were: a hundred
+    set_config(folder, task_specific_params=...)
+    (folder / "tokenizer_config.json").unlink()
+    loads = (load_t5, asking.open_run, lambda name: import_run(name, tmp_path / "new"))
+    for load, name in ((loads[0], run), (loads[1], run), *((load, folder) for load in loads)):
+        with pytest.raises(UserError, match=f"^{name}: the vocabulary has 1100 pieces, the model only 1005$"):
+            load(name)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_no_whole_t5_is_said(run, vocabulary, tmp_path):
@@ -387,11 +367,19 @@ def test_what_is_no_whole_t5_is_said(run, vocabulary, tmp_path):
         import_run(tmp_path / "encoder", tmp_path / "run")
     with pytest.raises(UserError, match="hf is no BERT .it is a T5., and a BERT is wanted here"):
         load_bert_model(folder)
-    set_config(folder, decoder_start_token_id=5)
-    with pytest.raises(UserError, match="decoder_start_token_id is 5; here a T5 begins with the pad id"):
-        load_t5(folder)
+    for name, id in (("decoder_start_token_id", 0), ("eos_token_id", 1), ("pad_token_id", 0)):
+        set_config(folder, **{name: 5})
+        set_config(run, model=json.loads((run / "config.json").read_text())["model"] | {name: 5})
+        for load in (load_t5, lambda folder: import_run(folder, tmp_path / "run")):
+            with pytest.raises(UserError, match=f"hf: {name} is 5; here a T5's is {id}"):
+                load(folder)
+        with pytest.raises(UserError, match=f"main/config.json: {name} is 5; here a T5's is {id}"):
+            load_t5(run)
+        set_config(folder, **{name: id})
+        set_config(run, model=json.loads((run / "config.json").read_text())["model"] | {name: id})
+    assert not (tmp_path / "run").exists()
     (folder / "spiece.model").unlink()
     with pytest.raises(UserError, match="hf has no vocabulary of a T5: copy its spiece.model or tokenizer.json there"):
         load_t5(folder)
-    with pytest.raises(UserError, match="t5 is no directory here"):
+    with pytest.raises(UserError, match="nobody/t5 is not a run: there is no such directory"):
         load_t5("nobody/t5")

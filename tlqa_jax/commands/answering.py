@@ -1,17 +1,20 @@
-"""The commands that use a trained model: answer, classify, evaluate and fill-mask."""
+"""The commands that use a trained model: answer, classify and fill-mask."""
 
 import json
-import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
-from tlqa_jax.commands.generating import FILE, add_method_flags, draw, method_settings, note, read_texts
+from tlqa_jax.commands.generating import FILE, add_method_flags, draw, flags_given, method_settings, note, read_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
 RUN = "a fine-tuned run, a Hugging Face directory"
+THRESHOLD = (
+    "no answer where the no-answer score is above it (of a T5: -log of the answer's probability); else the run's own, "
+    "if any"
+)
 AT_ONCE = 512  # questions answered before their answers are printed
 
 
@@ -33,17 +36,17 @@ def answer(parser: ArgumentParser):
     parser.add_argument("--out", metavar="FILE", help="write {id: answer} there; else every answer is a line of JSON")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
-    threshold = "no answer where the no-answer score is above it (of a T5: -log of the answer's probability)"
-    parser.add_argument("--threshold", metavar="NUMBER", type=float, help=f"{threshold}; else the run's own, if any")
+    parser.add_argument("--threshold", metavar="NUMBER", type=float, help=THRESHOLD)
+    n_best = "of a BERT: each line of --file also has the INT best answers, with their places"
+    parser.add_argument("--n-best", metavar="INT", type=int, help=n_best)
     parser.add_argument("--probabilities", action="store_true", help="of a T5: show the probability of each piece")
     add_method_flags(parser)
     return lambda arguments: answer_one(arguments) if arguments.file is None else answer_many(arguments)
 
 
 def answer_one(arguments: Namespace) -> None:
-    for flag in ("out", "closed_book", "data_dir"):
-        if getattr(arguments, flag):
-            raise UserError(f"--{flag.replace('_', '-')} goes with --file, not with --question")
+    if flags := flags_given(arguments, ("out", "closed_book", "data_dir", "n_best")):
+        raise UserError(f"{flags} goes with --file, not with --question")
     settings = method_settings(arguments)
     from tlqa_jax.asking import ask
 
@@ -58,6 +61,8 @@ def answer_many(arguments: Namespace) -> None:
     if arguments.context is not None:
         raise UserError('--context goes with --question; in --file each row has its own "context"')
     check_writable(arguments.out, arguments.overwrite)
+    if arguments.out is not None and arguments.n_best is not None:
+        raise UserError("--n-best is for the lines that are printed without --out")
     settings = method_settings(arguments)
     from tlqa_jax.asking import open_run
     from tlqa_jax.data.sources import open_questions
@@ -67,6 +72,7 @@ def answer_many(arguments: Namespace) -> None:
     how = dict(method=Method(**settings), threshold=arguments.threshold, use_context=not arguments.closed_book)
     examples = open_questions(arguments.file, data_dir=arguments.data_dir, require_answers=False)
     run, answers = open_run(arguments.run), []
+    check_n_best(arguments, run)
     # what is drawn depends on a question's place among those asked with it
     for group in [examples] if how["method"].by_chance else in_groups(examples):
         answers += (found := run(group, **how))
@@ -75,12 +81,27 @@ def answer_many(arguments: Namespace) -> None:
             row["probability"] = round(given.probability, 4)
             if arguments.probabilities and hasattr(given, "pieces"):
                 row["pieces"] = [[piece, round(p, 4)] for piece, p in zip(given.pieces, given.token_probabilities)]
+            if arguments.n_best:
+                row["n_best"] = [
+                    {"answer": one.text, "start": one.start, "probability": round(one.probability, 4)}
+                    for one in given.n_best[: arguments.n_best]
+                ]
             print(json.dumps(row, ensure_ascii=False))
         sys.stdout.flush()
     if arguments.out:
         write_predictions(arguments.out, {example.id: given.text for example, given in zip(examples, answers)})
         print(f"{len(answers)} answers written to {arguments.out}")
     report_cut(answers)
+
+
+def check_n_best(arguments: Namespace, run: Any) -> None:
+    if arguments.n_best is None:
+        return
+    found = getattr(getattr(run, "answerer", None), "n_best", None)
+    if found is None:
+        raise UserError("--n-best is for a BERT, which points: a T5 writes several texts with `tlqa generate -n`")
+    if not 1 <= arguments.n_best <= found:
+        raise UserError(f"--n-best is {arguments.n_best}: from 1 to {found} answers are found")
 
 
 def in_groups(examples: Sequence) -> Iterator[Sequence]:
@@ -120,92 +141,6 @@ def run_classify(arguments: Namespace) -> None:
     cut = sum(given.text_cut for given in classes)
     if cut:
         note(f"{cut} of {len(texts)} texts were too long for the model and lost their ends")
-
-
-def evaluate(parser: ArgumentParser):
-    """score a trained model, or a file of predictions, by exact match and F1
-
-    Every question counts, by the rules of SQuAD's official script. The intervals come from resampling the questions
-    (bootstrap, 95%); the loss is that of the first gold answer. With --task, examples of a task that the run was taught
-    by `tlqa finetune` are scored by that task's own metrics.
-
-    tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
-    tlqa evaluate predictions.json --questions dev-v1.1.json
-    tlqa evaluate runs/tasks --task sentiment --texts dev.jsonl
-    """
-    parser.add_argument("run", metavar="RUN", help=f"{RUN}, a quickstart, or a JSON file {{id: answer}}")
-    questions = "questions with answers: SQuAD JSON, .jsonl, .csv, tfds:squad:validation"
-    parser.add_argument("--questions", "--texts", metavar="SOURCE", required=True, help=questions)
-    parser.add_argument("--task", metavar="NAME", help="score this task; --texts are its examples")
-    parser.add_argument("--closed-book", action="store_true", help="leave the contexts out")
-    parser.add_argument("--predictions", metavar="FILE", help="write {id: answer} there, for the official script")
-    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file of --predictions")
-    return run_evaluation
-
-
-def run_evaluation(arguments: Namespace) -> None:
-    check_writable(arguments.predictions, arguments.overwrite)
-    if arguments.task:
-        return evaluate_task(arguments)
-    from tlqa_jax.data.sources import open_questions
-    from tlqa_jax.metrics import squad
-
-    run, answers, closed_book = None, [], arguments.closed_book
-    if Path(arguments.run).is_file():
-        if arguments.predictions or closed_book:
-            raise UserError(f"{arguments.run} is a file of predictions: --predictions and --closed-book want a run")
-        predictions = squad.read_predictions(arguments.run)
-        examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
-        if not any(example.id in predictions for example in examples):
-            raise UserError(f"{arguments.run} has no prediction for any question of {arguments.questions}")
-    else:
-        from tlqa_jax.asking import open_run
-
-        run = open_run(arguments.run)
-        examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
-        answers = run(examples, use_context=not closed_book)
-        predictions = {example.id: given.text for example, given in zip(examples, answers)}
-        if arguments.predictions:
-            squad.write_predictions(arguments.predictions, predictions)
-    score = squad.evaluate(predictions, examples)
-    print(f"{arguments.run}: {score.n} questions of {arguments.questions}{', without contexts' * closed_book}")
-    for name, mean, each in (
-        ("exact match", score.exact_match, score.exact_match_per_example),
-        ("F1", score.f1, score.f1_per_example),
-    ):
-        low, high = squad.bootstrap_interval(each)
-        print(f"  {name:<12}{mean:7.2f}   ({low:.2f} to {high:.2f})")
-    if run is not None:
-        loss = run.loss(examples, use_context=not closed_book)
-        meant = "no answer is in its context" if math.isnan(loss) else run.loss_is
-        print(f"  {'loss':<12}{loss:7.3f}   {meant}")
-    if score.missing:
-        note(f"{score.missing} questions had no prediction and count as wrong")
-    report_cut(answers)
-    if arguments.predictions:
-        print(f"predictions written to {arguments.predictions}")
-
-
-def evaluate_task(arguments: Namespace) -> None:
-    from tlqa_jax.asking import OpenT5, open_run
-    from tlqa_jax.metrics.squad import write_predictions
-    from tlqa_jax.training.text_to_text import read_examples
-
-    run = open_run(arguments.run)
-    if not isinstance(run, OpenT5) or arguments.closed_book:
-        raise UserError("--task is for a run of `tlqa finetune`, and --closed-book for questions without --task")
-    task = run.task(arguments.task)
-    examples = read_examples(task, arguments.questions, arguments.data_dir)
-    scores, written = run.score(task.name, examples)
-    print(f"{arguments.run}: {task.name}, {len(examples)} examples of {arguments.questions}")
-    for name, value in scores.items():
-        print(f"  {name.replace('_', ' '):<12}{value:7.{3 if name == 'loss' else 2}f}")
-    report_cut(written)
-    if arguments.predictions:
-        predictions = {example.id: task.prediction(one.text) for example, one in zip(examples, written)}
-        write_predictions(arguments.predictions, predictions)
-        print(f"predictions written to {arguments.predictions}")
 
 
 def fill_mask(parser: ArgumentParser):

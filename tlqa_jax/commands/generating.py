@@ -9,7 +9,10 @@ from typing import Any
 from tlqa_jax.errors import UserError
 
 FILE = 'many: .txt (a blank line between texts, lines are joined), or rows with a "text" (.jsonl, .csv, …)'
-SETTINGS = ("beams", "length_penalty", "temperature", "top_k", "top_p", "seed", "n")  # of decoding.methods.Method
+EARLY = {"true": True, "false": False, "never": "never"}
+SETTINGS = (  # of decoding.methods.Method
+    "beams", "length_penalty", "early_stopping", "temperature", "top_k", "top_p", "seed", "n",
+)  # fmt: skip
 
 
 def add_method_flags(parser: ArgumentParser) -> None:
@@ -17,6 +20,11 @@ def add_method_flags(parser: ArgumentParser) -> None:
     add = lambda flag, kind, text: parser.add_argument(flag, metavar=kind.__name__.upper(), type=kind, help=text)
     add("--beams", int, "beam search: how many texts to keep in view (default: 1, which is greedy)")
     add("--length-penalty", float, "with --beams: above 0 favours longer texts, below 0 shorter ones (default: 1)")
+    early = (
+        "with --beams: stop when as many texts have ended (true), when no other is better at its present length (false,"
+        " the default), or when none can become better (never)"
+    )
+    parser.add_argument("--early-stopping", choices=tuple(EARLY), help=early)
     add("--temperature", float, "draw each token: below 1 the likely become likelier, above 1 all more alike")
     add("--top-k", int, "draw from the K likeliest tokens only")
     add("--top-p", float, "draw from the fewest tokens that have this share of the probability together")
@@ -28,11 +36,23 @@ def method_settings(arguments: Namespace) -> dict[str, Any]:
     given = {name: getattr(arguments, name, None) for name in SETTINGS}
     given = {name: value for name, value in given.items() if value is not None}
     drawn = [name for name in ("temperature", "top_k", "top_p") if name in given]
-    if "length_penalty" in given and given.get("beams", 1) == 1:
-        raise UserError("--length-penalty compares the texts of a beam search: give --beams with it")
+    if given.get("beams", 1) == 1:
+        if "length_penalty" in given:
+            raise UserError("--length-penalty compares the texts of a beam search: give --beams with it")
+        if "early_stopping" in given:
+            raise UserError("--early-stopping ends a beam search: give --beams with it")
+    if "early_stopping" in given:
+        given["early_stopping"] = EARLY[given["early_stopping"]]
     if "seed" in given and not drawn:
         raise UserError("--seed is for what is drawn: give --temperature, --top-k or --top-p with it")
     return given
+
+
+def flags_given(arguments: Namespace, names: Iterable[str]) -> str:
+    """Those of the flags that stand in the command, as they are written there."""
+    values = {name: getattr(arguments, name, None) for name in names}
+    there = [name for name, value in values.items() if value is not None and value is not False]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in there)
 
 
 def generate(parser: ArgumentParser):

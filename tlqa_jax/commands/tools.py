@@ -21,6 +21,8 @@ def vocab_train(parser: ArgumentParser):
     kinds = ("sentencepiece", "wordpiece")
     parser.add_argument("--kind", choices=kinds, default=kinds[0], help="of vocabulary (default: sentencepiece)")
     parser.add_argument("--texts", metavar="SOURCE", nargs="+", required=True, help=texts)
+    field = "name of the field of .jsonl, .csv and TFDS rows that holds the text (default: text)"
+    parser.add_argument("--text-field", metavar="NAME", default="text", help=field)
     parser.add_argument("--size", metavar="INT", type=int, default=8000, help="number of pieces (default: 8000)")
     parser.add_argument("--out", metavar="FILE", required=True, help="the .model or vocab.txt file to write")
     parser.add_argument("--character-coverage", metavar="NUMBER", type=float, help=coverage)
@@ -37,7 +39,7 @@ def train_wordpiece(arguments: Namespace) -> None:
     from tlqa_jax.data.sources import open_texts
     from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
-    texts = open_texts(arguments.texts, data_dir=arguments.data_dir)
+    texts = open_texts(arguments.texts, data_dir=arguments.data_dir, field=arguments.text_field)
     tokenizer = WordPieceTokenizer.train(texts, arguments.out, arguments.size, lowercase=not arguments.cased)
     kind = "cased: use it with --no-lowercase" if arguments.cased else "uncased"
     print(f"{arguments.out}: {tokenizer.vocab_size} pieces, {kind}")
@@ -56,7 +58,7 @@ def train_sentencepiece(arguments: Namespace) -> None:
     from tlqa_jax.data.sources import open_texts
     from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
-    texts = open_texts(arguments.texts, data_dir=arguments.data_dir)
+    texts = open_texts(arguments.texts, data_dir=arguments.data_dir, field=arguments.text_field)
     tokenizer = SentencePieceTokenizer.train(texts, arguments.out, arguments.size, character_coverage=coverage)
     sentinels = len(tokenizer.sentinels)
     print(f"{arguments.out}: {tokenizer.vocab_size - sentinels} pieces, and {sentinels} sentinels above them")

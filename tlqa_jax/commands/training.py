@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import add_flags, read_flags
@@ -174,7 +175,7 @@ def of_family(name: str, words: Sequence[str]) -> str:
     given = {flag: value for flag, value in zip(words, [*words[1:], ""]) if flag.startswith("--")}
     out, model = given.get("--out", QAConfig.out), given.get("--model", "")
     start_from = source_of(given.get("--start-from"), out, resume="--resume" in given)
-    bert = is_bert(start_from) if start_from else model.startswith("bert")
+    bert = is_bert(start_from) if start_from else is_bert_size(model)
     flags = lambda config: {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)}
     right, others = flags(ExtractiveQAConfig if bert else QAConfig), flags(QAConfig if bert else ExtractiveQAConfig)
     wrong = sorted(given.keys() & (others - right))
@@ -183,3 +184,15 @@ def of_family(name: str, words: Sequence[str]) -> str:
         what = start_from or (f"--model {model}" if model else "what is trained without --start-from and --model")
         raise UserError(f"{', '.join(wrong)}: for a {other}, but {what} is a {this} (its flags: tlqa {command} --help)")
     return "finetune-spans" if bert else name
+
+
+def is_bert_size(model: str) -> bool:
+    """Whether --model is the size of a BERT: by its name ("bert-tiny"), or by the fields in the file that it names."""
+    from tlqa_jax.models.bert import BertConfig
+    from tlqa_jax.models.t5 import T5Config
+    from tlqa_jax.training.model_sizes import NAMED_BERTS, read_sizes
+
+    bert, t5 = ({field.name for field in dataclasses.fields(config)} for config in (BertConfig, T5Config))
+    given = read_sizes(model, NAMED_BERTS).keys() if Path(model).is_file() else set()
+    more = len(given & (bert - t5)) - len(given & (t5 - bert))
+    return more > 0 if more else Path(model).name.startswith("bert")

@@ -7,7 +7,6 @@
     RUN/checkpoints/STEP/    Orbax: params, optimizer state, step; params are those of the architecture's class
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,21 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.functional import Params, as_function, as_module
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights.checkpoints import CONFIG, Checkpoints, is_run, main_run, read_config
-from tlqa_jax.weights.family import read_sizes
-from tlqa_jax.weights.huggingface import from_pretrained, is_hub_name, is_t5, load_tokenizer
-from tlqa_jax.weights.huggingface_bert import ARCHITECTURES, empty_model
-
-WORDPIECE = "vocab.txt"
+from tlqa_jax.weights.checkpoints import Checkpoints, is_run, main_run, read_config
+from tlqa_jax.weights.family import load_sizes
+from tlqa_jax.weights.huggingface import from_pretrained, hub_family, is_hub_name, is_t5, load_tokenizer
+from tlqa_jax.weights.huggingface_bert import ARCHITECTURES, MODEL_TYPE, empty_model
+from tlqa_jax.weights.huggingface_files import CONFIG, WORDPIECE
+from tlqa_jax.weights.huggingface_tokenizers import check_vocabulary
 
 
 def is_bert(name: Path | str) -> bool:
-    """Whether it is a BERT's rather than a T5's: a run, a Hugging Face directory, or a hub name with "bert" in it."""
+    """Whether it is a BERT's rather than a T5's: a run, a Hugging Face directory, or a name on the hub.
+
+    Raises UserError if it can only be a name on the hub, and the hub does not give it or it is of neither family.
+    """
     if not Path(name).exists():
-        return "bert" in str(name).lower() and is_hub_name(name)
+        return is_hub_name(name) and hub_family(name) == MODEL_TYPE
     if is_run(name):
         return "architecture" in read_config(main_run(name))
     return (Path(name) / CONFIG).is_file() and not is_t5(name)
@@ -58,13 +60,18 @@ def load_bert_model(name: Path | str, *, dtype: Any = jnp.float32) -> tuple[nnx.
     """The model and the vocabulary of a run, or of a Hugging Face directory or hub name, ready to be called.
 
     A model that was trained to look back only ("causal") does so again. `dtype` is that of the computation.
+
+    Raises UserError as `load_bert` does, and if the vocabulary has more pieces than the model.
     """
     if not is_run(name):
         model = from_pretrained(name, dtype=dtype)
         if not isinstance(model.config, BertConfig):
             raise UserError(f"{name} is no BERT (it is a {type(model).__name__}), and a BERT is wanted here")
-        return model, load_tokenizer(name)
-    _, _, params, tokenizer = load_bert(name)
+        tokenizer = load_tokenizer(name)
+        check_vocabulary(tokenizer, model.config, name)
+        return model, tokenizer
+    _, config, params, tokenizer = load_bert(name)
+    check_vocabulary(tokenizer, config, name)
     model = empty_bert(main_run(name), dtype=dtype)[1]
     return as_module(model, jax.tree.map(jnp.asarray, params)), tokenizer
 
@@ -88,14 +95,11 @@ def empty_bert(run: Path | str, *, dtype: Any = jnp.float32) -> tuple[str, nnx.M
 
 def load_bert_config(values: Any, where: Path | str) -> BertConfig:
     """A BertConfig from a JSON object; an unknown field, or a value of another kind, is an error that names it."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: the model's sizes are not a JSON object")
-    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(BertConfig)}):
-        raise UserError(f"{where}: these are no sizes of a BERT (unknown: {', '.join(unknown)})")
+    sizes = load_sizes(values, BertConfig, where, without=("id2label",))
     labels = values.get("id2label", BertConfig.id2label)
     if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
         raise UserError(f"{where}: id2label is {labels!r}, not a list of texts")
-    return BertConfig(**read_sizes(values, BertConfig, where, without=("id2label",)), id2label=labels)
+    return BertConfig(**sizes, id2label=labels)
 
 
 def run_tokenizer(run: Path | str) -> WordPieceTokenizer:

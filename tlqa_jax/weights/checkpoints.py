@@ -2,18 +2,19 @@
 
 A T5 may also come from a Hugging Face directory (`load_t5`); BERTs of both kinds are in `bert_runs.py`.
 
-    RUN/config.json          program, model sizes, training settings
-    RUN/vocabulary.model     the SentencePiece vocabulary it was trained with
+    RUN/config.json          program, model sizes, training settings, how many sentinels ("extra_ids")
+    RUN/vocabulary.model     the SentencePiece vocabulary it was trained with; its sentinels are not in the file
     RUN/checkpoints/STEP/    Orbax: params, optimizer state, step
     RUN/no_answer.json       the no-answer threshold, of a run that learned that there may be no answer
     RUN/metrics.jsonl, curves.png, predictions.json
 """
 
 import contextlib
-import dataclasses
 import json
 import logging
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.whole_files import write_whole
-from tlqa_jax.weights.family import of_kind
+from tlqa_jax.weights.family import load_sizes, of_kind
 from tlqa_jax.weights.huggingface import from_pretrained, is_t5, load_tokenizer, read_task
+from tlqa_jax.weights.huggingface_files import CONFIG, read_json
+from tlqa_jax.weights.huggingface_tokenizers import check_vocabulary
 from tlqa_jax.weights.named_arrays import compare, flatten
 
-CONFIG, VOCABULARY, CHECKPOINTS, THRESHOLD = "config.json", "vocabulary.model", "checkpoints", "no_answer.json"
+VOCABULARY, CHECKPOINTS, THRESHOLD = "vocabulary.model", "checkpoints", "no_answer.json"
 
 
 class Checkpoints:
@@ -55,10 +58,10 @@ class Checkpoints:
             self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
 
-    def latest(self) -> Path | None:
-        """The newest checkpoint's directory, or None."""
-        step = self._manager.latest_step()
-        return None if step is None else self.directory / str(step)
+    def latest(self, before: int | None = None) -> Path | None:
+        """The newest checkpoint's directory, or the newest of fewer than `before` steps; None if there is none."""
+        steps = [step for step in self._manager.all_steps() if before is None or step < before]
+        return self.directory / str(max(steps)) if steps else None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state (a nested structure of arrays) as of after `step` steps."""
@@ -68,7 +71,7 @@ class Checkpoints:
         """The newest checkpoint, as numpy arrays in the structure of `like` (arrays or shapes).
 
         `like` may hold a part of the top-level entries (only "params", say). Raises UserError, before anything is read,
-        listing every key that is missing, left over or of another shape or dtype.
+        naming keys that are missing, left over or of another shape or dtype.
         """
         latest = self.latest()
         if latest is None:
@@ -95,23 +98,51 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def readable(checkpoint: Path):
-    """What Orbax raises on a checkpoint with a part missing or damaged, as one line."""
+    """What Orbax raises on a checkpoint with a part missing or damaged, as one line.
+
+    It advises to delete the checkpoint where there is one before it, and it is not the memory or the rights that lack.
+    """
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{checkpoint} cannot be read; delete it to go back to the one before it ({reason})") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        steps = [int(path.name) for path in checkpoint.parent.iterdir() if path.name.isdecimal()]
+        elsewhere = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
+        older = min(steps) < int(checkpoint.name)
+        advice = "; delete it to go back to the one before it" if older and not elsewhere else ""
+        raise UserError(f"{checkpoint} cannot be read{advice} ({reason})") from error
 
 
 def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
     """Raise UserError where `start_run` would, without touching anything: before long work on data, say.
 
     `resume` wants the directory to hold a run of the same settings; `overwrite` one that may be deleted; without either
-    there must be nothing.
+    there must be nothing. Of several processes the first one looks, and all of them raise.
     """
-    if jax.process_index() != 0:
-        return  # the first process looks for all of them, and may have made the directory by now
-    run = Path(run)
+    agreed(lambda: _check_run(Path(run), config, resume, overwrite))
+
+
+def agreed(check: Callable[[], None]) -> None:
+    """Call `check` in the first process; what it raises there, all processes raise, so that none waits for another."""
+    error, text = None, np.zeros(2048, np.uint8)
+    if jax.process_index() == 0:
+        try:
+            check()
+        except Exception as raised:
+            error = raised
+            written = (str(error) or type(error).__name__).encode()[: text.size]
+            text[: len(written)] = list(written)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        text = np.asarray(multihost_utils.broadcast_one_to_all(text)).astype(np.uint8)
+    if error is not None:
+        raise error
+    if text.any():
+        raise UserError(text.tobytes().rstrip(b"\0").decode(errors="ignore"))
+
+
+def _check_run(run: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise UserError("--resume goes on with a run, --overwrite deletes it: give one of them")
     if run.exists() and not run.is_dir():
@@ -120,7 +151,7 @@ def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
         if not (run / CONFIG).exists():
             raise UserError(f"--resume: {run} is not a run (no {CONFIG}): leave --resume out to begin one there")
         old = read_config(run)
-        new = json.loads(json.dumps(config))
+        new = json.loads(json.dumps(config, default=str))
         changed = [f"{key} was {a.get(k)!r}, is {b.get(k)!r}" for part in ("model", "training")
                    for a, b in [(old.get(part, {}), new.get(part, {}))]
                    for k in sorted(a.keys() | b.keys()) for key in [f"{part}.{k}"] if a.get(k) != b.get(k)]
@@ -133,9 +164,19 @@ def check_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
             raise UserError(f"{run} is already in use: give another --out, --resume it, or --overwrite it")
         if not is_run(run):
             raise UserError(f"--overwrite: {run} does not look like a run: delete it yourself if you mean it")
-        start_from = config.get("training", {}).get("start_from")
-        if start_from and Path(start_from).resolve().is_relative_to(run.resolve()):
-            raise UserError(f"--overwrite would delete {start_from}, which the run starts from: give another --out")
+        training = config.get("training", {})
+        check_kept(run, training.get("start_from"), [text for text in jax.tree.leaves(training) if type(text) is str])
+
+
+def check_kept(run: Path, start_from: Path | str | None, settings: list[str]) -> None:
+    """Refuse to delete a directory with what the new run starts from in it, or a file that its settings name."""
+    inside = lambda path: Path(path).resolve().is_relative_to(run.resolve())
+    if start_from and inside(main_run(start_from) if is_run(start_from) else start_from):
+        raise UserError(f"--overwrite would delete {start_from}, which the run starts from: give another --out")
+    for text in settings:
+        for path in (text, text.partition("=")[2]):  # TASK=SOURCE
+            if path and os.path.exists(path) and inside(path):
+                raise UserError(f"--overwrite would delete {path}, which the run reads: give another --out")
 
 
 def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -143,13 +184,17 @@ def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
 
     `resume` leaves the directory as it is; `overwrite` deletes it first.
     """
+    run, text = Path(run), json.dumps(config, indent=2, default=str) + "\n"  # before anything is deleted
     check_run(run, config, resume=resume, overwrite=overwrite)
-    run = Path(run)
-    if not resume and jax.process_index() == 0:
+
+    def begin() -> None:
         if run.exists() and overwrite and any(run.iterdir()):
             shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / CONFIG, json.dumps(config, indent=2) + "\n")
+        write_whole(run / CONFIG, text)
+
+    if not resume:
+        agreed(begin)
     return run
 
 
@@ -202,18 +247,24 @@ def save_threshold(run: Path, threshold: float) -> None:
 def read_threshold(run: Path | str) -> float | None:
     """The no-answer threshold of a run, or of a Hugging Face directory made of one; None where it always answers."""
     path = Path(run) / THRESHOLD
-    values = json.loads(path.read_text()) if path.exists() else trained_with(run)
-    return values.get("no_answer_threshold")
+    threshold = (read_json(path) if path.exists() else trained_with(run)).get("no_answer_threshold")
+    if not of_kind(threshold, float | None):
+        where = path if path.exists() else Path(run) / CONFIG
+        raise UserError(f"{where}: no_answer_threshold is {json.dumps(threshold)}, not a number")
+    return threshold
 
 
 def load_t5(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
     """The sizes, the parameters (numpy; the newest) and the vocabulary of a run, a Hugging Face directory or hub name.
 
-    Raises UserError if it is neither, or holds no whole T5.
+    Raises UserError if it is neither, holds no whole T5, or its vocabulary has more pieces than the model.
     """
-    if is_t5(name):
-        return _load_pretrained(name)
-    run = main_run(name)
+    config, params, tokenizer = _load_pretrained(name) if is_t5(name) else _load_run(main_run(name))
+    check_vocabulary(tokenizer, config, name)
+    return config, params, tokenizer
+
+
+def _load_run(run: Path) -> tuple[T5Config, Params, SentencePieceTokenizer]:
     record = read_config(run)
     if other := record.get("architecture") or record.get("architectures"):  # a BERT's run, or Hugging Face's file
         raise UserError(f"{run} holds another kind of model ({other}); what is wanted here is a run of a T5")
@@ -221,18 +272,18 @@ def load_t5(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]
     model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0)))
     with Checkpoints(run, read_only=True) as checkpoints:
         params = checkpoints.restore({"params": as_function(model)[1]})["params"]
-    return config, params, SentencePieceTokenizer(run / VOCABULARY)
+    extra_ids = record.get("extra_ids", 100)  # the first runs did not say
+    if not of_kind(extra_ids, int) or extra_ids < 0:
+        raise UserError(f"{run / CONFIG}: extra_ids is {json.dumps(extra_ids)}, not a whole number from 0 on")
+    return config, params, SentencePieceTokenizer(run / VOCABULARY, extra_ids=extra_ids)
 
 
 def _load_pretrained(name: Path | str) -> tuple[T5Config, Params, SentencePieceTokenizer]:
     model, tokenizer = from_pretrained(name), load_tokenizer(name)
     if not isinstance(model, T5):
         raise UserError(f"{name} is the encoder of a T5 alone, which writes nothing; a whole T5 is wanted here")
-    config = model.config
-    if config.decoder_start_token_id != config.pad_token_id:
-        start = config.decoder_start_token_id
-        raise UserError(f"{name}: decoder_start_token_id is {start}; here a T5 begins with the pad id")
-    return config, jax.tree.map(np.asarray, as_function(model)[1]), tokenizer
+    check_special_ids(model.config, name)
+    return model.config, jax.tree.map(np.asarray, as_function(model)[1]), tokenizer
 
 
 def main_run(run: Path | str) -> Path:
@@ -243,17 +294,13 @@ def main_run(run: Path | str) -> Path:
 
 def load_t5_config(values: Any, where: Path | str) -> T5Config:
     """A T5Config from a JSON object; an unknown field, or a value of another kind, is an error that names it."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: the model's sizes are not a JSON object")
-    kinds = {field.name: field.type for field in dataclasses.fields(T5Config)}
-    unknown = sorted(values.keys() - kinds)
-    if unknown:
-        raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
-    for name, value in values.items():
-        if not of_kind(value, kinds[name]):
-            raise UserError(
-                f"{where}: {name} is {json.dumps(value)}, not of kind {getattr(kinds[name], '__name__', kinds[name])}"
-            )
-        if type(value) is int and value < 1 and not name.endswith("_id"):
-            raise UserError(f"{where}: {name} is {value}, which is too small")
-    return T5Config(**values)
+    config = T5Config(**load_sizes(values, T5Config, where))
+    check_special_ids(config, where)
+    return config
+
+
+def check_special_ids(config: T5Config, where: Path | str) -> None:
+    """Refuse a T5 whose texts begin, end or are padded with other ids than T5's own: `decoding` writes these."""
+    for name, id in (("decoder_start_token_id", 0), ("eos_token_id", 1), ("pad_token_id", 0)):
+        if getattr(config, name) != id:
+            raise UserError(f"{where}: {name} is {getattr(config, name)}; here a T5's is {id}")

@@ -14,10 +14,12 @@ from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5, T5Encoder
 from tlqa_jax.weights.bert_runs import load_bert_model, save_wordpiece
 from tlqa_jax.weights.checkpoints import (
-    Checkpoints, is_run, load_t5, main_run, read_config, read_threshold, save_threshold, save_vocabulary, start_run,
+    Checkpoints, check_special_ids, is_run, load_t5, main_run, read_config, read_threshold, save_threshold,
+    save_vocabulary, start_run,
 )
 from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer, read_task, save_pretrained
 from tlqa_jax.weights.huggingface_bert import ARCHITECTURES
+from tlqa_jax.weights.huggingface_tokenizers import check_vocabulary
 
 # what an exported model needs of its training's settings, to be asked as the run was
 KEPT = ("input_length", "target_length", "stride", "max_question_length", "max_answer_length")
@@ -26,18 +28,23 @@ KEPT = ("input_length", "target_length", "stride", "max_question_length", "max_a
 def import_run(name: Path | str, run: Path | str, *, architecture: str | None = None, overwrite: bool = False) -> Path:
     """Make a run of a Hugging Face directory or hub name, with its parameters as the checkpoint of step 0. Returns it.
 
-    Raises UserError where `from_pretrained` does (`architecture` is for it), without a vocabulary, or for a run in use.
+    Raises UserError where `from_pretrained` does (`architecture` is for it), without a vocabulary that fits, for a T5
+    with other special ids, or for a run in use.
     """
     if is_run(name):
         raise UserError(f"{name} is a run already: only Hugging Face directories and hub names need importing")
     model, tokenizer = from_pretrained(name, architecture=architecture), load_tokenizer(name)
     if isinstance(model, T5Encoder):
         raise UserError(f"{name} is the encoder of a T5 alone, of which there are no runs: from_pretrained reads it")
+    check_vocabulary(tokenizer, model.config, name)
     task = read_task(name)
     threshold = task.pop("no_answer_threshold", None)
     training: dict[str, Any] = {"imported": str(name), **task}
     record = {"program": "import", "model": dataclasses.asdict(model.config), "training": training}
-    if not isinstance(model, T5):
+    if isinstance(model, T5):
+        check_special_ids(model.config, name)
+        record["extra_ids"] = len(tokenizer.sentinels)
+    else:
         encoder = getattr(model, "encoder", model)
         training |= {"lowercase": tokenizer.lowercase, "attention": "causal" if encoder.causal else "plain"}
         record["architecture"] = next(name for name, kind in ARCHITECTURES.items() if type(model) is kind)

@@ -12,6 +12,7 @@
 """
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -39,17 +40,39 @@ def of_kind(value: Any, annotation: Any) -> bool:
     return type(value) in (*kinds, int if float in kinds else kinds[0])
 
 
+def check_kinds(values: dict[str, Any], config: type, where: Path | str) -> None:
+    """Raise UserError for a value that is of another kind than the field of that name, or a size below 1."""
+    fields = {field.name: field.type for field in dataclasses.fields(config)}
+    for name, value in values.items():
+        if not of_kind(value, fields[name]):
+            kind = getattr(fields[name], "__name__", fields[name])
+            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of kind {kind}")
+        if type(value) is int and value < 1 and not name.endswith("_id"):
+            raise UserError(f"{where}: {name} is {value}, which is too small")
+
+
+def load_sizes(values: Any, config: type, where: Path | str, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A JSON object of fields of a config class and nothing else: sizes that our programs wrote, or that a user did.
+
+    Raises UserError for an unknown field, and as `check_kinds` does.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the model's sizes are not a JSON object")
+    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(config)}):
+        raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
+    sizes = {name: value for name, value in values.items() if name not in without}
+    check_kinds(sizes, config, where)
+    return sizes
+
+
 def read_sizes(
     values: dict[str, Any], config: type, where: Path | str, *, without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Those entries of a `config.json` that are fields of a config class; null counts as none.
+    """Those entries of Hugging Face's `config.json` that are fields of a config class; null counts as none.
 
-    Raises UserError for a value that is of another kind than its field.
+    Raises UserError as `check_kinds` does.
     """
-    fields = {field.name: field.type for field in dataclasses.fields(config) if field.name not in without}
+    fields = [field.name for field in dataclasses.fields(config) if field.name not in without]
     sizes = {name: values[name] for name in fields if values.get(name) is not None}
-    for name, value in sizes.items():
-        if not of_kind(value, fields[name]):
-            kind = getattr(fields[name], "__name__", fields[name])
-            raise UserError(f"{where}: {name} is {value!r}, not of kind {kind}")
+    check_kinds(sizes, config, where)
     return sizes

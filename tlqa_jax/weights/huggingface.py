@@ -12,6 +12,7 @@
 A family of models is one more module like `huggingface_bert.py` and `huggingface_t5.py`: a table of names.
 """
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from tlqa_jax.weights import huggingface_bert, huggingface_t5
 from tlqa_jax.weights.huggingface_files import (
     CONFIG, INDEX, WEIGHTS, find_directory, is_hub_name, read_json, write_json,
 )
-from tlqa_jax.weights.huggingface_tokenizers import Tokenizer, load_tokenizer, write_tokenizer
+from tlqa_jax.weights.huggingface_tokenizers import Tokenizer, check_vocabulary, load_tokenizer, write_tokenizer
 from tlqa_jax.weights.named_arrays import compare, flatten
 from tlqa_jax.weights.safetensors_file import read_safetensors, write_safetensors
 
-__all__ = ["from_pretrained", "is_hub_name", "is_t5", "load_tokenizer", "read_task", "save_pretrained"]
+__all__ = ["from_pretrained", "hub_family", "is_hub_name", "is_t5", "load_tokenizer", "read_task", "save_pretrained"]
 FAMILIES = {family.MODEL_TYPE: family for family in (huggingface_bert, huggingface_t5)}
 TASK = "tlqa"  # among the tasks of `task_specific_params`, which Transformers hands through
 
@@ -46,24 +47,22 @@ def from_pretrained(
         architecture: read it as this class instead, "BertForPreTraining" say.
         dtype, attention: as for `Bert` and `T5`. The stored numbers become float32, whatever they were.
 
-    Raises UserError, without a model half read, if the class or a setting is not known here, or listing every parameter
-    that is missing, left over or of another shape.
+    Raises UserError, without a model half read, if the class or a setting is not known here, or naming parameters that
+    are missing, left over or of another shape, the first few of each kind.
     """
     directory = find_directory(name)
     values = read_json(directory / CONFIG)
-    family = FAMILIES.get(values.get("model_type", "bert"))
-    if family is None:
-        raise UserError(
-            f'{directory / CONFIG}: model_type is "{values["model_type"]}"; known are {", ".join(FAMILIES)}'
-        )
+    family = FAMILIES[family_name(values, directory / CONFIG)]
     architecture = architecture or (values.get("architectures") or [None])[0]
     if architecture not in family.ARCHITECTURES:
         found = f'the architecture is "{architecture}"' if architecture else "no architecture is named"
         raise UserError(f"{directory / CONFIG}: {found}; known are {', '.join(family.ARCHITECTURES)} (architecture=)")
-    config, options = family.read_config(values, directory / CONFIG)
+    config, options = family.read_config(architecture, values, directory / CONFIG)
+    if attention and options.get("attention", attention) != attention:
+        raise UserError(f"{directory / CONFIG}: is_decoder is true, so attention is causal and cannot be {attention!r}")
     options |= {"dtype": dtype} | ({"attention": attention} if attention else {})
 
-    stored = family.tidy(architecture, _read_weights(directory), directory)
+    stored = family.tidy(architecture, _read_weights(directory, name), directory)
     model = family.empty_model(architecture, config, set(stored), **options)
     ours, rules = flatten(as_function(model)[1]), family.rules(architecture, config)
     wanted = {
@@ -108,8 +107,8 @@ def save_pretrained(
     if tokenizer is not None and not isinstance(tokenizer, family.TOKENIZER):
         kind = type(tokenizer).__name__
         raise UserError(f"a {type(model).__name__} reads by a {family.TOKENIZER.__name__}, and this is a {kind}")
-    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
-        raise UserError(f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {config.vocab_size}")
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, config, directory)
 
     rules, arrays = family.rules(architecture, config), {}
     for path, leaf in flatten(as_function(model)[1]).items():
@@ -132,10 +131,28 @@ def save_pretrained(
     return directory
 
 
+def family_name(values: dict[str, Any], where: Path | str) -> str:
+    """The family that a `config.json` names: "bert" or "t5". Raises UserError for another one."""
+    name = values.get("model_type", huggingface_bert.MODEL_TYPE)  # the first BERTs did not say
+    if name not in [*FAMILIES]:
+        raise UserError(f'{where}: model_type is "{name}"; known are {", ".join(FAMILIES)}')
+    return name
+
+
+@functools.cache
+def hub_family(name: str) -> str:
+    """The same of a name on the hub, of which nothing but its `config.json` is fetched."""
+    directory = find_directory(name, [CONFIG], lacking="is not a run: there is no such directory")
+    return family_name(read_json(directory / CONFIG), name)
+
+
 def is_t5(name: str | Path) -> bool:
-    """Whether it is a T5's Hugging Face directory, or a hub name with "t5" in it."""
+    """Whether it is a T5's Hugging Face directory, or its name on the hub.
+
+    Raises UserError if it can only be a name on the hub, and the hub does not give it or it is of neither family.
+    """
     if not Path(name).exists():
-        return "t5" in str(name).lower() and is_hub_name(name)
+        return is_hub_name(name) and hub_family(name) == huggingface_t5.MODEL_TYPE
     config = Path(name) / CONFIG
     return config.is_file() and read_json(config).get("model_type") == huggingface_t5.MODEL_TYPE
 
@@ -151,7 +168,8 @@ def _their_shape(shape: tuple[int, ...], inputs: int | None) -> tuple[int, ...]:
     return shape if inputs is None else (int(np.prod(shape[inputs:])), int(np.prod(shape[:inputs])))
 
 
-def _read_weights(directory: Path) -> dict[str, np.ndarray]:
+def _read_weights(directory: Path, name: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a directory, which is itself or what was downloaded of a hub name."""
     if (directory / WEIGHTS).exists():
         return read_safetensors(directory / WEIGHTS)
     if (directory / INDEX).exists():
@@ -162,10 +180,13 @@ def _read_weights(directory: Path) -> dict[str, np.ndarray]:
         for shard in sorted(set(shards.values())):
             arrays |= read_safetensors(directory / Path(shard).name)
         return arrays
+    reason = (
+        "a pickle, which can run any code when it is opened: "
+        "save it as safetensors (Transformers' save_pretrained does) or take a version of it that is"
+    )
+    if not Path(name).is_dir():
+        raise UserError(f"the hub has no safetensors of {name}, and what else it has may be {reason}")
     pickles = sorted(path.name for path in directory.glob("*.bin"))
     if pickles:
-        raise UserError(
-            f"{directory} has its parameters in {', '.join(pickles)}, a pickle, which can run any code when it is "
-            "opened: save it as safetensors (Transformers' save_pretrained does) or take a version of it that is"
-        )
+        raise UserError(f"{directory} has its parameters in {', '.join(pickles)}, {reason}")
     raise UserError(f"{directory} has no {WEIGHTS}")

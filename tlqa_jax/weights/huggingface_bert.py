@@ -4,6 +4,7 @@ One of the FAMILIES of `huggingface.py`, which reads and writes the files (`fami
 """
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
     return within | HEADS[architecture]
 
 
-def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
+def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
     """The sizes in a `config.json`, and the options of `Bert` that it asks for. What cannot be done here is refused."""
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(
@@ -111,7 +112,13 @@ def read_config(values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[s
         if not of_kind(values["num_labels"], int):
             raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of kind int")
         sizes["id2label"] = tuple(f"LABEL_{i}" for i in range(values["num_labels"]))
-    return BertConfig(**sizes), {"attention": "causal"} if values.get("is_decoder") else {}
+    config = BertConfig(**sizes)
+    if architecture == "BertForSequenceClassification":
+        labels, problem = config.num_labels, values.get("problem_type")
+        if labels == 1 or problem not in (None, "single_label_classification"):
+            problem = f"problem_type is {json.dumps(problem)}, of {labels} label(s)"
+            raise UserError(f"{where}: {problem}; known here is the choice of one class of several")
+    return config, {"attention": "causal"} if values.get("is_decoder") else {}
 
 
 def write_config(model: Bert | Head) -> dict[str, Any]:
@@ -139,8 +146,10 @@ def empty_model(architecture: str, config: BertConfig, names: set[str], **option
 
 
 def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
-    """The arrays under today's names, without what is no parameter of the architecture."""
+    """The arrays under today's names, without what is no parameter of the architecture: of an encoder alone, heads."""
     tidied = {}
+    if architecture == "BertModel" and any(name.startswith("bert.") for name in arrays):
+        arrays = {name: array for name, array in arrays.items() if name.startswith("bert.")}
     for name, array in arrays.items():
         name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
         if architecture == "BertModel":

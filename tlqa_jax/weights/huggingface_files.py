@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from tlqa_jax.errors import UserError
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 WORDPIECE, SENTENCEPIECE = "vocab.txt", "spiece.model"
 TOKENIZER_CONFIG, TOKENIZER, SPECIAL_TOKENS = "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
+FETCHED = (  # of a name on the hub
+    CONFIG, WEIGHTS, INDEX, "model-*.safetensors",
+    WORDPIECE, SENTENCEPIECE, TOKENIZER_CONFIG, TOKENIZER, ADDED_TOKENS,
+)  # fmt: skip
 
 
 def is_hub_name(name: str | Path) -> bool:
@@ -17,8 +23,11 @@ def is_hub_name(name: str | Path) -> bool:
     return isinstance(name, str) and bool(re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name))
 
 
-def find_directory(name: str | Path) -> Path:
-    """The directory itself, or the downloaded one of a hub name."""
+def find_directory(name: str | Path, files: Sequence[str] = FETCHED, *, lacking: str = "is no directory here") -> Path:
+    """The directory itself, or that of a hub name, with these files of it downloaded.
+
+    Raises UserError, saying that `name` `lacking`, if it is neither.
+    """
     if Path(name).is_dir():
         return Path(name)
     if not is_hub_name(name):
@@ -26,15 +35,12 @@ def find_directory(name: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise UserError(
-            f"{name} is no directory here; to download it from the hub, pip install huggingface_hub"
-        ) from None
-    files = [CONFIG, WEIGHTS, INDEX, "model-*.safetensors", WORDPIECE, SENTENCEPIECE, TOKENIZER_CONFIG, TOKENIZER]
+        raise UserError(f"{name} {lacking}; to download it from the hub, pip install huggingface_hub") from None
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
+        return Path(snapshot_download(name, allow_patterns=[*files]))
     except Exception as error:  # of many kinds: no network, no such name, no permission
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{name} is no directory here, and the hub did not give it ({reason})") from None
+        raise UserError(f"{name} {lacking}, and the hub did not give it ({reason})") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

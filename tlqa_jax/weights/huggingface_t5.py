@@ -77,7 +77,7 @@ def rules(architecture: str, config: T5Config) -> dict[str, Rule]:
     return encoder | stack("decoder", attentions, config.decoder_layers, gated) | {"output": Rule(OUTPUT, 1)}
 
 
-def read_config(values: dict[str, Any], where: Path) -> tuple[T5Config, dict[str, Any]]:
+def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple[T5Config, dict[str, Any]]:
     """The sizes in a `config.json`; no options. What cannot be done here is refused."""
     sizes = read_sizes(values, T5Config, where, without=("feed_forward_proj",))
     feed_forward = values.get("feed_forward_proj", "relu")
@@ -124,12 +124,12 @@ def empty_model(architecture: str, config: T5Config, names: set[str], **options:
 def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
     """The arrays without copies of the embedding and, for an encoder alone, without the rest of a whole T5."""
     arrays = {name: array for name, array in arrays.items() if name != UNUSED}
-    if architecture == "T5EncoderModel":
-        arrays = {name: array for name, array in arrays.items() if not name.startswith(("decoder.", OUTPUT))}
     for copy in COPIES:
         array = arrays.pop(copy, None)
         if array is not None and not np.array_equal(array, arrays.setdefault(EMBEDDING, array)):
             raise UserError(f"{where}: {copy} differs from {EMBEDDING}; here the two are one")
+    if architecture == "T5EncoderModel":
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(("decoder.", OUTPUT))}
     if OUTPUT in arrays and np.array_equal(arrays[OUTPUT], arrays.get(EMBEDDING)):
         del arrays[OUTPUT]  # not a matrix of its own
     return arrays

@@ -8,6 +8,8 @@ import numpy as np
 
 from tlqa_jax.errors import UserError
 
+MOST = 4  # keys of a kind that are named
+
 
 def flatten(tree: Any) -> dict[str, Any]:
     """{"params/encoder_0/…": leaf}: the leaves by the path one would write."""
@@ -16,14 +18,19 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def compare(stored: dict[str, Any], wanted: dict[str, Any], where: Path | str) -> None:
-    """Raise UserError listing the keys by which two flat trees of arrays differ, all kinds together."""
+    """Raise UserError naming the keys by which two flat trees of arrays differ: MOST of each kind, and how many more.
+
+    The kinds are what is missing, what is left over, and what is of another shape or dtype.
+    """
     describe = lambda x: f"{np.dtype(x.dtype).name}{list(x.shape)}"
-    differences = [f"missing {key} {describe(wanted[key])}" for key in wanted if key not in stored]
-    differences += [f"left over {key} {describe(stored[key])}" for key in stored if key not in wanted]
-    differences += [
+    missing = [f"missing {key} {describe(wanted[key])}" for key in wanted if key not in stored]
+    left_over = [f"left over {key} {describe(stored[key])}" for key in stored if key not in wanted]
+    other = [
         f"{key} is {describe(stored[key])}, the model wants {describe(wanted[key])}"
         for key in wanted if key in stored and describe(stored[key]) != describe(wanted[key])
     ]
-    if differences:
-        more = f" … and {len(differences) - 8} more" if len(differences) > 8 else ""
-        raise UserError(f"{where} does not fit this model: {'; '.join(differences[:8])}{more}")
+    listed = []
+    for kind in (missing, left_over, other):
+        listed += kind[:MOST] + ([f"… and {len(kind) - MOST} more"] if len(kind) > MOST else [])
+    if listed:
+        raise UserError(f"{where} does not fit this model: {'; '.join(listed)}")
