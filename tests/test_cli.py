@@ -82,6 +82,8 @@ def trained(tmp_path_factory):
             with pytest.raises(SystemExit) as end:
                 cli.main(line.split())
             assert end.value.code == 0
+        for run in ("finetuned", "pointing", "classifier", "tasks"):
+            asking.open_any(run)  # which compiles a little the first time: no error is to compile anything
     return folder
 
 
