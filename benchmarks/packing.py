@@ -15,17 +15,17 @@ import numpy as np
 import optax
 from flax import nnx
 
+from tlqa_jax.core.devices import compute_dtype, replicate
 from tlqa_jax.data.sources import local_path, open_questions
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_to_text import encode_examples
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.training.devices import compute_dtype, replicate
+from tlqa_jax.training.finetune_qa import make_train_step
+from tlqa_jax.training.initial_model import t5_config
 from tlqa_jax.training.memory import keep_freed_memory
-from tlqa_jax.training.model_sizes import t5_config
 from tlqa_jax.training.optimizers import make_optimizer
-from tlqa_jax.training.qa import make_train_step
 
 
 def main() -> None:

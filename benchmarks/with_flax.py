@@ -12,7 +12,11 @@ import transformers
 import works
 from flax.training.train_state import TrainState
 from transformers import (
-    BertConfig, FlaxBertForMaskedLM, FlaxBertForQuestionAnswering, FlaxT5ForConditionalGeneration, T5Config,
+    BertConfig,
+    FlaxBertForMaskedLM,
+    FlaxBertForQuestionAnswering,
+    FlaxT5ForConditionalGeneration,
+    T5Config,
 )  # fmt: skip
 
 

@@ -14,14 +14,14 @@ import optax
 import works
 from flax import nnx
 
-from tlqa_jax.decoding.beam import beam_search
-from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.core.devices import replicate
+from tlqa_jax.inference.beam_search import beam_search
+from tlqa_jax.inference.generate import greedy
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training import mlm, span_corruption
-from tlqa_jax.training.devices import replicate
+from tlqa_jax.training import pretrain_mlm as mlm, pretrain_spans as span_corruption
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import adamw
 

@@ -22,8 +22,7 @@ import matplotlib.pyplot as plt
 
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import TYPE_OF, bundled, typed_mentions
-from tlqa_jax.lessons import question_answering as check
-from tlqa_jax.lessons import show
+from tlqa_jax.lessons import question_answering as check, show
 from tlqa_jax.metrics import squad as package
 from tlqa_jax.tasks.text_to_text import qa_source
 

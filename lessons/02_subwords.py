@@ -22,8 +22,7 @@ import matplotlib.pyplot as plt
 import sentencepiece
 
 from tlqa_jax.data.tiny_world import bundled
-from tlqa_jax.lessons import SMOKE, show
-from tlqa_jax.lessons import subwords as check
+from tlqa_jax.lessons import SMOKE, show, subwords as check
 from tlqa_jax.text import bpe
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 

@@ -20,8 +20,7 @@ from flax import nnx
 from matplotlib import pyplot as plt
 
 from tlqa_jax.core.masks import padding_mask
-from tlqa_jax.lessons import SMOKE, show
-from tlqa_jax.lessons import attention as check
+from tlqa_jax.lessons import SMOKE, attention as check, show
 from tlqa_jax.models import layers
 from tlqa_jax.models.t5 import T5Config, self_attention
 

@@ -24,8 +24,7 @@ from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.core.masks import causal_mask
 from tlqa_jax.core.relative_positions import relative_position_bucket
 from tlqa_jax.data.tiny_world import bundled
-from tlqa_jax.lessons import show
-from tlqa_jax.lessons import t5 as check
+from tlqa_jax.lessons import show, t5 as check
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.layers import RelativeBias, RMSNorm
 from tlqa_jax.models.t5 import T5, T5Config, shift_right

@@ -31,21 +31,20 @@ from matplotlib import pyplot as plt
 if jax.config.jax_num_cpu_devices != 8:
     jax.config.update("jax_num_cpu_devices", 8)  # before anything is computed: JAX makes its devices only once
 
+from tlqa_jax.checkpoints.runs import load_t5
+from tlqa_jax.core.devices import AXIS, replicate, unreplicate
 from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.corpus import mark_corpus
 from tlqa_jax.data.sources import open_marked_texts
 from tlqa_jax.data.tiny_world import VALUES
-from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import pretraining_with_pmap as check
+from tlqa_jax.inference.generate import greedy
+from tlqa_jax.lessons import SMOKE, pretraining_with_pmap as check, show, street
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
 from tlqa_jax.tasks import span_corruption
-from tlqa_jax.training.devices import AXIS, replicate, unreplicate
+from tlqa_jax.training.pretrain_spans import SpanCorruptionData, make_train_step, pretrain_spans
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.training.span_corruption import SpanCorruptionData, make_train_step, pretrain
-from tlqa_jax.weights.checkpoints import load_t5
 
 cpus = jax.devices("cpu")
 assert len(cpus) == 8, "restart the runtime, and run the cells from the top"
@@ -389,7 +388,7 @@ print("worth hiding:", [marked[0].text[start:end] for start, end in marked[0].sp
 # %%
 config = street.pretraining(files, runs / "pretrained")
 print({field: value for field, value in vars(config).items() if value != getattr(type(config)(), field)})
-run = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()))
+run = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()))
 
 # %% [markdown]
 # ## Reading the curve
@@ -488,7 +487,7 @@ assert SMOKE or (shares["residents"][0] > shares["others"][0] and shares["others
 # %%
 newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
 shutil.rmtree(newest)
-run = pretrain(dataclasses.replace(config, resume=True))
+run = pretrain_spans(dataclasses.replace(config, resume=True))
 
 again = load_t5(run)[1]
 same = jax.tree.map(lambda a, b: np.array_equal(a, b), trained, again)

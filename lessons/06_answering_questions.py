@@ -27,22 +27,28 @@ import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from tlqa_jax.asking import open_run
-from tlqa_jax.data.sources import QAExample, open_questions
+from tlqa_jax.checkpoints.runs import load_t5
+from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
-    TYPE_OF, VALUES, make_people, new_facts, questions, tell_among_others, typed_mentions
+    TYPE_OF,
+    VALUES,
+    make_people,
+    new_facts,
+    questions,
+    tell_among_others,
+    typed_mentions,
 )
-from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import answering_questions as check
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.lessons import SMOKE, answering_questions as check, show, street
 from tlqa_jax.metrics.squad import bootstrap_interval, evaluate
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.text_to_text import encode_sources, qa_source
+from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
+from tlqa_jax.training.pretrain_spans import pretrain_spans
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.training.qa import QAConfig, finetune
-from tlqa_jax.training.span_corruption import pretrain
-from tlqa_jax.weights.checkpoints import load_t5
 
 # %% [markdown]
 # ## Who is asked about whom
@@ -87,7 +93,7 @@ for name in ("unasked", "reading_held_out"):
 
 # %%
 config = street.pretraining(files, runs / "pretrained")
-pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
 sizes, params, tokenizer = load_t5(pretrained)
 apply, _ = as_function(nnx.eval_shape(lambda: T5(sizes, rngs=nnx.Rngs(0))))  # its shapes; the parameters are trained
 
@@ -109,7 +115,7 @@ print(question["question"], "->", tokenizer.decode(np.array(generated.tokens[0])
 # %%
 def answer_from_memory(out: str, start_from: Path | None) -> Path:
     settings = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=200, evaluate_every=100, warmup=20)
-    return finetune(QAConfig(
+    return finetune_qa(FinetuneQASettings(
         out=str(runs / out), start_from=start_from and str(start_from), model=str(files / "model.json"),
         closed_book_questions=str(files / "asked.jsonl"), held_out_closed_book=str(files / "unasked.jsonl"),
         input_length=24, target_length=6, batch_size=64, dropout=0.0, weight_decay=0.0,
@@ -304,7 +310,7 @@ print("Yours are the package's probabilities. The first:", asked[0], f"{probabil
 
 # %%
 steps = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=300, evaluate_every=100, warmup=20)
-reading = finetune(QAConfig(
+reading = finetune_qa(FinetuneQASettings(
     out=str(runs / "reading"), start_from=str(pretrained), context_questions=str(files / "reading.jsonl"),
     held_out_context=str(files / "reading_held_out.jsonl"), input_length=64, target_length=6, batch_size=64,
     learning_rate=1e-3, decay="constant", dropout=0.0, weight_decay=0.0, relative_bias_rate=100.0,

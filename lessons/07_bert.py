@@ -23,8 +23,7 @@ from flax.traverse_util import flatten_dict
 from matplotlib import pyplot as plt
 
 from tlqa_jax.core.losses import cross_entropy
-from tlqa_jax.lessons import SMOKE, show, trades
-from tlqa_jax.lessons import bert as check
+from tlqa_jax.lessons import SMOKE, bert as check, show, trades
 from tlqa_jax.models import bert_heads
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.functional import as_function

@@ -29,11 +29,11 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
+from tlqa_jax.checkpoints.bert_runs import load_bert_model
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.tiny_world import VALUES, bundled, make_people, tell
-from tlqa_jax.decoding.fill_mask import fill_mask
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import masked_lm as check
+from tlqa_jax.inference.fill_mask import fill_mask
+from tlqa_jax.lessons import SMOKE, masked_lm as check, show, street
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining
 from tlqa_jax.models.functional import as_function
@@ -41,10 +41,15 @@ from tlqa_jax.tasks.masked_lm import mask_tokens, reassemble
 from tlqa_jax.tasks.next_sentence import assemble
 from tlqa_jax.text.sentences import split_sentences
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training.mlm import MaskedLMData, MLMConfig, pretrain, pretraining_logits, task_sums
-from tlqa_jax.training.model_sizes import bert_config
+from tlqa_jax.training.initial_model import bert_config
+from tlqa_jax.training.pretrain_mlm import (
+    MaskedLMData,
+    PretrainMLMSettings,
+    pretrain_mlm,
+    pretraining_logits,
+    task_sums,
+)
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.weights.bert_runs import load_bert_model
 
 # %% [markdown]
 # ## Labels for nothing
@@ -407,8 +412,8 @@ print(f"gradients differ by {max(jax.tree.leaves(same)):.0e} of a leaf's largest
 # or two. As in lesson 5, this is the **resume cell**: if you have run it before, it goes on where it was left.
 
 # %%
-print({field: value for field, value in vars(config).items() if value != getattr(MLMConfig(), field)})
-run = pretrain(dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists()))
+print({field: value for field, value in vars(config).items() if value != getattr(PretrainMLMSettings(), field)})
+run = pretrain_mlm(dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists()))
 
 # %% [markdown]
 # ## Reading the curve

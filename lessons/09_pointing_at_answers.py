@@ -29,25 +29,25 @@ import optax
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from tlqa_jax.asking import open_run
-from tlqa_jax.data.sources import QAExample, open_questions
+from tlqa_jax.checkpoints.bert_runs import load_bert_model
+from tlqa_jax.checkpoints.runs import read_threshold
+from tlqa_jax.core.devices import replicate
+from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import TYPE_OF, Person, bundled, typed_mentions
-from tlqa_jax.decoding.spans import SpanAnswerer, best_spans, span_scores
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import pointing_at_answers as check
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.answer_spans import SpanAnswerer, best_spans, span_scores
+from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.lessons import SMOKE, pointing_at_answers as check, show, street
 from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training import extractive_qa
-from tlqa_jax.training.devices import replicate
-from tlqa_jax.training.encoders import begin_with, taken_over
-from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
-from tlqa_jax.training.mlm import pretrain
+from tlqa_jax.training import finetune_spans as extractive_qa
+from tlqa_jax.training.finetune_spans import FinetuneSpansSettings, finetune_spans
+from tlqa_jax.training.initial_bert import begin_with, taken_over
+from tlqa_jax.training.pretrain_mlm import pretrain_mlm
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.weights.bert_runs import load_bert_model
-from tlqa_jax.weights.checkpoints import read_threshold
 
 # %% [markdown]
 # ## An answer is a place
@@ -200,7 +200,7 @@ check.span_loss(span_loss)
 
 # %%
 model_config = begin_with(
-    ExtractiveQAConfig(model=street.masked_lm(files, runs / "bert").model, input_length=64, dropout=0.0)
+    FinetuneSpansSettings(model=street.masked_lm(files, runs / "bert").model, input_length=64, dropout=0.0)
 ).config
 apply, fresh = as_function(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)))
 batch = windows.batch(np.arange(32))
@@ -400,13 +400,13 @@ def resumable(config):
 
 pretrained = runs / "masked_lm"  # lesson 8's
 if not (pretrained / "checkpoints").exists():
-    pretrained = pretrain(resumable(street.masked_lm(files, runs / "bert")))
+    pretrained = pretrain_mlm(resumable(street.masked_lm(files, runs / "bert")))
 bert_sizes = street.masked_lm(files, runs / "bert").model
 
 
 def learn_to_point(out: str, start_from: Path | None, questions: str, held_out: str, **settings) -> Path:
     settings = dict(steps=300) | settings | (dict(steps=6) if SMOKE else {})
-    return finetune(resumable(ExtractiveQAConfig(
+    return finetune_spans(resumable(FinetuneSpansSettings(
         out=str(runs / out), start_from=start_from and str(start_from), model=bert_sizes, **lengths,
         questions=str(files / f"{questions}.jsonl"), held_out=str(files / f"{held_out}.jsonl"), max_answer_length=8,
         batch_size=32, learning_rate=1e-3, dropout=0.0, weight_decay=0.0, evaluate_every=50, **settings,

@@ -23,18 +23,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 
-from tlqa_jax.asking import open_run
 from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.data.tiny_world import TYPE_OF, bundled, typed_mentions
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import many_tasks as check
+from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.lessons import SMOKE, many_tasks as check, show, street
 from tlqa_jax.metrics import texts
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
 from tlqa_jax.tasks.text_tasks import SIMILARITY, TASKS, TextExample, TextTask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.training.finetune_tasks import FinetuneTasksSettings, finetune_tasks, read_examples
+from tlqa_jax.training.pretrain_spans import pretrain_spans
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.training.span_corruption import pretrain
-from tlqa_jax.training.text_to_text import TextToTextConfig, finetune, read_examples
 
 # %% [markdown]
 # ## Everything is text
@@ -243,7 +242,7 @@ for task, size in enumerate(small.values()):
 
 # %%
 config = street.pretraining(files, runs / "pretrained")
-pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
 SOURCES = {
     "sentiment": ("tiny_world:reviews_train.jsonl", "tiny_world:reviews_dev.jsonl"),
     "question_type": (files / "reading.jsonl", files / "reading_held_out.jsonl"),
@@ -254,7 +253,7 @@ STEPS = 4 if SMOKE else 400
 
 
 def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
-    return finetune(TextToTextConfig(
+    return finetune_tasks(FinetuneTasksSettings(
         out=str(runs / out), start_from=str(pretrained), tasks=tasks, mixing="equal",
         train=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
         held_out=tuple(f"{task}={SOURCES[task][1]}" for task in tasks),

@@ -27,23 +27,22 @@ import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from tlqa_jax.asking import open_run
+from tlqa_jax.checkpoints import t5_names as huggingface_t5
+from tlqa_jax.checkpoints.directories import find_directory
+from tlqa_jax.checkpoints.exchange import export_run
+from tlqa_jax.checkpoints.huggingface import from_pretrained, load_tokenizer
+from tlqa_jax.checkpoints.named_arrays import flatten
+from tlqa_jax.checkpoints.runs import load_t5
+from tlqa_jax.checkpoints.safetensors_file import read_safetensors, write_safetensors
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import public_checkpoints as check
+from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.lessons import SMOKE, public_checkpoints as check, show, street
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
+from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
+from tlqa_jax.training.pretrain_spans import pretrain_spans
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.training.qa import QAConfig, finetune
-from tlqa_jax.training.span_corruption import pretrain
-from tlqa_jax.weights import huggingface_t5
-from tlqa_jax.weights.checkpoints import load_t5
-from tlqa_jax.weights.exchange import export_run
-from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer
-from tlqa_jax.weights.huggingface_files import find_directory
-from tlqa_jax.weights.named_arrays import flatten
-from tlqa_jax.weights.safetensors_file import read_safetensors, write_safetensors
 
 # %% [markdown]
 # ## Whose checkpoint?
@@ -72,7 +71,7 @@ if PUBLIC:
 else:
     files = street.write_street(runs / "street")
     config = street.pretraining(files, runs / "pretrained")
-    pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+    pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
     directory = export_run(pretrained, runs / "street_t5", overwrite=True)
 for file in sorted(directory.iterdir()):
     print(f"{file.stat().st_size:12,} bytes   {file.name}")
@@ -354,7 +353,7 @@ else:
     task |= dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=200, evaluate_every=50, warmup=20)
     group = "closed_book"
 out = runs / ("squad" if PUBLIC else "from_directory")
-run = finetune(QAConfig(out=str(out), start_from=str(directory), resume=(out / "config.json").exists(), **task))
+run = finetune_qa(FinetuneQASettings(out=str(out), start_from=str(directory), resume=(out / "config.json").exists(), **task))
 
 # %%
 metrics = read_metrics(run / "metrics.jsonl")

@@ -25,14 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import pyplot as plt
 
-from tlqa_jax.asking import open_t5
-from tlqa_jax.decoding.beam import beam_search
-from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.decoding.methods import Method
-from tlqa_jax.decoding.sampling import shaped
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import decoding as check
-from tlqa_jax.training.span_corruption import pretrain
+from tlqa_jax.inference.beam_search import beam_search
+from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.generation_config import Method
+from tlqa_jax.inference.predictors import open_t5
+from tlqa_jax.inference.sampling import shaped
+from tlqa_jax.lessons import SMOKE, decoding as check, show, street
+from tlqa_jax.training.pretrain_spans import pretrain_spans
 
 # %% [markdown]
 # ## A model one can read
@@ -266,7 +265,7 @@ if KEEP_ON_DRIVE:
 
 files = street.write_street(runs / "street")
 config = street.pretraining(files, runs / "pretrained")
-pretrained = pretrain(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
 model = open_t5(pretrained)
 
 

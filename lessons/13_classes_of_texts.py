@@ -28,21 +28,20 @@ from flax import nnx
 from matplotlib import pyplot as plt
 
 import tlqa_jax
+from tlqa_jax.checkpoints.bert_runs import load_bert_model
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.sources import open_labelled_texts
 from tlqa_jax.data.tiny_world import bundled, make_people, tell
-from tlqa_jax.decoding.classes import class_logits
-from tlqa_jax.lessons import SMOKE, show, street
-from tlqa_jax.lessons import classes_of_texts as check
+from tlqa_jax.inference.classifier import class_logits
+from tlqa_jax.lessons import SMOKE, classes_of_texts as check, show, street
 from tlqa_jax.metrics.squad import bootstrap_interval
 from tlqa_jax.models.bert_heads import BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.classification import encode_texts
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training.classification import ClassificationConfig, finetune
-from tlqa_jax.training.mlm import pretrain
+from tlqa_jax.training.finetune_classifier import FinetuneClassifierSettings, finetune_classifier
+from tlqa_jax.training.pretrain_mlm import pretrain_mlm
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.weights.bert_runs import load_bert_model
 
 # %% [markdown]
 # ## Is it kind?
@@ -152,7 +151,7 @@ check.class_loss(class_loss)
 pretrained = runs / "masked_lm"  # lesson 8's
 if not (pretrained / "checkpoints").exists():
     config = street.masked_lm(files, runs / "bert")
-    pretrained = pretrain(dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists()))
+    pretrained = pretrain_mlm(dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists()))
 sizes = street.masked_lm(files, runs / "bert").model
 pretraining_model = load_bert_model(pretrained)[0]
 encode, encoder = as_function(pretraining_model.encoder)
@@ -185,7 +184,7 @@ print(f"never met: {unknown.total() / len(review_pieces):.0%} of the reviews' pi
 
 def learn(out: str, start_from: Path | None, steps: int, **settings) -> Path:
     out, steps = runs / out, 6 if SMOKE else steps
-    return finetune(ClassificationConfig(
+    return finetune_classifier(FinetuneClassifierSettings(
         out=str(out), start_from=start_from and str(start_from), model=sizes, steps=steps, input_length=64,
         batch_size=32, learning_rate=1e-3, dropout=0.0, weight_decay=0.0, evaluate_every=max(steps // 4, 1),
         resume=(out / "config.json").exists(), **settings,

@@ -21,7 +21,7 @@ settings.load_profile("same")
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_JAX = {"text", "tasks", "metrics"}  # what they test uses no jax, and no devices are made for them
-STRICT = {"core", "models", "decoding"}  # not training: strict promotion breaks inside optax
+STRICT = {"core", "models", "inference"}  # not training: strict promotion breaks inside optax
 
 
 def pytest_pycollect_makemodule(module_path):

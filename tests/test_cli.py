@@ -14,9 +14,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from tlqa_jax import asking, cli
+from tlqa_jax import cli
 from tlqa_jax.commands import answering, evaluating, generating
 from tlqa_jax.flags import field_texts
+from tlqa_jax.inference import predictors as asking
 from tlqa_jax.text.wordpiece import SPECIALS
 
 MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
@@ -389,13 +390,13 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "module, config",
     [
-        ("training.span_corruption", "SpanCorruptionConfig"),
-        ("training.mlm", "MLMConfig"),
-        ("training.qa", "QAConfig"),
-        ("training.text_to_text", "TextToTextConfig"),
-        ("training.extractive_qa", "ExtractiveQAConfig"),
-        ("training.classification", "ClassificationConfig"),
-        ("experiments.quickstart", "QuickstartConfig"),
+        ("training.span_corruption", "PretrainSpansSettings"),
+        ("training.mlm", "PretrainMLMSettings"),
+        ("training.qa", "FinetuneQASettings"),
+        ("training.text_to_text", "FinetuneTasksSettings"),
+        ("training.extractive_qa", "FinetuneSpansSettings"),
+        ("training.classification", "FinetuneClassifierSettings"),
+        ("experiments.quickstart", "QuickstartSettings"),
     ],
 )
 def test_every_setting_has_a_text(module, config):

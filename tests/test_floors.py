@@ -10,11 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tlqa_jax"
 ROOMS = (
     ("errors",),
-    ("core", "text", "flags"),
+    ("core", "text", "flags", "examples"),
     ("models", "tasks", "data", "metrics"),
-    ("weights", "decoding"),
+    ("checkpoints",),
+    ("inference",),
     ("training",),
-    ("asking",),
     ("experiments", "lessons"),
     ("commands",),
     ("cli",),
@@ -83,7 +83,7 @@ def test_a_file_fits_in_the_head(path):
     [
         ("tlqa_jax.core.masks", "from tlqa_jax.models import t5"),
         ("tlqa_jax.core.masks", "from tlqa_jax.text import sentencepiece"),
-        ("tlqa_jax.core.masks", "def f():\n    import tlqa_jax.training.qa"),
+        ("tlqa_jax.core.masks", "def f():\n    import tlqa_jax.training.finetune_qa"),
         ("tlqa_jax.core.masks", "from ..models.t5 import T5"),
         ("tlqa_jax.core.masks", "from .. import models"),
         ("tlqa_jax.metrics.squad", "from tlqa_jax.tasks.text_to_text import qa_source"),
@@ -93,7 +93,7 @@ def test_a_file_fits_in_the_head(path):
         ("tlqa_jax.models.t5", "import torch"),
         ("tlqa_jax.errors", "import tlqa_jax.core"),
         ("tlqa_jax.text.sentencepiece", "import jax.numpy as jnp"),
-        ("tlqa_jax.asking", "from tlqa_jax.experiments import one"),
+        ("tlqa_jax.inference.predictors", "from tlqa_jax.experiments import one"),
     ],
 )
 def test_the_test_sees_a_wrong_import(module, source):
@@ -107,7 +107,7 @@ def test_the_test_sees_a_wrong_import(module, source):
         ("tlqa_jax.models.t5", "from .layers import attention\nfrom ..core import masks\nimport jax"),
         ("tlqa_jax.tasks.text_to_text", "from tlqa_jax.metrics.squad import f1\nfrom tlqa_jax.errors import UserError"),
         ("tlqa_jax.cli", "from tlqa_jax import __version__, asking, errors"),
-        ("tlqa_jax.__init__", "from tlqa_jax.asking import ask"),
+        ("tlqa_jax.__init__", "from tlqa_jax.inference.predictors import ask"),
     ],
 )
 def test_the_test_lets_a_right_import_pass(module, source):

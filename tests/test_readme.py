@@ -66,7 +66,7 @@ def test_it_begins_with_the_two_commands():
 
 @pytest.mark.parametrize("line", block("bash", "On the command line").splitlines())
 def test_its_commands_parse(line, monkeypatch):
-    monkeypatch.setattr("tlqa_jax.weights.bert_runs.is_bert", lambda name: "bert" in name)  # the hub is not asked
+    monkeypatch.setattr("tlqa_jax.checkpoints.bert_runs.is_bert", lambda name: "bert" in name)  # the hub is not asked
     program, *words = shlex.split(line)
     assert program == "tlqa"
     cli.parse(*cli.split_command(words))
@@ -96,7 +96,7 @@ def test_its_settings_can_be_meant():
         for source in BLOCKS for call in calls(source) if re.fullmatch(r"\w+Config|TextTask", call.func.attr)
     ]  # fmt: skip
     assert {type(one) for one in made} >= {
-        tlqa_jax.SpanCorruptionConfig, tlqa_jax.QAConfig, tlqa_jax.TextToTextConfig, tlqa_jax.TextTask
+        tlqa_jax.PretrainSpansSettings, tlqa_jax.FinetuneQASettings, tlqa_jax.FinetuneTasksSettings, tlqa_jax.TextTask
     }  # fmt: skip
     for one in made:
         if not isinstance(one, tlqa_jax.TextTask):

@@ -6,8 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tlqa_jax.data import batches as module
 from tlqa_jax.data.batches import ShuffledOrder, check_division, evaluation_batches, training_batches

@@ -4,14 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.data.corpus import (
-    check_tokens_file, mark_corpus, read_corpus, token_report, tokenize_corpus, tokenize_sentences,
+    check_tokens_file,
+    mark_corpus,
+    read_corpus,
+    token_report,
+    tokenize_corpus,
+    tokenize_sentences,
 )  # fmt: skip
-from tlqa_jax.data.sources import MarkedText
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import MarkedText
 from tlqa_jax.tasks.span_corruption import number_spans, salient_spans_mask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentences import split_sentences

@@ -5,11 +5,17 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.data.sources import (
-    LabelledText, MarkedText, QAExample, local_path, open_labelled_texts, open_marked_texts, open_questions, open_rows,
+    LabelledText,
+    MarkedText,
+    QAExample,
+    local_path,
+    open_labelled_texts,
+    open_marked_texts,
+    open_questions,
+    open_rows,
     open_texts,
 )  # fmt: skip
 from tlqa_jax.errors import UserError

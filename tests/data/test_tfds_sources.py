@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tlqa_jax.data.sources import LabelledText, open_labelled_texts, open_questions, open_rows, open_texts
+from tlqa_jax.data.sources import open_labelled_texts, open_questions, open_rows, open_texts
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import LabelledText
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")  # of TFDS itself
 HELPER = Path(__file__).with_name("prepare_tfds.py")

@@ -6,8 +6,7 @@ from collections import Counter
 import pytest
 import sentencepiece
 import tokenizers
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.data import tiny_world
 from tlqa_jax.data.tiny_world import RELATIONS, TYPE_OF, TYPES, VALUES, Asked, World, WorldSizes, make_people, tell

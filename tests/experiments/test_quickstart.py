@@ -11,7 +11,7 @@ from tlqa_jax.commands.answering import answer
 from tlqa_jax.data.tiny_world import World, make_people
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.experiments import quickstart as experiment
-from tlqa_jax.experiments.quickstart import QuickstartConfig, build_world, quickstart
+from tlqa_jax.experiments.quickstart import QuickstartSettings, build_world, quickstart
 from tlqa_jax.experiments.report import write_report
 
 FILES = {
@@ -145,7 +145,7 @@ def test_the_report_in_words_and_as_a_page(tmp_path, capsys, monkeypatch):
 def test_all_of_it_in_two_steps_each(monkeypatch, tmp_path, capsys):
     make_small(monkeypatch)
     out = tmp_path / "quick start"
-    config = QuickstartConfig(out=str(out), pretrain_steps=2, finetune_steps=2)
+    config = QuickstartSettings(out=str(out), pretrain_steps=2, finetune_steps=2)
     report = quickstart(config, quiet=True)
     assert report.keys() == FIGURES
     assert json.loads((out / "report.json").read_text()) == report

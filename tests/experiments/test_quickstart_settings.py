@@ -3,10 +3,10 @@
 import jax
 import pytest
 
+from tlqa_jax.checkpoints.runs import start_run
 from tlqa_jax.errors import UserError
 from tlqa_jax.experiments import quickstart as module
-from tlqa_jax.experiments.quickstart import QuickstartConfig, quickstart
-from tlqa_jax.weights.checkpoints import start_run
+from tlqa_jax.experiments.quickstart import QuickstartSettings, quickstart
 
 
 class Stop(Exception):
@@ -33,7 +33,7 @@ def first_program(monkeypatch):
 def test_any_number_of_devices_will_do(devices, rows, tmp_path, first_program, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
     with pytest.raises(Stop) as stopped:
-        quickstart(QuickstartConfig(out=str(tmp_path / "run")), quiet=True)
+        quickstart(QuickstartSettings(out=str(tmp_path / "run")), quiet=True)
     assert stopped.value.args[0].batch_size == rows
 
 
@@ -51,8 +51,8 @@ def test_nothing_is_deleted_for_settings_that_cannot_be_meant(changes, message, 
     run = start_run(tmp_path / "run", {"program": "quickstart", "main": "finetuned"})
     (run / "report.json").write_text("{}")
     with pytest.raises(UserError, match=message):
-        quickstart(QuickstartConfig(out=str(run), overwrite=True, **changes), quiet=True)
+        quickstart(QuickstartSettings(out=str(run), overwrite=True, **changes), quiet=True)
     assert (run / "report.json").exists()
     with pytest.raises(Stop):
-        quickstart(QuickstartConfig(out=str(run), overwrite=True, salient_share=0.5), quiet=True)
+        quickstart(QuickstartSettings(out=str(run), overwrite=True, salient_share=0.5), quiet=True)
     assert not (run / "report.json").exists()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import answering_questions as check
+from tlqa_jax.lessons import NotYet, answering_questions as check
 
 
 def right_answer(logits, max_length):

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import attention as check
+from tlqa_jax.lessons import NotYet, attention as check
 
 
 def attend(query, key, value, *, divide_by=lambda query, key: query.shape[-1] ** 0.5, axis=-1):

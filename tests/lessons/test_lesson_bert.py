@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
-from tlqa_jax.lessons import NotYet, trades
-from tlqa_jax.lessons import bert as check
+from tlqa_jax.lessons import NotYet, bert as check, trades
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.functional import as_function
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import classes_of_texts as check
+from tlqa_jax.lessons import NotYet, classes_of_texts as check
 
 
 def counting(more=1, below=lambda count, V, texts: count + V, log=np.log, count=Counter.update):

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from tlqa_jax.decoding.beam import beam_search
-from tlqa_jax.decoding.generate import greedy
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import decoding as check
+from tlqa_jax.inference.beam_search import beam_search
+from tlqa_jax.inference.generate import greedy
+from tlqa_jax.lessons import NotYet, decoding as check
 
 
 def ranked(found, width):

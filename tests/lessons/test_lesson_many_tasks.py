@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import many_tasks as check
+from tlqa_jax.lessons import NotYet, many_tasks as check
 from tlqa_jax.metrics import texts
 from tlqa_jax.tasks.mixture import mixing_rates
 from tlqa_jax.tasks.text_tasks import SIMILARITY, TextTask

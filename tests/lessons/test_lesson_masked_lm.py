@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import masked_lm as check
+from tlqa_jax.lessons import NotYet, masked_lm as check
 
 
 def masking(

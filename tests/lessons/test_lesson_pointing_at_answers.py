@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import pointing_at_answers as check
+from tlqa_jax.lessons import NotYet, pointing_at_answers as check
 
 
 def right_tokens(offsets, start, end):

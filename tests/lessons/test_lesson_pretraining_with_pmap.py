@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from jax.lax import axis_index, pmean, psum
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import pretraining_with_pmap as check
+from tlqa_jax.lessons import NotYet, pretraining_with_pmap as check
 
 AXIS = "devices"
 

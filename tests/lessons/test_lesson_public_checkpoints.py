@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import public_checkpoints as check
+from tlqa_jax.lessons import NotYet, public_checkpoints as check
 
 THEIRS = {"self_attention": "SelfAttention", "cross_attention": "EncDecAttention", "feed_forward": "DenseReluDense"}
 ENCODER, DECODER = ["self_attention", "feed_forward"], ["self_attention", "cross_attention", "feed_forward"]

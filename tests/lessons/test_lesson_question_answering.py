@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import question_answering as check
+from tlqa_jax.lessons import NotYet, question_answering as check
 from tlqa_jax.metrics.squad import f1, normalize_answer
 
 SPANS = {

@@ -6,8 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import subwords as check
+from tlqa_jax.lessons import NotYet, subwords as check
 from tlqa_jax.text import bpe
 
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from tlqa_jax.core.relative_positions import relative_position_bucket
-from tlqa_jax.lessons import NotYet
-from tlqa_jax.lessons import t5 as check
+from tlqa_jax.lessons import NotYet, t5 as check
 
 
 def package_buckets(relative, bidirectional):

@@ -14,7 +14,11 @@ from tlqa_jax.core.dropout import dropout
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import (
-    BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, PretrainingLogits,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    PretrainingLogits,
     SpanLogits,
 )
 from tlqa_jax.models.functional import as_function, as_module

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from tlqa_jax.checkpoints.huggingface import from_pretrained
+from tlqa_jax.checkpoints.safetensors_file import write_safetensors
 from tlqa_jax.models.bert import Bert
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.weights.huggingface import from_pretrained
-from tlqa_jax.weights.safetensors_file import write_safetensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(path.stem for path in GOLDEN.glob("bert*.npz"))

@@ -15,8 +15,18 @@ from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.relative_positions import relative_position_bucket
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.layers import (
-    Attention, Embedding, FeedForward, LayerNorm, Linear, RelativeBias, RMSNorm, attention, fused_attention,
-    gelu, truncated_normal, vocabulary_product,
+    Attention,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    RelativeBias,
+    RMSNorm,
+    attention,
+    fused_attention,
+    gelu,
+    truncated_normal,
+    vocabulary_product,
 )
 
 B, L, S, D, H, K, F, V = 2, 4, 5, 6, 3, 7, 11, 13

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.core.masks import causal_mask
-from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.inference.generate import greedy
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
 

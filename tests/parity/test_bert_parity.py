@@ -18,11 +18,11 @@ with warnings.catch_warnings():
     torch = pytest.importorskip("torch", reason="pip install '.[parity]'")
     transformers = pytest.importorskip("transformers", reason="pip install '.[parity]'")
 
+from tlqa_jax.checkpoints.huggingface import from_pretrained, load_tokenizer, save_pretrained
+from tlqa_jax.checkpoints.named_arrays import flatten
+from tlqa_jax.checkpoints.safetensors_file import write_safetensors
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.weights.huggingface import from_pretrained, load_tokenizer, save_pretrained
-from tlqa_jax.weights.named_arrays import flatten
-from tlqa_jax.weights.safetensors_file import write_safetensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -17,10 +17,10 @@ with warnings.catch_warnings():
     torch = pytest.importorskip("torch", reason="pip install '.[parity]'")
     transformers = pytest.importorskip("transformers", reason="pip install '.[parity]'")
 
-from tlqa_jax.decoding.beam import beam_search
-from tlqa_jax.decoding.generate import greedy
+from tlqa_jax.checkpoints.huggingface import from_pretrained
+from tlqa_jax.inference.beam_search import beam_search
+from tlqa_jax.inference.generate import greedy
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.weights.huggingface import from_pretrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.classification import encode_labelled, encode_texts

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.context_windows import question_rows

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.extractive_qa import NOWHERE, make_windows

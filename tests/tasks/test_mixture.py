@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates

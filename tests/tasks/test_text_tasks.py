@@ -5,13 +5,24 @@ import unicodedata
 
 import jaxtyping
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.text_tasks import (
-    ACCEPTABILITY, CLOSED_BOOK_QA, CONTEXT_QA, QUESTION_TYPE, SENTIMENT, SIMILARITY, SUMMARISATION, TASKS, TRANSLATION,
-    TextTask, find_tasks, read_task, records, task_of,
+    ACCEPTABILITY,
+    CLOSED_BOOK_QA,
+    CONTEXT_QA,
+    QUESTION_TYPE,
+    SENTIMENT,
+    SIMILARITY,
+    SUMMARISATION,
+    TASKS,
+    TRANSLATION,
+    TextTask,
+    find_tasks,
+    read_task,
+    records,
+    task_of,
 )  # fmt: skip
 from tlqa_jax.tasks.text_to_text import qa_source
 

@@ -5,8 +5,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.text.bpe import END_OF_WORD, decode, encode, learn_bpe, merge
 

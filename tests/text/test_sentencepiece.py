@@ -7,8 +7,7 @@ import re
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer

@@ -1,8 +1,7 @@
 """Sentences: ends that are ends, points that are none, and no text lost."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tlqa_jax.text.sentences import split_sentences
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tlqa_jax.training.devices import unreplicate
-from tlqa_jax.weights.checkpoints import Checkpoints, flatten
+from tlqa_jax.checkpoints.runs import Checkpoints, flatten
+from tlqa_jax.core.devices import unreplicate
 
 # Runs
 

@@ -7,10 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlqa_jax.asking import ask, classify, generate
-from tlqa_jax.decoding.fill_mask import fill_mask
-from tlqa_jax.training import classification, extractive_qa, mlm, qa, span_corruption, text_to_text
-from tlqa_jax.weights.bert_runs import load_bert_model
+from tlqa_jax.checkpoints.bert_runs import load_bert_model
+from tlqa_jax.inference.fill_mask import fill_mask
+from tlqa_jax.inference.predictors import ask, classify, generate
+from tlqa_jax.training import (
+    finetune_classifier as classification,
+    finetune_qa as qa,
+    finetune_spans as extractive_qa,
+    finetune_tasks as text_to_text,
+    pretrain_mlm as mlm,
+    pretrain_spans as span_corruption,
+)
 
 from .comparing import final_state, rows
 
@@ -29,22 +36,22 @@ def used_fill_mask(run):
 
 PROGRAMS = {  # program -> (sizes, train, configuration, settings, what one does with the run)
     span_corruption: (
-        T5, span_corruption.pretrain, span_corruption.SpanCorruptionConfig,
+        T5, span_corruption.pretrain_spans, span_corruption.PretrainSpansSettings,
         dict(texts="tiny_world:pretraining_dev.txt", held_out=None, warmup=0, questions_share=0.5),
         partial(generate, ["Mira <extra_id_0> Oss."], max_length=3),
     ),
-    mlm: (BERT, mlm.pretrain, mlm.MLMConfig, dict(texts="tiny_world:pretraining_dev.txt", warmup=0), used_fill_mask),
-    qa: (T5, qa.finetune, qa.QAConfig, dict(warmup=0, target_length=4), partial(ask, *ASKED)),
+    mlm: (BERT, mlm.pretrain_mlm, mlm.PretrainMLMSettings, dict(texts="tiny_world:pretraining_dev.txt", warmup=0), used_fill_mask),
+    qa: (T5, qa.finetune_qa, qa.FinetuneQASettings, dict(warmup=0, target_length=4), partial(ask, *ASKED)),
     text_to_text: (
-        T5, text_to_text.finetune, text_to_text.TextToTextConfig, dict(tasks=("context_qa",), target_length=4),
+        T5, text_to_text.finetune_tasks, text_to_text.FinetuneTasksSettings, dict(tasks=("context_qa",), target_length=4),
         partial(ask, *ASKED),
     ),
     extractive_qa: (
-        BERT, extractive_qa.finetune, extractive_qa.ExtractiveQAConfig, dict(max_question_length=9, stride=4),
+        BERT, extractive_qa.finetune_spans, extractive_qa.FinetuneSpansSettings, dict(max_question_length=9, stride=4),
         partial(ask, *ASKED),
     ),
     classification: (
-        BERT, classification.finetune, classification.ClassificationConfig, {}, partial(classify, ["A dull soup."]),
+        BERT, classification.finetune_classifier, classification.FinetuneClassifierSettings, {}, partial(classify, ["A dull soup."]),
     ),
 }  # fmt: skip
 

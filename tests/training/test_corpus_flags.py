@@ -12,9 +12,9 @@ from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training import mlm, span_corruption
-from tlqa_jax.training.mlm import MaskedLMData, MLMConfig
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData
+from tlqa_jax.training import pretrain_mlm as mlm, pretrain_spans as span_corruption
+from tlqa_jax.training.pretrain_mlm import MaskedLMData, PretrainMLMSettings
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, SpanCorruptionData
 
 SENTENCES = ["Mira Voss tunes harps in Oss.", "Her sister left in 1901.", "Nobody knew why."]
 T5 = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"))
@@ -99,8 +99,8 @@ def test_the_flags_from_the_command_line(folder, program, monkeypatch, capsys):
 def test_what_may_be_something_else_is_not_replaced(folder, program):
     source = str(folder / "a.jsonl")
     config, pretrain = {
-        "spans": (SpanCorruptionConfig(texts=source, out=str(folder / "run")), span_corruption.pretrain),
-        "mlm": (MLMConfig(texts=source, out=str(folder / "run")), mlm.pretrain),
+        "spans": (PretrainSpansSettings(texts=source, out=str(folder / "run")), span_corruption.pretrain_spans),
+        "mlm": (PretrainMLMSettings(texts=source, out=str(folder / "run")), mlm.pretrain_mlm),
     }[program]
     before = (folder / "a.jsonl").read_bytes()
     for changes, message in (
@@ -114,12 +114,12 @@ def test_what_may_be_something_else_is_not_replaced(folder, program):
 
 
 def test_salient_spans_are_in_memory_and_may_be_the_first(folder):
-    config = SpanCorruptionConfig(
+    config = PretrainSpansSettings(
         texts=str(folder / "a.jsonl"), held_out=None, out=str(folder / "run"), input_length=16, batch_size=8,
         text_field="body", max_tokens=200, salient_share=0.5,
     )  # fmt: skip
     with pytest.raises(UserError, match="--tokens-file holds no salient spans"):
-        span_corruption.pretrain(replace(config, tokens_file=str(folder / "a.tokens")), quiet=True)
+        span_corruption.pretrain_spans(replace(config, tokens_file=str(folder / "a.tokens")), quiet=True)
     assert not (folder / "a.tokens").exists() and not (folder / "run").exists()
     for kind in ("marked", "rule"):
         data = SpanCorruptionData(replace(config, salient_spans=kind), T5, config.texts)
@@ -129,7 +129,7 @@ def test_salient_spans_are_in_memory_and_may_be_the_first(folder):
 
 
 def test_no_pairs_of_the_first_document_alone(folder):
-    config = MLMConfig(texts=str(folder / "a.jsonl"), text_field="body", input_length=16, max_tokens=3)
+    config = PretrainMLMSettings(texts=str(folder / "a.jsonl"), text_field="body", input_length=16, max_tokens=3)
     with pytest.raises(UserError, match="the text has 1 documents"):
         MaskedLMData(config, BERT, config.texts)
     whole = MaskedLMData(replace(config, max_tokens=10**6), BERT, config.texts)

@@ -8,14 +8,21 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from tlqa_jax.checkpoints.huggingface import save_pretrained
+from tlqa_jax.core.devices import compute_dtype
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training import classification, extractive_qa, mlm, qa, span_corruption, text_to_text
-from tlqa_jax.training.devices import compute_dtype
-from tlqa_jax.weights.huggingface import save_pretrained
+from tlqa_jax.training import (
+    finetune_classifier as classification,
+    finetune_qa as qa,
+    finetune_spans as extractive_qa,
+    finetune_tasks as text_to_text,
+    pretrain_mlm as mlm,
+    pretrain_spans as span_corruption,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +62,13 @@ def folder(tmp_path_factory):
 
 
 PROGRAMS = [
-    (span_corruption, "pretrain", span_corruption.SpanCorruptionConfig, dict(texts="tiny_world:pretraining_dev.txt")),
-    (qa, "finetune", qa.QAConfig, dict(closed_book_questions="tiny_world:closed_book_dev.json")),
-    (text_to_text, "finetune", text_to_text.TextToTextConfig, dict(tasks=("sentiment",))),
-    (mlm, "pretrain", mlm.MLMConfig, dict(texts="tiny_world:pretraining_dev.txt", held_out=None)),
-    (classification, "finetune", classification.ClassificationConfig, dict(texts="tiny_world:reviews_dev.jsonl")),
+    (span_corruption, "pretrain", span_corruption.PretrainSpansSettings, dict(texts="tiny_world:pretraining_dev.txt")),
+    (qa, "finetune", qa.FinetuneQASettings, dict(closed_book_questions="tiny_world:closed_book_dev.json")),
+    (text_to_text, "finetune", text_to_text.FinetuneTasksSettings, dict(tasks=("sentiment",))),
+    (mlm, "pretrain", mlm.PretrainMLMSettings, dict(texts="tiny_world:pretraining_dev.txt", held_out=None)),
+    (classification, "finetune", classification.FinetuneClassifierSettings, dict(texts="tiny_world:reviews_dev.jsonl")),
     (
-        extractive_qa, "finetune", extractive_qa.ExtractiveQAConfig,
+        extractive_qa, "finetune", extractive_qa.FinetuneSpansSettings,
         dict(questions="tiny_world:context_dev.json", stride=4, max_question_length=9),
     ),
 ]  # fmt: skip

@@ -9,10 +9,10 @@ import optax
 import pytest
 from flax import nnx
 
+from tlqa_jax.core.devices import replicate
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training import qa, span_corruption
-from tlqa_jax.training.devices import replicate
+from tlqa_jax.training import finetune_qa as qa, pretrain_spans as span_corruption
 from tlqa_jax.training.optimizers import adamw, schedule
 
 from .comparing import assert_leaves_close, train

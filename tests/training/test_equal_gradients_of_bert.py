@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tlqa_jax.decoding.classes import class_logits
-from tlqa_jax.decoding.spans import span_logits
+from tlqa_jax.inference.answer_spans import span_logits
+from tlqa_jax.inference.classifier import class_logits
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.training import classification, extractive_qa, mlm
+from tlqa_jax.training import (
+    finetune_classifier as classification,
+    finetune_spans as extractive_qa,
+    pretrain_mlm as mlm,
+)
 from tlqa_jax.training.optimizers import adamw, schedule
 
 from .comparing import assert_leaves_close, train, with_biases

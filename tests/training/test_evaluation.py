@@ -5,13 +5,13 @@ import math
 
 import pytest
 
-from tlqa_jax.data.sources import QAExample
-from tlqa_jax.decoding.answers import Answer
-from tlqa_jax.training.classification import ClassificationConfig
+from tlqa_jax.checkpoints.runs import read_threshold
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.answers import Answer
 from tlqa_jax.training.evaluation import held_out_source, score_answers
-from tlqa_jax.training.qa import QAConfig, finetune
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig
-from tlqa_jax.weights.checkpoints import read_threshold
+from tlqa_jax.training.finetune_classifier import FinetuneClassifierSettings
+from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings
 
 
 @pytest.mark.parametrize("settings, source", [
@@ -23,13 +23,13 @@ from tlqa_jax.weights.checkpoints import read_threshold
 ])  # fmt: skip
 def test_the_tiny_world_is_evaluated_on_only_where_it_is_learned(settings, source):
     own = "tiny_world:pretraining_dev.txt"
-    assert held_out_source(SpanCorruptionConfig(**settings), own) == (own if source == "own" else source)
+    assert held_out_source(PretrainSpansSettings(**settings), own) == (own if source == "own" else source)
 
 
 def test_classes_of_the_tiny_worlds_reviews_are_its_own():
     own = "tiny_world:reviews_dev.jsonl"
-    assert held_out_source(ClassificationConfig(), own) == own
-    assert held_out_source(ClassificationConfig(texts="tiny_world:context_train.json"), own) is None
+    assert held_out_source(FinetuneClassifierSettings(), own) == own
+    assert held_out_source(FinetuneClassifierSettings(texts="tiny_world:context_train.json"), own) is None
 
 
 def test_the_threshold_for_written_answers_by_hand():
@@ -49,7 +49,7 @@ def test_a_run_keeps_the_threshold_only_where_there_may_be_no_answer(tmp_path):
     (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1::2]))
     for name in ("all", "some"):
-        run = finetune(QAConfig(
+        run = finetune_qa(FinetuneQASettings(
             out=str(tmp_path / f"run_{name}"), model=str(tmp_path / "model.json"), input_length=16, target_length=4,
             context_questions=str(tmp_path / "all.jsonl"), held_out_context=str(tmp_path / f"{name}.jsonl"),
             steps=1, warmup=0, batch_size=8,

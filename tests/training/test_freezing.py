@@ -10,18 +10,22 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from tlqa_jax.decoding.spans import span_logits
+from tlqa_jax.checkpoints.named_arrays import flatten
+from tlqa_jax.core.devices import unreplicate
 from tlqa_jax.errors import UserError
+from tlqa_jax.inference.answer_spans import span_logits
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.training import classification, extractive_qa, qa, text_to_text
-from tlqa_jax.training.devices import unreplicate
+from tlqa_jax.training import (
+    finetune_classifier as classification,
+    finetune_qa as qa,
+    finetune_spans as extractive_qa,
+    finetune_tasks as text_to_text,
+)
 from tlqa_jax.training.freezing import merged, split, trained_part
-from tlqa_jax.weights.named_arrays import flatten
 
 from .comparing import final_state
 
@@ -135,18 +139,18 @@ T5 = SHORT | dict(warmup=0, target_length=4)
 
 
 @pytest.mark.parametrize("finetune, config, freeze", [
-    (qa.finetune, lambda folder: qa.QAConfig(
+    (qa.finetune_qa, lambda folder: qa.FinetuneQASettings(
         model=str(folder / "t5.json"), context_questions=str(folder / "questions.json"), **T5,
     ), ("encoder_*", "embedding")),
-    (text_to_text.finetune, lambda folder: text_to_text.TextToTextConfig(
+    (text_to_text.finetune_tasks, lambda folder: text_to_text.FinetuneTasksSettings(
         model=str(folder / "t5.json"), tasks=("context_qa",), train=(f"context_qa={folder / 'questions.json'}",),
         held_out=(f"context_qa={folder / 'questions.json'}",), **T5,
     ), ("decoder_0/*_attention", "embedding")),
-    (extractive_qa.finetune, lambda folder: extractive_qa.ExtractiveQAConfig(
+    (extractive_qa.finetune_spans, lambda folder: extractive_qa.FinetuneSpansSettings(
         model=str(folder / "bert.json"), questions=str(folder / "questions.json"), max_question_length=12, stride=4,
         **SHORT,
     ), ("encoder",)),
-    (classification.finetune, lambda folder: classification.ClassificationConfig(
+    (classification.finetune_classifier, lambda folder: classification.FinetuneClassifierSettings(
         model=str(folder / "bert.json"), texts=str(folder / "texts.jsonl"), held_out=None, **SHORT,
     ), ("encoder/embeddings",)),
 ], ids=["qa", "text_to_text", "extractive_qa", "classification"])  # fmt: skip

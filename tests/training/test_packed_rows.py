@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tlqa_jax.checkpoints.runs import flatten
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.tasks.packing import Packing
-from tlqa_jax.training import qa
+from tlqa_jax.training import finetune_qa as qa
 from tlqa_jax.training.sequence_loss import predict
-from tlqa_jax.weights.checkpoints import flatten
 
 from .comparing import assert_same_arrays, final_state, train
 
@@ -98,7 +98,7 @@ def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples(model, exampl
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed")
     (folder / "model.json").write_text(json.dumps(SIZES))
-    return qa.QAConfig(
+    return qa.FinetuneQASettings(
         out=str(folder / "run"), model=str(folder / "model.json"), pack=True, optimizer="adafactor", decay="constant",
         closed_book_questions="tiny_world:closed_book_train.json", input_length=56, target_length=6, steps=6,
         batch_size=16, accumulate=2, warmup=0, learning_rate=0.05, log_every=1, save_every=3,
@@ -108,7 +108,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_and_output(config):
     with redirect_stdout(StringIO()) as output:
-        return qa.finetune(config), output.getvalue()
+        return qa.finetune_qa(config), output.getvalue()
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_packed_run_that_stopped_and_resumed_equals_the_one_that_did_not(confi
     stopped = run.with_name("stopped")
     shutil.copytree(run, stopped)
     shutil.rmtree(stopped / "checkpoints" / "6")
-    qa.finetune(replace(config, out=str(stopped), resume=True), quiet=True)
+    qa.finetune_qa(replace(config, out=str(stopped), resume=True), quiet=True)
     whole = final_state(run)
     assert any("v_row" in name for name in whole)
     assert_same_arrays(final_state(stopped), whole)

@@ -38,7 +38,7 @@ from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForPreTraining
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training import mlm, qa
+from tlqa_jax.training import pretrain_mlm as mlm, finetune_qa as qa
 sizes = json.loads(open(f"{folder}/sizes.json").read())
 t5, t5_params = as_function(T5(T5Config(**sizes["t5"]), rngs=nnx.Rngs(0)))
 bert, bert_params = as_function(BertForPreTraining(BertConfig(**sizes["mlm"]), rngs=nnx.Rngs(0)))
@@ -51,20 +51,20 @@ for name, *program in (
     np.savez(f"{out}_{index}_{name}.npz", **flatten(arrays))
 """
 RUNS = """
-from tlqa_jax.training import mlm
-from tlqa_jax.training.qa import QAConfig, finetune
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
+from tlqa_jax.training import pretrain_mlm as mlm
+from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
 short = dict(batch_size=16, steps=20, dropout=0.0, log_every=1, evaluate_every=5, save_every=5, keep=9)
-run = pretrain(SpanCorruptionConfig(
+run = pretrain_spans(PretrainSpansSettings(
     out=out + "/pretrained", texts="tiny_world:pretraining_spans.jsonl", model=folder + "/t5.json",
     salient_share=0.25, questions_share=0.25, questions="tiny_world:context_dev.json", input_length=56, warmup=1,
     **short
 ), quiet=True)
-finetune(QAConfig(
+finetune_qa(FinetuneQASettings(
     out=out + "/finetuned", start_from=str(run), context_questions="tiny_world:context_dev.json",
     held_out_context="tiny_world:context_dev.json", input_length=56, target_length=6, warmup=0, **short
 ), quiet=True)
-mlm.pretrain(mlm.MLMConfig(
+mlm.pretrain_mlm(mlm.PretrainMLMSettings(
     out=out + "/mlm", texts="tiny_world:pretraining_dev.txt", model=folder + "/bert.json", input_length=32, warmup=1,
     **short
 ), quiet=True)

@@ -11,8 +11,8 @@ from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.span_corruption import reassemble
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, SpanCorruptionData
 from tlqa_jax.training.settings import check_settings
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig, SpanCorruptionData
 
 TEXT = (
     "Nobody knew that Mira Voss was born in Oss. "
@@ -45,7 +45,7 @@ def hidden_texts(tokenizer, batch):
 
 @pytest.mark.parametrize("kind, known", [("rule", NAMES), ("marked", {"Oss", "1897"})])
 def test_salient_rows_hide_whole_names_and_dates(tokenizer, sources, kind, known):
-    config = SpanCorruptionConfig(
+    config = PretrainSpansSettings(
         salient_share=0.5, salient_spans=kind, salient_rate=1.0, input_length=48, batch_size=8, seed=3
     )
     data = SpanCorruptionData(config, tokenizer, sources[kind])
@@ -63,7 +63,7 @@ def test_salient_rows_hide_whole_names_and_dates(tokenizer, sources, kind, known
 def test_there_are_never_more_spans_than_sentinels(tmp_path, tokenizer):
     (tmp_path / "a.txt").write_text("in 5 of 7 x 3 y " * 200)
     few = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"), extra_ids=9)
-    config = SpanCorruptionConfig(
+    config = PretrainSpansSettings(
         salient_share=1.0, salient_spans="rule", salient_rate=1.0, input_length=60, batch_size=8
     )
     data = SpanCorruptionData(config, few, str(tmp_path / "a.txt"))
@@ -89,14 +89,14 @@ def test_there_are_never_more_spans_than_sentinels(tmp_path, tokenizer):
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes, message):
-    with pytest.raises(UserError, match=message):  # no SpanCorruptionConfig: the tests check its types as well
-        check_settings(SimpleNamespace(**{**vars(SpanCorruptionConfig()), **changes}))
+    with pytest.raises(UserError, match=message):  # no PretrainSpansSettings: the tests check its types as well
+        check_settings(SimpleNamespace(**{**vars(PretrainSpansSettings()), **changes}))
 
 
 def test_no_answer_of_the_questions_is_cut(tmp_path, tokenizer, sources):
     answer = " ".join(["harps"] * 40)
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What does Mira tune?", "answer": answer}) + "\n")
-    config = SpanCorruptionConfig(
+    config = PretrainSpansSettings(
         questions=str(tmp_path / "q.jsonl"), questions_share=0.5, input_length=48, batch_size=8
     )
     data = SpanCorruptionData(config, tokenizer, sources["rule"])

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.experiments.quickstart import QuickstartConfig
-from tlqa_jax.training.classification import ClassificationConfig
-from tlqa_jax.training.extractive_qa import ExtractiveQAConfig
-from tlqa_jax.training.mlm import MLMConfig
-from tlqa_jax.training.qa import QAConfig
+from tlqa_jax.experiments.quickstart import QuickstartSettings
+from tlqa_jax.training.finetune_classifier import FinetuneClassifierSettings
+from tlqa_jax.training.finetune_qa import FinetuneQASettings
+from tlqa_jax.training.finetune_spans import FinetuneSpansSettings
+from tlqa_jax.training.finetune_tasks import FinetuneTasksSettings
+from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings
 from tlqa_jax.training.settings import HOUSEKEEPING, Settings, recorded
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig
-from tlqa_jax.training.text_to_text import TextToTextConfig
 
-CONFIGS = [SpanCorruptionConfig, QAConfig, TextToTextConfig, MLMConfig, ClassificationConfig, ExtractiveQAConfig]
+CONFIGS = [PretrainSpansSettings, FinetuneQASettings, FinetuneTasksSettings, PretrainMLMSettings, FinetuneClassifierSettings, FinetuneSpansSettings]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def test_paths_lists_and_numpys_numbers_will_do():
     assert type(replace(given, rate=np.float32(2)).rate) is float
 
 
-@pytest.mark.parametrize("config", [*CONFIGS, QuickstartConfig])
+@pytest.mark.parametrize("config", [*CONFIGS, QuickstartSettings])
 def test_every_program_takes_its_settings_so(config):
     assert issubclass(config, Settings) and config() == config()  # the defaults are of their kinds
 

@@ -6,11 +6,11 @@ import json
 import pytest
 
 from tlqa_jax import cli
-from tlqa_jax.data.sources import QAExample
-from tlqa_jax.decoding.answers import Answer
-from tlqa_jax.decoding.texts import Writer, Written
 from tlqa_jax.errors import UserError
-from tlqa_jax.training import qa, text_to_text
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.answers import Answer
+from tlqa_jax.inference.generator import Writer, Written
+from tlqa_jax.training import finetune_qa as qa, finetune_tasks as text_to_text
 from tlqa_jax.training.evaluation import as_written, score_answers
 
 from .comparing import rows
@@ -47,8 +47,8 @@ def settings(folder, name):
 
 def test_fine_tuning_on_questions(folder, perfect):
     source = str(folder / "gold.jsonl")
-    config = qa.QAConfig(closed_book_questions=source, held_out_closed_book=source, **settings(folder, "qa"))
-    run = qa.finetune(config, quiet=True)
+    config = qa.FinetuneQASettings(closed_book_questions=source, held_out_closed_book=source, **settings(folder, "qa"))
+    run = qa.finetune_qa(config, quiet=True)
     assert (rows(run)[-1]["eval_closed_book_em"], rows(run)[-1]["eval_closed_book_f1"]) == (100, 100)
     assert json.loads((run / "predictions_closed_book.json").read_text())["q0"] == "km2"
 
@@ -56,11 +56,11 @@ def test_fine_tuning_on_questions(folder, perfect):
 def test_fine_tuning_on_tasks_and_the_command_line(folder, perfect, monkeypatch, capsys):
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
     sources = tuple(f"{task}={folder / 'gold.jsonl'}" for task in ("closed_book_qa", "copy"))
-    config = text_to_text.TextToTextConfig(
+    config = text_to_text.FinetuneTasksSettings(
         tasks=("closed_book_qa", str(folder / "copy.json")), train=sources, held_out=sources,
         **settings(folder, "tasks"),
     )  # fmt: skip
-    run = text_to_text.finetune(config, quiet=True)
+    run = text_to_text.finetune_tasks(config, quiet=True)
     last = rows(run)[-1]
     assert [last[f"eval_{name}"] for name in ("closed_book_qa_exact_match", "copy_accuracy")] == [100, 100]
     for line, wanted in (
@@ -84,7 +84,7 @@ def test_fine_tuning_on_tasks_and_the_command_line(folder, perfect, monkeypatch,
     assert "twice.jsonl: the id 'q0' occurs twice: predictions are kept by id" in capsys.readouterr().err
     held_out = dataclasses.replace(config, held_out=(f"copy={folder}/twice.jsonl",), overwrite=True)
     with pytest.raises(UserError, match="--held-out copy: the id 'q0' occurs twice"):
-        text_to_text.finetune(held_out, quiet=True)
+        text_to_text.finetune_tasks(held_out, quiet=True)
 
 
 def test_a_gold_answer_is_right_as_it_is_and_as_it_can_be_written():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tlqa_jax.decoding.spans import write_n_best
 from tlqa_jax.errors import UserError
+from tlqa_jax.inference.answer_spans import write_n_best
 from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.text.vocabulary_file import write_vocabulary
 from tlqa_jax.text.whole_files import write_whole

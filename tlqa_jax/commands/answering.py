@@ -48,7 +48,7 @@ def answer_one(arguments: Namespace) -> None:
     if flags := flags_given(arguments, ("out", "closed_book", "data_dir", "n_best")):
         raise UserError(f"{flags} goes with --file, not with --question")
     settings = method_settings(arguments)
-    from tlqa_jax.asking import ask
+    from tlqa_jax.inference.predictors import ask
 
     given = ask(arguments.question, arguments.context, arguments.run, threshold=arguments.threshold, **settings)
     print(f"{given.text or '(no answer)'}   [probability {given.probability:.2f}]")
@@ -64,9 +64,9 @@ def answer_many(arguments: Namespace) -> None:
     if arguments.out is not None and arguments.n_best is not None:
         raise UserError("--n-best is for the lines that are printed without --out")
     settings = method_settings(arguments)
-    from tlqa_jax.asking import open_run
     from tlqa_jax.data.sources import open_questions
-    from tlqa_jax.decoding.methods import Method
+    from tlqa_jax.inference.generation_config import Method
+    from tlqa_jax.inference.predictors import open_run
     from tlqa_jax.metrics.squad import write_predictions
 
     how = dict(method=Method(**settings), threshold=arguments.threshold, use_context=not arguments.closed_book)
@@ -131,7 +131,7 @@ def run_classify(arguments: Namespace) -> None:
         raise UserError("give either texts or --file")
     if any(not text.strip() for text in arguments.texts):
         raise UserError("a text is empty")
-    from tlqa_jax.asking import classify
+    from tlqa_jax.inference.predictors import classify
 
     texts = arguments.texts if arguments.file is None else read_texts(arguments)
     classes = classify(texts, arguments.run)
@@ -158,8 +158,8 @@ def fill_mask(parser: ArgumentParser):
 
 
 def run_fill_mask(arguments: Namespace) -> None:
-    from tlqa_jax.decoding.fill_mask import fill_mask
-    from tlqa_jax.weights.bert_runs import load_bert_model
+    from tlqa_jax.checkpoints.bert_runs import load_bert_model
+    from tlqa_jax.inference.fill_mask import fill_mask
 
     model, tokenizer = load_bert_model(arguments.model)
     for text, masks in zip(arguments.texts, fill_mask(model, tokenizer, arguments.texts, n=arguments.n)):

@@ -53,7 +53,7 @@ def run_evaluation(arguments: Namespace) -> None:
         if flags := flags_given(arguments, ("predictions", "task", *OF_QUESTIONS, *OF_CLASSES)):
             raise UserError(f"{arguments.run} is a file of predictions: flags about a model want a run ({flags})")
         return evaluate_file(arguments)
-    from tlqa_jax.asking import OpenClassifier, open_any
+    from tlqa_jax.inference.predictors import OpenClassifier, open_any
 
     run = open_any(arguments.run)
     if isinstance(run, OpenClassifier):
@@ -79,9 +79,9 @@ def evaluate_file(arguments: Namespace) -> None:
 
 
 def evaluate_answers(arguments: Namespace, run: Any, settings: Mapping[str, Any]) -> None:
-    from tlqa_jax.asking import OpenT5
     from tlqa_jax.data.sources import open_questions
-    from tlqa_jax.decoding.methods import Method
+    from tlqa_jax.inference.generation_config import Method
+    from tlqa_jax.inference.predictors import OpenT5
     from tlqa_jax.metrics.squad import write_predictions
     from tlqa_jax.training.evaluation import as_written
 
@@ -122,9 +122,9 @@ def show_scores(arguments: Namespace, predictions: Mapping[str, str], examples: 
 
 
 def evaluate_task(arguments: Namespace, run: Any) -> None:
-    from tlqa_jax.asking import OpenT5
+    from tlqa_jax.inference.predictors import OpenT5
     from tlqa_jax.metrics.squad import write_predictions
-    from tlqa_jax.training.text_to_text import check_ids, read_examples
+    from tlqa_jax.training.finetune_tasks import check_ids, read_examples
 
     if not isinstance(run, OpenT5):
         raise UserError("--task is for a run of `tlqa finetune`")
@@ -148,7 +148,7 @@ def evaluate_task(arguments: Namespace, run: Any) -> None:
 def evaluate_classes(arguments: Namespace, run: Any) -> None:
     from tlqa_jax.data.sources import open_labelled_texts
     from tlqa_jax.metrics.squad import bootstrap_interval, write_predictions
-    from tlqa_jax.training.classification import score_classes
+    from tlqa_jax.training.finetune_classifier import score_classes
 
     fields = {"field": arguments.text_field or "text", "label_field": arguments.label_field or "label"}
     examples = open_labelled_texts(arguments.questions, data_dir=arguments.data_dir, **fields)

@@ -85,8 +85,8 @@ def run_generate(arguments: Namespace) -> None:
     if arguments.max_length is not None and arguments.max_length < 1:
         raise UserError(f"--max-length is {arguments.max_length}: it has to be at least 1")
     settings = method_settings(arguments)
-    from tlqa_jax.asking import open_t5
-    from tlqa_jax.decoding.methods import Method
+    from tlqa_jax.inference.generation_config import Method
+    from tlqa_jax.inference.predictors import open_t5
 
     method = Method(**settings)
     opened = open_t5(arguments.run)

@@ -85,7 +85,7 @@ def import_model(parser: ArgumentParser):
 
 
 def run_import(arguments: Namespace) -> None:
-    from tlqa_jax.weights.exchange import import_run
+    from tlqa_jax.checkpoints.exchange import import_run
 
     given = {"architecture": arguments.architecture, "overwrite": arguments.overwrite}
     print(f"the run is in {import_run(arguments.source, arguments.out, **given)}")
@@ -107,7 +107,7 @@ def export_model(parser: ArgumentParser):
 
 
 def run_export(arguments: Namespace) -> None:
-    from tlqa_jax.weights.exchange import export_run
+    from tlqa_jax.checkpoints.exchange import export_run
 
     print(f"the model is in {export_run(arguments.run, arguments.out, overwrite=arguments.overwrite)}")
 
@@ -123,7 +123,7 @@ def devices(parser: ArgumentParser):
 
 
 def show_devices(_: Namespace) -> None:
-    from tlqa_jax.training.devices import describe
+    from tlqa_jax.core.devices import describe
 
     logging.getLogger("jax").setLevel(logging.WARNING)  # "a GPU may be present, but …" is wanted here
     print(describe())

@@ -19,10 +19,10 @@ def quickstart(parser: ArgumentParser):
     tlqa quickstart
     tlqa quickstart --out runs/second --seed 1
     """
-    from tlqa_jax.experiments.quickstart import QuickstartConfig, quickstart
+    from tlqa_jax.experiments.quickstart import QuickstartSettings, quickstart
 
-    add_flags(parser, QuickstartConfig)
-    return lambda arguments: quickstart(read_flags(arguments, QuickstartConfig))
+    add_flags(parser, QuickstartSettings)
+    return lambda arguments: quickstart(read_flags(arguments, QuickstartSettings))
 
 
 def pretrain_spans(parser: ArgumentParser):
@@ -36,12 +36,12 @@ def pretrain_spans(parser: ArgumentParser):
     tlqa pretrain-spans --texts corpus.txt.gz --vocabulary spiece.model --model small --out runs/small
     tlqa pretrain-spans --start-from google-t5/t5-small --texts corpus.txt.gz --out runs/further
     """
-    from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
+    from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans as program
 
-    add_flags(parser, SpanCorruptionConfig)
+    add_flags(parser, PretrainSpansSettings)
 
     def run(arguments: Namespace) -> None:
-        path = pretrain(read_flags(arguments, SpanCorruptionConfig))
+        path = program(read_flags(arguments, PretrainSpansSettings))
         next = f"tlqa finetune-qa --start-from {shlex.quote(str(path))} --context-questions …"
         print(f"the run is in {path}; next: {next}")
 
@@ -59,12 +59,12 @@ def pretrain_mlm(parser: ArgumentParser):
     tlqa pretrain-mlm --texts corpus.txt.gz --vocabulary vocab.txt --model small --out runs/small
     tlqa pretrain-mlm --start-from bert-base-uncased --texts corpus.txt.gz --learning-rate 5e-5 --out runs/further
     """
-    from tlqa_jax.training.mlm import MLMConfig, pretrain
+    from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings, pretrain_mlm as program
 
-    add_flags(parser, MLMConfig)
+    add_flags(parser, PretrainMLMSettings)
 
     def run(arguments: Namespace) -> None:
-        path = pretrain(read_flags(arguments, MLMConfig))
+        path = program(read_flags(arguments, PretrainMLMSettings))
         print(f'the run is in {path}; next: tlqa fill-mask {shlex.quote(str(path))} "… [MASK] …"')
 
     return run
@@ -84,12 +84,12 @@ def finetune_qa(parser: ArgumentParser):
     tlqa finetune-qa --start-from runs/tiny --closed-book-questions tiny_world:closed_book_train.json
     tlqa finetune-qa --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
     """
-    from tlqa_jax.training.qa import QAConfig, finetune
+    from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa as program
 
-    add_flags(parser, QAConfig)
+    add_flags(parser, FinetuneQASettings)
 
     def run(arguments: Namespace) -> None:
-        path = finetune(read_flags(arguments, QAConfig))
+        path = program(read_flags(arguments, FinetuneQASettings))
         print(f"the run is in {path}; next: tlqa answer {shlex.quote(str(path))} --question …")
 
     return run
@@ -108,12 +108,12 @@ def finetune(parser: ArgumentParser):
     tlqa finetune --tasks sentiment,context_qa,closed_book_qa --mixing temperature=2
     tlqa finetune --start-from runs/small --tasks sentiment,puns.json --train sentiment=tfds:glue/sst2:train
     """
-    from tlqa_jax.training.text_to_text import TextToTextConfig, finetune
+    from tlqa_jax.training.finetune_tasks import FinetuneTasksSettings, finetune_tasks as program
 
-    add_flags(parser, TextToTextConfig)
+    add_flags(parser, FinetuneTasksSettings)
 
     def run(arguments: Namespace) -> None:
-        path = finetune(read_flags(arguments, TextToTextConfig))
+        path = program(read_flags(arguments, FinetuneTasksSettings))
         print(f"the run is in {path}; next: tlqa evaluate {shlex.quote(str(path))} --task … --texts …")
 
     return run
@@ -127,12 +127,12 @@ def finetune_spans(parser: ArgumentParser):
 
     tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
     """
-    from tlqa_jax.training.extractive_qa import ExtractiveQAConfig, finetune
+    from tlqa_jax.training.finetune_spans import FinetuneSpansSettings, finetune_spans as program
 
-    add_flags(parser, ExtractiveQAConfig)
+    add_flags(parser, FinetuneSpansSettings)
 
     def run(arguments: Namespace) -> None:
-        path = finetune(read_flags(arguments, ExtractiveQAConfig))
+        path = program(read_flags(arguments, FinetuneSpansSettings))
         print(f"the run is in {path}; next: tlqa answer {shlex.quote(str(path))} --question … --context …")
 
     return run
@@ -148,12 +148,12 @@ def finetune_classifier(parser: ArgumentParser):
     tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse
     tlqa finetune-classifier --start-from runs/bert --texts train.jsonl --freeze encoder --learning-rate 1e-3
     """
-    from tlqa_jax.training.classification import ClassificationConfig, finetune
+    from tlqa_jax.training.finetune_classifier import FinetuneClassifierSettings, finetune_classifier as program
 
-    add_flags(parser, ClassificationConfig)
+    add_flags(parser, FinetuneClassifierSettings)
 
     def run(arguments: Namespace) -> None:
-        path = finetune(read_flags(arguments, ClassificationConfig))
+        path = program(read_flags(arguments, FinetuneClassifierSettings))
         print(f"the run is in {path}; next: tlqa classify {shlex.quote(str(path))} TEXT")
 
     return run
@@ -166,18 +166,18 @@ def of_family(name: str, words: Sequence[str]) -> str:
     """
     if name != "finetune-qa":
         return name
-    from tlqa_jax.training.extractive_qa import ExtractiveQAConfig
-    from tlqa_jax.training.qa import QAConfig
-    from tlqa_jax.weights.bert_runs import is_bert
-    from tlqa_jax.weights.checkpoints import source_of
+    from tlqa_jax.checkpoints.bert_runs import is_bert
+    from tlqa_jax.checkpoints.runs import source_of
+    from tlqa_jax.training.finetune_qa import FinetuneQASettings
+    from tlqa_jax.training.finetune_spans import FinetuneSpansSettings
 
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = {flag: value for flag, value in zip(words, [*words[1:], ""]) if flag.startswith("--")}
-    out, model = given.get("--out", QAConfig.out), given.get("--model", "")
+    out, model = given.get("--out", FinetuneQASettings.out), given.get("--model", "")
     start_from = source_of(given.get("--start-from"), out, resume="--resume" in given)
     bert = is_bert(start_from) if start_from else is_bert_size(model)
     flags = lambda config: {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config)}
-    right, others = flags(ExtractiveQAConfig if bert else QAConfig), flags(QAConfig if bert else ExtractiveQAConfig)
+    right, others = flags(FinetuneSpansSettings if bert else FinetuneQASettings), flags(FinetuneQASettings if bert else FinetuneSpansSettings)
     wrong = sorted(given.keys() & (others - right))
     if wrong:
         this, other, command = ("BERT", "T5", "finetune-spans") if bert else ("T5", "BERT", "finetune-qa")
@@ -190,7 +190,7 @@ def is_bert_size(model: str) -> bool:
     """Whether --model is the size of a BERT: by its name ("bert-tiny"), or by the fields in the file that it names."""
     from tlqa_jax.models.bert import BertConfig
     from tlqa_jax.models.t5 import T5Config
-    from tlqa_jax.training.model_sizes import NAMED_BERTS, read_sizes
+    from tlqa_jax.training.initial_model import NAMED_BERTS, read_sizes
 
     bert, t5 = ({field.name for field in dataclasses.fields(config)} for config in (BertConfig, T5Config))
     given = read_sizes(model, NAMED_BERTS).keys() if Path(model).is_file() else set()

@@ -16,8 +16,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from tlqa_jax.data.sources import MarkedText, Source, open_marked_texts, open_texts
+from tlqa_jax.data.sources import Source, open_marked_texts, open_texts
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import MarkedText
 from tlqa_jax.text.names_and_dates import names_and_dates
 from tlqa_jax.text.sentencepiece import SENTINEL, SentencePieceTokenizer
 from tlqa_jax.text.sentences import split_sentences

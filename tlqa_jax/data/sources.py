@@ -17,7 +17,6 @@ What is wrong with a source is a `UserError` of one line that says where: the fi
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,40 +24,13 @@ from tlqa_jax.data.rows import field_of, listed, objects_of, shown, squad_or_row
 from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import LabelledText, MarkedText, QAExample
 
 ROWS = (".jsonl", ".json", ".csv")
 TEXTS = (".txt", *ROWS)
 MARKED = (".jsonl", ".json")
 Source = str | Path | Sequence[str | Path]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class QAExample:
-    """A question with its acceptable answers; none means that the context does not answer it (SQuAD v2.0)."""
-
-    id: str
-    question: str
-    answers: tuple[str, ...]
-    context: str | None = None
-    answer_starts: tuple[int, ...] = ()  # one per answer, in characters of the context; empty where the source has none
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class MarkedText:
-    """A document and the spans [start, end) in it that are worth remembering, in characters."""
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class LabelledText:
-    """A text and the name of its class."""
-
-    text: str
-    label: str
 
 
 class Documents(Generic[T]):

@@ -19,20 +19,28 @@ from pathlib import Path
 
 import jax
 
-from tlqa_jax.asking import open_run
+from tlqa_jax.checkpoints.runs import check_run, start_run
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
-    Asked, ContextQuestions, World, chance, closed_book_questions, context_questions, make_people, marked_lines, tell,
+    Asked,
+    ContextQuestions,
+    World,
+    chance,
+    closed_book_questions,
+    context_questions,
+    make_people,
+    marked_lines,
+    tell,
     type_baseline,
 )
 from tlqa_jax.errors import UserError
 from tlqa_jax.experiments.report import write_report
+from tlqa_jax.inference.predictors import open_run
 from tlqa_jax.metrics.squad import evaluate
+from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.training.qa import QAConfig, finetune
 from tlqa_jax.training.settings import Settings, check_settings
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig, pretrain
-from tlqa_jax.weights.checkpoints import check_run, start_run
 
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
 PASSAGES_PER_RESIDENT = 80
@@ -41,7 +49,7 @@ GROUPS = {"context": "reading", "closed_book": "remembering"}  # name in the rep
 
 
 @dataclass(frozen=True)
-class QuickstartConfig(Settings):
+class QuickstartSettings(Settings):
     """Settings of the quickstart. The defaults took 443 seconds on two CPU cores."""
 
     out: str = "runs/quickstart"
@@ -59,7 +67,7 @@ class QuickstartConfig(Settings):
     """Delete a quickstart that is already in --out."""
 
 
-def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, float]:
+def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, float]:
     """Run it all and write the report; returns the report's figures, in percent and seconds."""
     begin = time.perf_counter()
     check_settings(config)
@@ -73,15 +81,15 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
     build_world(out / "world", config.seed)
 
     world = {path.stem: str(path) for path in (out / "world").iterdir()}
-    pretraining = SpanCorruptionConfig(
+    pretraining = PretrainSpansSettings(
         out=str(out / "pretrained"), texts=world["pretraining"], held_out=None, seed=config.seed,
         questions=world["mixed_in"], questions_share=0.5, salient_share=config.salient_share, salient_rate=0.9,
         input_length=48, steps=config.pretrain_steps, batch_size=batch_size, learning_rate=1e-3, decay="constant",
         warmup=min(50, config.pretrain_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
         log_every=50, save_every=config.pretrain_steps,
     )
-    pretrain(pretraining, quiet=quiet)
-    finetuning = QAConfig(
+    pretrain_spans(pretraining, quiet=quiet)
+    finetuning = FinetuneQASettings(
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
@@ -89,8 +97,8 @@ def quickstart(config: QuickstartConfig, *, quiet: bool = False) -> dict[str, fl
         warmup=min(20, config.finetune_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
         log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps,
     )
-    finetune(finetuning, quiet=quiet)
-    finetune(replace(finetuning, out=str(out / "unpretrained"), start_from=None), quiet=quiet)
+    finetune_qa(finetuning, quiet=quiet)
+    finetune_qa(replace(finetuning, out=str(out / "unpretrained"), start_from=None), quiet=quiet)
 
     report = {}
     for group, name in GROUPS.items():

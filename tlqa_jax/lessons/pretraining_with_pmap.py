@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tlqa_jax.core.devices import AXIS
 from tlqa_jax.lessons.checks import NotYet, compare, filled, right
-from tlqa_jax.training.devices import AXIS
 
 DEVICES, B, L, D = 4, 2, 3, 5
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tlqa_jax.data.tiny_world import Passage, Person, make_people, new_facts, questions, tell, tell_among_others
 from tlqa_jax.lessons.figures import FOLDER, SMOKE
-from tlqa_jax.training.mlm import MLMConfig
-from tlqa_jax.training.span_corruption import SpanCorruptionConfig
+from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings
+from tlqa_jax.training.pretrain_spans import PretrainSpansSettings
 
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
 RESIDENTS, PASSAGES = 24, 40  # who lives in the street, and how often each is told about
@@ -55,19 +55,19 @@ def people_of_the_street() -> list[Person]:
     return make_people(random.Random(4), RESIDENTS)
 
 
-def pretraining(folder: Path, out: Path | str) -> SpanCorruptionConfig:
+def pretraining(folder: Path, out: Path | str) -> PretrainSpansSettings:
     """The settings under which a T5 learns the street by heart."""
     settings = dict(steps=1220, batch_size=32, save_every=600, evaluate_every=100, warmup=40)
     if SMOKE:
         settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
-    return SpanCorruptionConfig(
+    return PretrainSpansSettings(
         out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
         model=str(folder / "model.json"), input_length=48, salient_share=0.8, learning_rate=1e-3, decay="constant",
         relative_bias_rate=100.0, weight_decay=0.0, dropout=0.0, **settings,
     )  # fmt: skip
 
 
-def masked_lm(folder: Path, out: Path | str) -> MLMConfig:
+def masked_lm(folder: Path, out: Path | str) -> PretrainMLMSettings:
     """The settings under which a small BERT learns from the street's passages. Its sizes are in bert.json."""
     # In so narrow a model weights of BERT's 0.02 make all attention weights alike for a long time: 0.05
     sizes = (SMOKE_BERT_SIZES if SMOKE else BERT_SIZES) | dict(max_position_embeddings=64, initializer_range=0.05)
@@ -75,7 +75,7 @@ def masked_lm(folder: Path, out: Path | str) -> MLMConfig:
     settings = dict(steps=2000, batch_size=32, save_every=1000, evaluate_every=500, warmup=50)
     if SMOKE:
         settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
-    return MLMConfig(
+    return PretrainMLMSettings(
         out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
         model=str(folder / "bert.json"), input_length=48, learning_rate=3e-3, weight_decay=0.0, dropout=0.0, **settings,
     )  # fmt: skip

@@ -18,7 +18,15 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tlqa_jax.core.dropout import dropout, split
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
-    ACTIVATIONS, Attention, AttentionKind, Embedding, FeedForward, LayerNorm, Linear, project, truncated_normal,
+    ACTIVATIONS,
+    Attention,
+    AttentionKind,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    project,
+    truncated_normal,
 )
 
 BertAttention = Literal["plain", "fused", "causal"]

@@ -23,7 +23,14 @@ from tlqa_jax.core.dropout import dropout, split
 from tlqa_jax.core.masks import causal_mask, segment_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
-    Attention, AttentionKind, Embedding, FeedForward, RelativeBias, RMSNorm, normal, vocabulary_product,
+    Attention,
+    AttentionKind,
+    Embedding,
+    FeedForward,
+    RelativeBias,
+    RMSNorm,
+    normal,
+    vocabulary_product,
 )
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from tlqa_jax.data.sources import QAExample
-from tlqa_jax.decoding.answers import Answer
-from tlqa_jax.decoding.spans import SpanAnswer
+from tlqa_jax.core.devices import AXIS
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.answer_spans import SpanAnswer
+from tlqa_jax.inference.answers import Answer
 from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
-from tlqa_jax.training.devices import AXIS
 
 
 def held_out_source(config: Any, tiny_worlds: str) -> str | None:

@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 
 import jax
 
+from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import Params
-from tlqa_jax.weights.named_arrays import flatten
 
 
 def split(params: Params, freeze: Sequence[str], above: str = "") -> tuple[Params, Params]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.progress import ProgressColumn, Task
+from rich.progress import Progress as Bar, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 

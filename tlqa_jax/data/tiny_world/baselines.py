@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from tlqa_jax.data.tiny_world.phrases import TYPE_OF, VALUES
 
-
 WHOLE_WORDS = {kind: re.compile(rf"\b(?:{'|'.join(values)})\b") for kind, values in VALUES.items()}
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 import sentencepiece
 
 from tlqa_jax.data.tiny_world.passages import (
-    Passage, Person, Question, make_people, new_facts, questions, retell, tell, tell_among_others,
+    Passage,
+    Person,
+    Question,
+    make_people,
+    new_facts,
+    questions,
+    retell,
+    tell,
+    tell_among_others,
 )
 from tlqa_jax.data.tiny_world.phrases import FIRST_NAMES, LAST_NAMES, RELATIONS, VALUES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS

@@ -1,0 +1,172 @@
+"""BERT in Hugging Face's files: what its parameters are called there, and its `config.json`.
+
+One of the FAMILIES of `huggingface.py`, which reads and writes the files (`family.py` says what a family has).
+"""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from tlqa_jax.checkpoints.family import Rule, of_kind, read_sizes
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import Bert, BertConfig
+from tlqa_jax.models.bert_heads import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    Head,
+)
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+
+MODEL_TYPE = "bert"
+TOKENIZER = WordPieceTokenizer
+ARCHITECTURES: dict[str, type[nnx.Module]] = {
+    "BertModel": Bert,
+    "BertForPreTraining": BertForPreTraining,
+    "BertForMaskedLM": BertForMaskedLM,
+    "BertForQuestionAnswering": BertForQuestionAnswering,
+    "BertForSequenceClassification": BertForSequenceClassification,
+}
+
+
+def dense(ours: str, theirs: str) -> dict[str, Rule]:
+    return {f"{ours}/matrix": Rule(f"{theirs}.weight", 1), f"{ours}/bias": Rule(f"{theirs}.bias")}
+
+
+def norm(ours: str, theirs: str) -> dict[str, Rule]:
+    return {f"{ours}/scale": Rule(f"{theirs}.LayerNorm.weight"), f"{ours}/bias": Rule(f"{theirs}.LayerNorm.bias")}
+
+
+def projection(ours: str, theirs: str, inputs: int = 1) -> dict[str, Rule]:
+    return {ours: Rule(f"{theirs}.weight", inputs), f"{ours}_bias": Rule(f"{theirs}.bias")}
+
+
+EMBEDDINGS = {
+    "embeddings/word/table": Rule("embeddings.word_embeddings.weight"),
+    "embeddings/position/table": Rule("embeddings.position_embeddings.weight"),
+    "embeddings/token_type/table": Rule("embeddings.token_type_embeddings.weight"),
+    **norm("embeddings/norm", "embeddings"),
+}
+LAYER = {  # {i}: its number
+    **projection("layer_{i}/attention/query", "encoder.layer.{i}.attention.self.query"),
+    **projection("layer_{i}/attention/key", "encoder.layer.{i}.attention.self.key"),
+    **projection("layer_{i}/attention/value", "encoder.layer.{i}.attention.self.value"),
+    **projection("layer_{i}/attention/out", "encoder.layer.{i}.attention.output.dense", inputs=2),
+    **norm("layer_{i}/attention_norm", "encoder.layer.{i}.attention.output"),
+    **projection("layer_{i}/feed_forward/up", "encoder.layer.{i}.intermediate.dense"),
+    **projection("layer_{i}/feed_forward/down", "encoder.layer.{i}.output.dense"),
+    **norm("layer_{i}/feed_forward_norm", "encoder.layer.{i}.output"),
+}
+POOLER = dense("pooler", "pooler.dense")
+MASKED_LM = {
+    **dense("masked_lm/dense", "cls.predictions.transform.dense"),
+    **norm("masked_lm/norm", "cls.predictions.transform"),
+    "masked_lm/bias": Rule("cls.predictions.bias"),
+}
+HEADS = {
+    "BertForPreTraining": {**MASKED_LM, **dense("next_sentence", "cls.seq_relationship")},
+    "BertForMaskedLM": MASKED_LM,
+    "BertForQuestionAnswering": dense("span", "qa_outputs"),
+    "BertForSequenceClassification": dense("classifier", "classifier"),
+}
+
+BUFFERS = {"embeddings.position_ids", "embeddings.token_type_ids"}  # 0, 1, 2, ... and 0, 0, 0, ...
+# a copy of another array, which older files carry too
+COPIES = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+# bert-base-uncased and its kin call themselves BertForMaskedLM and bring next-sentence prediction as well
+# (architecture="BertForPreTraining" reads it)
+LEFT_OUT = {"BertForMaskedLM": ("cls.seq_relationship.weight", "cls.seq_relationship.bias")}
+
+
+def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
+    """The rule of each parameter that the architecture can have; its path in ours is written with slashes."""
+    encoder = EMBEDDINGS | POOLER
+    for i in range(config.num_hidden_layers):
+        encoder |= {ours.format(i=i): rule.numbered(i) for ours, rule in LAYER.items()}
+    if architecture == "BertModel":
+        return encoder
+    within = {f"encoder/{ours}": rule._replace(theirs=f"bert.{rule.theirs}") for ours, rule in encoder.items()}
+    return within | HEADS[architecture]
+
+
+def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
+    """The sizes in a `config.json`, and the options of `Bert` that it asks for. What cannot be done here is refused."""
+    if values.get("position_embedding_type", "absolute") != "absolute":
+        raise UserError(
+            f'{where}: position_embedding_type is "{values["position_embedding_type"]}"; only "absolute" is known here'
+        )
+    if values.get("add_cross_attention"):
+        raise UserError(f"{where}: add_cross_attention is true; only an encoder is known here")
+    sizes = read_sizes(values, BertConfig, where, without=("id2label",))
+    if "id2label" in values:
+        names = values["id2label"]
+        if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
+            raise UserError(f'{where}: id2label is {names!r}, not labels numbered from "0"')
+        sizes["id2label"] = tuple(str(names[str(i)]) for i in range(len(names)))
+    elif "num_labels" in values:
+        if not of_kind(values["num_labels"], int):
+            raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of kind int")
+        sizes["id2label"] = tuple(f"LABEL_{i}" for i in range(values["num_labels"]))
+    config = BertConfig(**sizes)
+    if architecture == "BertForSequenceClassification":
+        labels, problem = config.num_labels, values.get("problem_type")
+        if labels == 1 or problem not in (None, "single_label_classification"):
+            problem = f"problem_type is {json.dumps(problem)}, of {labels} label(s)"
+            raise UserError(f"{where}: {problem}; known here is the choice of one class of several")
+    return config, {"attention": "causal"} if values.get("is_decoder") else {}
+
+
+def write_config(model: Bert | Head) -> dict[str, Any]:
+    """A `config.json` from which Transformers builds the same model; "is_decoder" is its word for causal attention."""
+    encoder = model if isinstance(model, Bert) else model.encoder
+    values = dataclasses.asdict(model.config) | {"is_decoder": encoder.causal, "position_embedding_type": "absolute"}
+    labels = values.pop("id2label")
+    # of other heads Transformers takes the labels for their number of outputs
+    if isinstance(model, BertForSequenceClassification):
+        values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        values["label2id"] = {label: i for i, label in enumerate(labels)}
+    return values
+
+
+def empty_model(architecture: str, config: BertConfig, names: set[str], **options: Any) -> nnx.Module:
+    """The model with shapes in place of arrays. It has a pooler if its class reads one or the file brings one."""
+    kind = ARCHITECTURES[architecture]
+    pooler = getattr(kind, "pooler", None) is True or any(name.endswith("pooler.dense.weight") for name in names)
+
+    def make():
+        encoder = Bert(config, pooler=pooler, rngs=nnx.Rngs(0), **options)
+        return encoder if kind is Bert else kind(encoder=encoder, rngs=nnx.Rngs(0))
+
+    return nnx.eval_shape(make)
+
+
+def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
+    """The arrays under today's names, without what is no parameter of the architecture: of an encoder alone, heads."""
+    tidied = {}
+    if architecture == "BertModel" and any(name.startswith("bert.") for name in arrays):
+        arrays = {name: array for name, array in arrays.items() if name.startswith("bert.")}
+    for name, array in arrays.items():
+        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
+        if architecture == "BertModel":
+            name = name.removeprefix("bert.")
+        if name.removeprefix("bert.") not in BUFFERS and name not in LEFT_OUT.get(architecture, ()):
+            tidied[name] = array
+    if architecture in ("BertForPreTraining", "BertForMaskedLM"):
+        for copy, original in COPIES.items():
+            if copy in tidied and original in tidied and not np.array_equal(tidied.pop(copy), tidied[original]):
+                raise UserError(f"{where}: {copy} differs from {original}; here the two are one")
+    return tidied
+
+
+def finish(model: Bert | Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """They are right as they are."""
+    return arrays
