@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from tlqa_jax.checkpoints.family import Rule, of_kind, read_sizes
+from tlqa_jax.checkpoints.family import Rule, is_of_type, read_sizes
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import (
@@ -98,7 +98,7 @@ def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
     return within | HEADS[architecture]
 
 
-def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
+def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
     """The sizes in a `config.json`, and the options of `Bert` that it asks for. What cannot be done here is refused."""
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(
@@ -113,7 +113,7 @@ def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple
             raise UserError(f'{where}: id2label is {names!r}, not labels numbered from "0"')
         sizes["id2label"] = tuple(str(names[str(i)]) for i in range(len(names)))
     elif "num_labels" in values:
-        if not of_kind(values["num_labels"], int):
+        if not is_of_type(values["num_labels"], int):
             raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of kind int")
         sizes["id2label"] = tuple(f"LABEL_{i}" for i in range(values["num_labels"]))
     config = BertConfig(**sizes)
@@ -125,7 +125,7 @@ def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple
     return config, {"attention": "causal"} if values.get("is_decoder") else {}
 
 
-def write_config(model: Bert | Head) -> dict[str, Any]:
+def config_to_json(model: Bert | Head) -> dict[str, Any]:
     """A `config.json` from which Transformers builds the same model; "is_decoder" is its word for causal attention."""
     encoder = model if isinstance(model, Bert) else model.encoder
     values = dataclasses.asdict(model.config) | {"is_decoder": encoder.causal, "position_embedding_type": "absolute"}
@@ -149,7 +149,7 @@ def empty_model(architecture: str, config: BertConfig, names: set[str], **option
     return nnx.eval_shape(make)
 
 
-def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
+def canonicalize(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
     """The arrays under today's names, without what is no parameter of the architecture: of an encoder alone, heads."""
     tidied = {}
     if architecture == "BertModel" and any(name.startswith("bert.") for name in arrays):
@@ -167,6 +167,6 @@ def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[
     return tidied
 
 
-def finish(model: Bert | Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def to_hf(model: Bert | Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """They are right as they are."""
     return arrays

@@ -1,5 +1,6 @@
 """Hugging Face's directories and the JSON in them: found here, or fetched from the hub by name."""
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.whole_files import write_whole
 
+RUN = "run.json"  # the record of a training run (`run_record.py`)
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 WORDPIECE, SENTENCEPIECE = "vocab.txt", "spiece.model"
 TOKENIZER_CONFIG, TOKENIZER, SPECIAL_TOKENS = "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"
@@ -23,24 +26,38 @@ def is_hub_name(name: str | Path) -> bool:
     return isinstance(name, str) and bool(re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name))
 
 
-def find_directory(name: str | Path, files: Sequence[str] = FETCHED, *, lacking: str = "is no directory here") -> Path:
-    """The directory itself, or that of a hub name, with these files of it downloaded.
+def find_directory(name: str | Path, files: Sequence[str] = FETCHED) -> Path:
+    """The directory itself (`main_directory`), or that of a hub name, with these files of it downloaded, once.
 
-    Raises UserError, saying that `name` `lacking`, if it is neither.
+    Raises UserError if it is neither.
     """
     if Path(name).is_dir():
-        return Path(name)
+        return main_directory(Path(name))
     if not is_hub_name(name):
         raise UserError(f"{name}: there is no such directory, nor can it be a name on the Hugging Face hub")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(f"{name} {lacking}; to download it from the hub, pip install huggingface_hub") from None
+    return _download(str(name), tuple(files))
+
+
+@functools.cache
+def _download(name: str, files: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download  # not before it is needed: it takes a while
+
     try:
         return Path(snapshot_download(name, allow_patterns=[*files]))
     except Exception as error:  # of many kinds: no network, no such name, no permission
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{name} {lacking}, and the hub did not give it ({reason})") from None
+        raise UserError(f"{name}: there is no such directory, and the Hugging Face hub did not give it ({reason})") from None
+
+
+def main_directory(directory: Path) -> Path:
+    """The directory itself; of one that holds several runs (a quickstart's) the one its `run.json` calls "main"."""
+    main = read_json(directory / RUN).get("main") if (directory / RUN).is_file() else None
+    return directory / main if main else directory
+
+
+def is_old_run(config: dict[str, Any]) -> bool:
+    """Whether it is the `config.json` of a run that version 0.1 made."""
+    return "model_type" not in config and bool(config.keys() & {"program", "main"})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -57,4 +74,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    """Write an object, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2) + "\n")

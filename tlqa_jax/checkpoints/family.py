@@ -16,6 +16,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
+
 from tlqa_jax.errors import UserError
 
 
@@ -34,21 +36,46 @@ class Rule(NamedTuple):
         return self._replace(theirs=self.theirs.format(i=i))
 
 
-def of_kind(value: Any, annotation: Any) -> bool:
+def their_shape(shape: tuple[int, ...], inputs: int | None) -> tuple[int, ...]:
+    """[outputs, inputs] of a matrix of ours; a table's or vector's own."""
+    return shape if inputs is None else (int(np.prod(shape[inputs:])), int(np.prod(shape[:inputs])))
+
+
+def is_of_type(value: Any, annotation: Any) -> bool:
     """Whether a value of JSON can stand for a field: `true` is no int, 3 can be a float."""
     kinds = get_args(annotation) or (annotation,)
     return type(value) in (*kinds, int if float in kinds else kinds[0])
 
 
-def check_kinds(values: dict[str, Any], config: type, where: Path | str) -> None:
-    """Raise UserError for a value that is of another kind than the field of that name, or a size below 1."""
-    fields = {field.name: field.type for field in dataclasses.fields(config)}
+of_kind = is_of_type
+
+
+def check_fields(values: dict[str, Any], fields: dict[str, Any], where: Path | str) -> None:
+    """Raise UserError for a value of another type than `fields` says of that name, or a size below 1."""
     for name, value in values.items():
-        if not of_kind(value, fields[name]):
+        if not is_of_type(value, fields[name]):
             kind = getattr(fields[name], "__name__", fields[name])
-            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of kind {kind}")
-        if type(value) is int and value < 1 and not name.endswith("_id"):
+            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of type {kind}")
+        if type(value) is int and fields[name] is not float and value < 1 and not name.endswith(("_id", "stride")):
             raise UserError(f"{where}: {name} is {value}, which is too small")
+
+
+def check_kinds(values, config, where):
+    check_fields(values, {field.name: field.type for field in dataclasses.fields(config)}, where)
+
+
+def config_from_sizes(values: Any, config: type, where: Path | str) -> Any:
+    """A T5Config or BertConfig from a JSON object of its fields and nothing else, such as a user writes.
+
+    Raises UserError for an unknown field, and as `check_fields` does.
+    """
+    sizes = load_sizes(values, config, where, without=("id2label",))
+    if "id2label" in values:
+        labels = values["id2label"]
+        if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+            raise UserError(f"{where}: id2label is {labels!r}, not a list of texts")
+        sizes["id2label"] = labels
+    return config(**sizes)
 
 
 def load_sizes(values: Any, config: type, where: Path | str, *, without: tuple[str, ...] = ()) -> dict[str, Any]:

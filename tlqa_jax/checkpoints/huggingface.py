@@ -63,12 +63,12 @@ def from_pretrained(
     if architecture not in family.ARCHITECTURES:
         found = f'the architecture is "{architecture}"' if architecture else "no architecture is named"
         raise UserError(f"{directory / CONFIG}: {found}; known are {', '.join(family.ARCHITECTURES)} (architecture=)")
-    config, options = family.read_config(architecture, values, directory / CONFIG)
+    config, options = family.config_from_json(architecture, values, directory / CONFIG)
     if attention and options.get("attention", attention) != attention:
         raise UserError(f"{directory / CONFIG}: is_decoder is true, so attention is causal and cannot be {attention!r}")
     options |= {"dtype": dtype} | ({"attention": attention} if attention else {})
 
-    stored = family.tidy(architecture, _read_weights(directory, name), directory)
+    stored = family.canonicalize(architecture, _read_weights(directory, name), directory)
     model = family.empty_model(architecture, config, set(stored), **options)
     ours, rules = flatten(as_function(model)[1]), family.rules(architecture, config)
     wanted = {
@@ -126,9 +126,9 @@ def save_pretrained(
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
         new = Path(beside) / "new"
         new.mkdir()
-        values = {"architectures": [architecture], "model_type": family.MODEL_TYPE, **family.write_config(model)}
+        values = {"architectures": [architecture], "model_type": family.MODEL_TYPE, **family.config_to_json(model)}
         write_json(new / CONFIG, values | ({"task_specific_params": {TASK: task}} if task else {}))
-        write_safetensors(new / WEIGHTS, family.finish(model, arrays))
+        write_safetensors(new / WEIGHTS, family.to_hf(model, arrays))
         if tokenizer is not None:
             write_tokenizer(tokenizer, new, getattr(config, "max_position_embeddings", None))
         if directory.exists():
@@ -148,7 +148,7 @@ def family_name(values: dict[str, Any], where: Path | str) -> str:
 @functools.cache
 def hub_family(name: str) -> str:
     """The same of a name on the hub, of which nothing but its `config.json` is fetched."""
-    directory = find_directory(name, [CONFIG], lacking="is not a run: there is no such directory")
+    directory = find_directory(name, [CONFIG])
     return family_name(read_json(directory / CONFIG), name)
 
 

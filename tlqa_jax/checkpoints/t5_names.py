@@ -77,7 +77,7 @@ def rules(architecture: str, config: T5Config) -> dict[str, Rule]:
     return encoder | stack("decoder", attentions, config.decoder_layers, gated) | {"output": Rule(OUTPUT, 1)}
 
 
-def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple[T5Config, dict[str, Any]]:
+def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> tuple[T5Config, dict[str, Any]]:
     """The sizes in a `config.json`; no options. What cannot be done here is refused."""
     sizes = read_sizes(values, T5Config, where, without=("feed_forward_proj",))
     feed_forward = values.get("feed_forward_proj", "relu")
@@ -97,8 +97,8 @@ def read_config(architecture: str, values: dict[str, Any], where: Path) -> tuple
     return T5Config(**sizes, feed_forward_proj=known[*meant.values()]), {}
 
 
-def write_config(model: T5 | T5Encoder) -> dict[str, Any]:
-    """A `config.json` from which Transformers 4 and 5 build the same model, together with what `finish` does."""
+def config_to_json(model: T5 | T5Encoder) -> dict[str, Any]:
+    """A `config.json` from which Transformers 4 and 5 build the same model, together with what `to_hf` does."""
     config = model.config
     gated, activation = ACTIVATIONS[config.feed_forward_proj]
     as_embedding = config.tie_word_embeddings and config.scales_outputs
@@ -121,7 +121,7 @@ def empty_model(architecture: str, config: T5Config, names: set[str], **options:
     return nnx.eval_shape(lambda: ARCHITECTURES[architecture](config, rngs=nnx.Rngs(0), **options))
 
 
-def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
+def canonicalize(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
     """The arrays without copies of the embedding and, for an encoder alone, without the rest of a whole T5."""
     arrays = {name: array for name, array in arrays.items() if name != UNUSED}
     for copy in COPIES:
@@ -135,7 +135,7 @@ def tidy(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[
     return arrays
 
 
-def finish(model: T5 | T5Encoder, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def to_hf(model: T5 | T5Encoder, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays as Transformers 4 needs them too, which scales outputs just where the output matrix is the embedding.
 
     An embedding that is not scaled there is stored once more, as the output matrix; an output matrix that is scaled

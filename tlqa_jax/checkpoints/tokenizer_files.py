@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from tlqa_jax.checkpoints.directories import (
     ADDED_TOKENS,
     CONFIG,
@@ -25,7 +27,7 @@ from tlqa_jax.checkpoints.directories import (
     read_json,
     write_json,
 )
-from tlqa_jax.checkpoints.family import of_kind
+from tlqa_jax.checkpoints.family import is_of_type
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.t5 import T5Config
@@ -39,6 +41,43 @@ WORDPIECE_RULES = {  # the only ones that are known here
     "do_basic_tokenize": True, "word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"
 }  # fmt: skip
 Tokenizer = WordPieceTokenizer | SentencePieceTokenizer
+
+
+def read_tokenizer(directory: Path, kind: type[Tokenizer]) -> Tokenizer:
+    """The vocabulary of a directory: SentencePiece of a T5, WordPiece of a BERT.
+
+    SentencePiece with as many sentinels as `tokenizer_config.json` says ("extra_ids"); WordPiece cased or not, as it
+    says there.
+
+    Raises UserError if there is none, or if it cuts text by rules that our tokenizers do not have.
+    """
+    read = lambda file: read_json(directory / file) if (directory / file).exists() else {}
+    whole, settings = read(TOKENIZER), read(TOKENIZER_CONFIG)
+    if kind is WordPieceTokenizer:
+        tokenizer: Tokenizer = _wordpiece(whole, settings, directory)
+    elif (directory / SENTENCEPIECE).exists():
+        tokenizer = SentencePieceTokenizer(directory / SENTENCEPIECE, extra_ids=_extra_ids(settings, directory))
+    elif (whole.get("model") or {}).get("type") == "Unigram":
+        tokenizer = _sentencepiece(whole, settings, directory / TOKENIZER)
+    else:
+        raise UserError(f"{directory} has no vocabulary of a T5: copy its {SENTENCEPIECE} or {TOKENIZER} there")
+    # each of three files may tell what was added, each in its own way
+    added = [*read(ADDED_TOKENS).items()] + [(it["content"], it["id"]) for it in whole.get("added_tokens") or []]
+    added += [(it["content"], int(id)) for id, it in (settings.get("added_tokens_decoder") or {}).items()]
+    _check_added(tokenizer, added, directory)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Tokenizer, config: BertConfig | T5Config, where: Path | str) -> None:
+    """Raise UserError if a model has no embedding for some of the ids: it would be nan that comes of them.
+
+    Also for a T5 whose texts begin, end or are padded with other ids than T5's own.
+    """
+    check_vocabulary(tokenizer, config, where)
+    if isinstance(config, T5Config):
+        for name, id in (("decoder_start_token_id", 0), ("eos_token_id", 1), ("pad_token_id", 0)):
+            if getattr(config, name) != id:
+                raise UserError(f"{where}: {name} is {getattr(config, name)}; here a T5's is {id}")
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
@@ -77,7 +116,12 @@ def check_vocabulary(tokenizer: Tokenizer, config: BertConfig | T5Config, where:
 
 
 def write_tokenizer(tokenizer: Tokenizer, directory: Path, longest: int | None) -> None:
-    """The files from which Transformers makes the same tokenizer; `longest` input in tokens, if there is a limit."""
+    """The files from which Transformers makes the same tokenizer; `longest` input in tokens, if there is a limit.
+
+    Of several processes the first one writes.
+    """
+    if jax.process_index() != 0:
+        return
     if isinstance(tokenizer, WordPieceTokenizer):
         tokenizer.save(directory / WORDPIECE)
         settings: dict[str, Any] = {"tokenizer_class": "BertTokenizer", "do_lower_case": tokenizer.lowercase}
@@ -167,6 +211,6 @@ def _check_added(tokenizer: Tokenizer, added: list[tuple[str, int]], directory: 
 def _extra_ids(settings: dict[str, Any], directory: Path) -> int:
     """How many sentinels there are; 100 where nothing is said."""
     extra_ids = settings.get("extra_ids", 100)
-    if not of_kind(extra_ids, int) or extra_ids < 0:
+    if not is_of_type(extra_ids, int) or extra_ids < 0:
         raise UserError(f"{directory / TOKENIZER_CONFIG}: extra_ids is {extra_ids!r}, not a whole number from 0 on")
     return extra_ids

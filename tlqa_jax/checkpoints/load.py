@@ -1,0 +1,122 @@
+"""The one door to pretrained models: a run, a Hugging Face directory, or a name on the Hugging Face hub.
+
+    pretrained = load("runs/quickstart")        # or "google-t5/t5-small"
+    model, tokenizer = pretrained.model(), pretrained.tokenizer
+"""
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.traverse_util import unflatten_dict
+
+from tlqa_jax.checkpoints import bert_names, t5_names
+from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, find_directory, is_old_run, read_json
+from tlqa_jax.checkpoints.family import their_shape
+from tlqa_jax.checkpoints.named_arrays import compare, flatten
+from tlqa_jax.checkpoints.safetensors_files import read_weights
+from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, read_tokenizer
+from tlqa_jax.checkpoints.usage import read_usage
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.functional import as_function, as_module
+from tlqa_jax.models.t5 import T5Config
+
+FAMILIES = {family.MODEL_TYPE: family for family in (bert_names, t5_names)}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model on disk, of which `config.json` has been read. Parameters and vocabulary are read on demand."""
+
+    name: str  # as it was given to `load`
+    directory: Path
+    family: str  # "bert" or "t5"
+    architecture: str  # Hugging Face's name of the model's class: "BertForMaskedLM", say
+    config: BertConfig | T5Config  # as `config.json` says
+    usage: dict[str, Any]  # what is needed to use it as it was trained (`usage.py`)
+    options: dict[str, Any] = field(default_factory=dict)  # {"attention": "causal"} where "is_decoder" is true
+    on_hub: bool = False
+
+    def model(self, dtype: Any = jnp.float32, attention: str | None = None) -> nnx.Module:
+        """The model, of the class that `architecture` names. The stored numbers become float32, whatever they were.
+
+        Its own `config` is exact: whether a T5's output matrix is its embedding is told by the stored arrays.
+
+        Args:
+            dtype: what it computes in.
+            attention: as for `Bert`. None: as it was trained.
+
+        Raises UserError naming the parameters that are missing, left over or of another shape, a few of each kind.
+        """
+        if attention and self.options.get("attention", attention) != attention:
+            where = self.where / CONFIG
+            raise UserError(f"{where}: is_decoder is true, so attention is causal and cannot be {attention!r}")
+        options = {**self.options, "dtype": dtype} | ({"attention": attention} if attention else {})
+        family = FAMILIES[self.family]
+        stored = read_weights(self.files, self.name if self.on_hub else None)
+        stored = family.canonicalize(self.architecture, stored, self.where)
+        model = family.empty_model(self.architecture, self.config, set(stored), **options)
+        ours, rules = flatten(as_function(model)[1]), family.rules(self.architecture, self.config)
+        wanted = {
+            rules[path].theirs: np.broadcast_to(np.float32(0), their_shape(leaf.shape, rules[path].inputs))
+            for path, leaf in ours.items()
+        }
+        stored = {key: array.astype(np.float32) if array.dtype.kind in "fV" else array for key, array in stored.items()}
+        compare(stored, wanted, f"{self.where}, read as {self.architecture},")
+        params = {}
+        for path, leaf in ours.items():
+            array = stored[rules[path].theirs]
+            params[path] = jnp.asarray((array if rules[path].inputs is None else array.T).reshape(leaf.shape))
+        return as_module(model, unflatten_dict(params, sep="/"))
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary. Raises UserError if there is none, if it has rules that ours has not, or does not fit."""
+        tokenizer = read_tokenizer(self.files, FAMILIES[self.family].TOKENIZER)
+        check_tokenizer(tokenizer, self.config, self.where)
+        return tokenizer
+
+    @functools.cached_property
+    def files(self) -> Path:
+        """The directory with all the files that we read. Of a name on the hub they are downloaded now."""
+        return find_directory(self.name, FETCHED) if self.on_hub else self.directory
+
+    @property
+    def where(self) -> Path:
+        """What an error message calls it: the directory, or the name on the hub."""
+        return Path(self.name) if self.on_hub else self.directory
+
+
+def load(name: str | Path, architecture: str | None = None) -> Pretrained:
+    """Open a run, a Hugging Face directory or a name on the hub such as "bert-base-uncased". Reads `config.json` once.
+
+    A directory of several runs, such as a quickstart's, stands for the one that its `run.json` calls "main". Of a name
+    on the hub only `config.json` is downloaded here. `architecture`: read it as this class, "BertForPreTraining" say.
+
+    Raises UserError if there is no such model, or for a family, a class or a setting that is not known here.
+    """
+    directory, on_hub = find_directory(name, (CONFIG,)), not Path(name).is_dir()
+    where = (Path(name) if on_hub else directory) / CONFIG
+    if not (directory / CONFIG).exists() and (directory / RUN).exists():
+        raise UserError(f"{directory} has no {CONFIG}: this run has not saved a model yet")
+    values = read_json(directory / CONFIG)
+    if is_old_run(values):
+        raise UserError(
+            f"{directory} was made by tlqa_jax 0.1: export it with that version (tlqa export {name} --out DIR), use DIR"
+        )
+    model_type = values.get("model_type", bert_names.MODEL_TYPE)  # the first BERTs did not say
+    if model_type not in [*FAMILIES]:
+        raise UserError(f'{where}: model_type is "{model_type}"; known are {", ".join(FAMILIES)}')
+    family = FAMILIES[model_type]
+    architecture = architecture or (values.get("architectures") or [None])[0]
+    if architecture not in family.ARCHITECTURES:
+        found = f'the architecture is "{architecture}"' if architecture else "no architecture is named"
+        raise UserError(f"{where}: {found}; known are {', '.join(family.ARCHITECTURES)} (architecture=)")
+    config, options = family.config_from_json(architecture, values, where)
+    usage = read_usage(values, where)
+    return Pretrained(str(name), directory, model_type, architecture, config, usage, options, on_hub)

@@ -1,0 +1,152 @@
+"""The record of a run, RUN/run.json: program, settings, inputs. With it the same command again continues the run.
+
+    record = {"version": "1.0", "program": "pretrain-spans", "settings": {...}, "inputs": {"texts": {"a.txt": "sha256:…"}}}
+    status = check_run(out, record)         # "new", "continue" or "complete", or a UserError that names what differs
+    run = start_run(out, record)
+    ...
+    finish_run(run)
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tlqa_jax.checkpoints.directories import CONFIG, INDEX, RUN, is_old_run, main_directory, read_json
+from tlqa_jax.errors import UserError
+from tlqa_jax.text.whole_files import write_whole
+
+AFRESH = "give another --out, or --overwrite to delete it"
+
+
+def check_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = False) -> str:
+    """What `start_run` would do, without touching anything: "new", "continue" or "complete".
+
+    "new": nothing is there, or `overwrite` says to delete it. "continue": a run of the same program, settings and
+    inputs. "complete": the same, and it has ended. An input that is missing now, a None, is not compared.
+
+    Raises UserError if something else is there; and before a directory is deleted that is no run, or that holds what
+    the new run reads. Of several processes the first one looks, and all of them return or raise the same.
+    """
+    return agreed(lambda: _check_run(Path(out), _as_json(record), overwrite))
+
+
+def start_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = False) -> Path:
+    """Make the directory of a run and its record. A run to be continued stays as it is. Raises as `check_run` does."""
+    out, new = Path(out), _as_json(record)
+
+    def start() -> str:
+        status = _check_run(out, new, overwrite)
+        if status == "new":
+            if out.exists() and os.listdir(out):
+                shutil.rmtree(out)
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(out / RUN, json.dumps(new, indent=2) + "\n")
+        return status
+
+    agreed(start)
+    return out
+
+
+def finish_run(out: Path | str) -> None:
+    """Say in the record that the run is complete."""
+    if jax.process_index() == 0:
+        path = Path(out) / RUN
+        write_whole(path, json.dumps(read_json(path) | {"finished": True}, indent=2) + "\n")
+
+
+def fingerprint(path: Path | str) -> str | None:
+    """Content and size of a file, or of the model in a directory: "sha256:… 123 bytes". None if there is neither."""
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
+        path = main_directory(path)
+        files = [path / CONFIG, path / INDEX, *sorted(path.glob("*.safetensors"))]
+    digest, size = hashlib.sha256(), 0
+    for file in (file for file in files if file.is_file()):
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    return f"sha256:{digest.hexdigest()} {size} bytes" if any(file.is_file() for file in files) else None
+
+
+def agreed(check: Callable[[], str]) -> str:
+    """Call `check` in the first process; what it returns or raises there, all processes return or raise."""
+    error, text = None, np.zeros(2048, np.uint8)
+    if jax.process_index() == 0:
+        try:
+            said = f"={check()}"
+        except Exception as raised:
+            error, said = raised, f"!{str(raised) or type(raised).__name__}"
+        said = said.encode()[: text.size]
+        text[: len(said)] = list(said)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        text = np.asarray(multihost_utils.broadcast_one_to_all(text)).astype(np.uint8)
+    if error is not None:
+        raise error
+    said = text.tobytes().rstrip(b"\0").decode(errors="ignore")
+    if said.startswith("!"):
+        raise UserError(said[1:])
+    return said[1:]
+
+
+def _as_json(record: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(record, default=str))
+
+
+def _check_run(out: Path, new: dict[str, Any], overwrite: bool) -> str:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a directory for the run")
+    if not out.exists() or not os.listdir(out):
+        return "new"
+    old_run = not (out / RUN).exists() and (out / CONFIG).is_file() and is_old_run(read_json(out / CONFIG))
+    if not (out / RUN).exists() and not old_run:
+        raise UserError(f"{out} is not empty and does not look like a run: give another --out, or delete it yourself")
+    if overwrite:
+        _check_kept(out, new.get("settings", {}))
+        return "new"
+    if old_run:
+        raise UserError(
+            f"{out} was made by tlqa_jax 0.1 and cannot be continued: {AFRESH}; "
+            f"to use its model, export it with that version (tlqa export {out} --out DIR)"
+        )
+    old = read_json(out / RUN)
+    if changed := _changes(old, new):
+        raise UserError(f"{out} is a run with other settings: {'; '.join(changed)}: {AFRESH}")
+    return "complete" if old.get("finished") is True else "continue"
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two records, in words."""
+    if old.get("program") != new.get("program"):
+        return [f"program was {old.get('program')!r}, is {new.get('program')!r}"]
+    a, b = old.get("settings", {}), new.get("settings", {})
+    changed = [f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    for setting, files in new.get("inputs", {}).items():
+        before = old.get("inputs", {}).get(setting) or {}
+        for path, now in (files or {}).items():
+            if now and before.get(path) and now != before[path]:
+                flag = f"--{setting.replace('_', '-')}"
+                changed.append(f"{flag} {path} has changed since the run began (another size or content)")
+    return changed
+
+
+def _check_kept(out: Path, settings: dict[str, Any]) -> None:
+    """Refuse to delete a directory with what the new run starts from in it, or a file that its settings name."""
+    inside = lambda path: Path(path).resolve().is_relative_to(out.resolve())
+    start_from = settings.get("start_from")
+    if start_from and inside(main_directory(Path(start_from))):
+        raise UserError(f"--overwrite would delete {start_from}, which the run starts from: give another --out")
+    for text in (text for text in jax.tree.leaves(settings) if type(text) is str):
+        for path in (text, text.partition("=")[2]):  # TASK=SOURCE
+            if path and os.path.exists(path) and inside(path):
+                raise UserError(f"--overwrite would delete {path}, which the run reads: give another --out")

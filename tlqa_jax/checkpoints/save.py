@@ -1,0 +1,135 @@
+"""Models and vocabularies written as Hugging Face directories, which Transformers and `load` read.
+
+    save_pretrained(model, "out", tokenizer, usage={"input_length": 512})
+
+A training program writes the same files into its run, one by one. Of several processes only the first one writes.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, SPECIAL_TOKENS, WEIGHTS, read_json, write_json
+from tlqa_jax.checkpoints.family import check_fields, their_shape
+from tlqa_jax.checkpoints.load import FAMILIES, load
+from tlqa_jax.checkpoints.named_arrays import flatten
+from tlqa_jax.checkpoints.safetensors_files import weight_files, write_safetensors
+from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
+from tlqa_jax.checkpoints.usage import USAGE, read_usage, with_usage
+from tlqa_jax.errors import UserError
+from tlqa_jax.models.functional import as_function
+
+ARCHITECTURES = {kind: name for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
+
+
+def save_pretrained(
+    model: nnx.Module, directory: str | Path, tokenizer: Tokenizer | None = None,
+    *, usage: dict[str, Any] | None = None, overwrite: bool = False,
+) -> Path:  # fmt: skip
+    """Write a new directory with the model, and the vocabulary if there is one. Returns it.
+
+    It appears when it is complete. A directory that is in use is left alone, unless `overwrite` says to replace it,
+    and only if it holds a model and is no run; what else was in it is gone then.
+
+    Raises UserError for a model of another class, a vocabulary that does not fit, a directory in use.
+    """
+    family, directory = _family(model), Path(directory)
+    if tokenizer is not None:
+        if not isinstance(tokenizer, family.TOKENIZER):
+            ours, given = family.TOKENIZER.__name__, type(tokenizer).__name__
+            raise UserError(f"a {type(model).__name__} needs a {ours}, and this is a {given}")
+        check_tokenizer(tokenizer, model.config, directory)
+    with _new_directory(directory, overwrite) as new:
+        write_config(new, model, usage)
+        write_weights(new, model)
+        if tokenizer is not None:
+            write_tokenizer(tokenizer, new, getattr(model.config, "max_position_embeddings", None))
+    return directory
+
+
+def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
+    """Copy the model of a run, a Hugging Face directory or a hub name: `config.json`, the weights, the vocabulary.
+
+    Nothing else is copied, such as a run's checkpoints. `overwrite` is as for `save_pretrained`.
+    """
+    pretrained, out = load(source), Path(out)
+    weight_files(pretrained.files, pretrained.name if pretrained.on_hub else None)  # or there is nothing to copy
+    files = [file for pattern in (*FETCHED, SPECIAL_TOKENS) for file in pretrained.files.glob(pattern)]
+    with _new_directory(out, overwrite) as new:
+        for file in files:
+            shutil.copyfile(file, new / file.name)
+    return out
+
+
+def write_config(directory: str | Path, model: nnx.Module, usage: dict[str, Any] | None = None) -> None:
+    """Write `config.json`: the model's class and sizes, and what is needed to use it (`usage.py`)."""
+    family, path = _family(model), Path(directory) / CONFIG
+    values = {"architectures": [ARCHITECTURES[type(model)]], "model_type": family.MODEL_TYPE}
+    _write_usage(path, values | family.config_to_json(model), usage or {})
+
+
+def update_usage(directory: str | Path, **usage: Any) -> None:
+    """Change entries of the usage in `config.json`: `update_usage(run, no_answer_threshold=0.3)`; None removes one."""
+    path = Path(directory) / CONFIG
+    if jax.process_index() == 0:
+        values = read_json(path)
+        _write_usage(path, values, read_usage(values, path) | usage)
+
+
+def write_weights(directory: str | Path, model: nnx.Module) -> None:
+    """Write `model.safetensors`: the parameters under Hugging Face's names."""
+    if jax.process_index() != 0:
+        return
+    family = _family(model)
+    rules, arrays = family.rules(ARCHITECTURES[type(model)], model.config), {}
+    for path, leaf in flatten(as_function(model)[1]).items():
+        array, inputs = np.asarray(leaf), rules[path].inputs
+        if inputs is not None:
+            array = array.reshape(their_shape(array.shape, inputs)[::-1]).T
+        arrays[rules[path].theirs] = array
+    write_safetensors(Path(directory) / WEIGHTS, family.to_hf(model, arrays))
+
+
+def _family(model: nnx.Module):
+    """The module with the names of this model's family."""
+    family = next((one for one in FAMILIES.values() if type(model) in one.ARCHITECTURES.values()), None)
+    if family is None:
+        known = ", ".join(kind.__name__ for kind in ARCHITECTURES)
+        raise UserError(f"a {type(model).__name__} cannot be saved this way; known are {known}")
+    return family
+
+
+def _write_usage(path: Path, values: dict[str, Any], usage: dict[str, Any]) -> None:
+    usage = json.loads(json.dumps({name: value for name, value in usage.items() if value is not None}))
+    check_fields({name: value for name, value in usage.items() if name in USAGE}, USAGE, path)
+    if jax.process_index() == 0:
+        write_json(path, with_usage(values, usage))
+
+
+@contextlib.contextmanager
+def _new_directory(directory: Path, overwrite: bool) -> Iterator[Path]:
+    """A directory to fill, which then takes its place. An error leaves what was there."""
+    if directory.exists() and (not directory.is_dir() or os.listdir(directory)):
+        if not overwrite:
+            raise UserError(f"{directory} is already in use: give another, or overwrite it (overwrite=True, --overwrite)")
+        model = (directory / CONFIG).is_file() and "model_type" in read_json(directory / CONFIG)
+        if not model or (directory / RUN).exists():
+            kind = "is a run" if model else "does not look like an exported model"
+            raise UserError(f"{directory} {kind}: delete it yourself if you mean it")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
+        new = Path(beside) / "new"
+        new.mkdir()
+        yield new
+        if directory.exists():
+            directory.rename(Path(beside) / "old")
+        new.rename(directory)
