@@ -18,7 +18,7 @@ from tlqa_jax.checkpoints import bert_names, t5_names
 from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, find_directory, is_old_run, read_json
 from tlqa_jax.checkpoints.family import their_shape
 from tlqa_jax.checkpoints.named_arrays import compare, flatten
-from tlqa_jax.checkpoints.safetensors_files import read_weights
+from tlqa_jax.checkpoints.weights import read_weights
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, read_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage
 from tlqa_jax.errors import UserError

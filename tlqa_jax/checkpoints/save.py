@@ -22,7 +22,7 @@ from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, SPECIAL_TOKEN
 from tlqa_jax.checkpoints.family import check_fields, their_shape
 from tlqa_jax.checkpoints.load import FAMILIES, load
 from tlqa_jax.checkpoints.named_arrays import flatten
-from tlqa_jax.checkpoints.safetensors_files import weight_files, write_safetensors
+from tlqa_jax.checkpoints.weights import weight_files, write_safetensors
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
 from tlqa_jax.checkpoints.usage import USAGE, read_usage, with_usage
 from tlqa_jax.errors import UserError
