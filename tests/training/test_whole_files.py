@@ -9,8 +9,8 @@ import pytest
 from tlqa_jax.errors import UserError
 from tlqa_jax.inference.answer_spans import write_n_best
 from tlqa_jax.metrics.squad import write_predictions
+from tlqa_jax.text.atomic_write import write_atomically
 from tlqa_jax.text.vocabulary_file import write_vocabulary
-from tlqa_jax.text.whole_files import write_whole
 from tlqa_jax.training.progress import Progress
 
 WRITERS = {
@@ -38,12 +38,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_is_named(name, tmp_path, mon
 
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "file.json")
-    write_whole(tmp_path / "link.json", json.dumps("é"))
+    write_atomically(tmp_path / "link.json", json.dumps("é"))
     assert (tmp_path / "link.json").is_symlink() and json.loads((tmp_path / "file.json").read_text()) == "é"
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    write_whole(tmp_path / "pipe", "all")
+    write_atomically(tmp_path / "pipe", "all")
     assert os.read(reader, 9) == b"all" and (tmp_path / "pipe").is_fifo()
     os.close(reader)
     with pytest.raises(UserError, match="cannot be written: Is a directory"):
-        write_whole(tmp_path, "x")
+        write_atomically(tmp_path, "x")

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.text.atomic_write import write_atomically
 
 
 def read_vocabulary(path: Path) -> bytes:
@@ -35,5 +35,5 @@ def write_vocabulary(path: str | Path, content: bytes) -> Path:
     """Write a vocabulary file, making its directory where there is none; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    write_atomically(path, content)
     return path

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: what stood there before stays until the new content is complete."""
+"""Files that are written completely or not at all: the old content stays until the new one is complete."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,17 @@ from pathlib import Path
 from tlqa_jax.errors import UserError
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a file, text in UTF-8: into a temporary file beside it, which then takes its place.
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Write a file, text in UTF-8: into a temporary file beside it, which then replaces it.
 
-    What is no regular file, such as /dev/stdout, is written to as it is. Raises UserError if it cannot be written.
+    A link stays a link. Something that is not a regular file, such as /dev/stdout, is written to directly. Raises
+    UserError if it cannot be written.
     """
     content = content.encode() if isinstance(content, str) else content
-    target = Path(os.path.realpath(path))  # behind a link, which stays
+    target = Path(os.path.realpath(path))  # behind a link; for a pipe no usable name
     try:
         if Path(path).exists() and not Path(path).is_file():
-            with Path(path).open("wb") as file:  # a directory fails here
+            with Path(path).open("wb") as file:  # for a directory this fails
                 file.write(content)
             return
         temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
