@@ -141,10 +141,10 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
         ({"architecture": "Elmo"}, "the architecture is 'Elmo'; known are BertModel, "),
         ({"model": {"hidden_sighs": 3}}, r"unknown model field\(s\) hidden_sighs"),
         ({"model": [3]}, "the model's sizes are not a JSON object"),
-        ({"model": {"hidden_size": 16.0}}, "config.json: hidden_size is 16.0, not of kind int"),
-        ({"model": {"num_hidden_layers": 1.5}}, "num_hidden_layers is 1.5, not of kind int"),
-        ({"model": {"layer_norm_eps": "1e-12"}}, 'layer_norm_eps is "1e-12", not of kind float'),
-        ({"model": {"num_hidden_layers": None}}, "num_hidden_layers is null, not of kind int"),
+        ({"model": {"hidden_size": 16.0}}, "config.json: hidden_size is 16.0, not of type int"),
+        ({"model": {"num_hidden_layers": 1.5}}, "num_hidden_layers is 1.5, not of type int"),
+        ({"model": {"layer_norm_eps": "1e-12"}}, 'layer_norm_eps is "1e-12", not of type float'),
+        ({"model": {"num_hidden_layers": None}}, "num_hidden_layers is null, not of type int"),
         ({"model": {"id2label": [1, 2]}}, r"id2label is \[1, 2\], not a list of texts"),
     ):
         start_run(tmp_path / "run", record | changes, overwrite=True)

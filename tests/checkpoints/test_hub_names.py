@@ -79,7 +79,7 @@ def test_a_t5_whose_name_does_not_say_so(hub, tmp_path):
     assert is_t5("some/writer") and not is_bert("some/writer")
     assert load_t5("some/writer")[2].vocab_size == 1005
     assert of_family("finetune-qa", ["--start-from", "some/writer"]) == "finetune-qa"
-    assert len(asking.generate(["the clock"], "some/writer", max_length=3)[0]) == 1
+    assert len(asking.generate(["the clock"], "some/writer", max_new_tokens=3)[0]) == 1
     (folder / "some/writer" / "added_tokens.json").write_text('{"<new>": 1005}')
     with pytest.raises(UserError, match="some/writer: tokens were added"):
         load_tokenizer("some/writer")
@@ -89,7 +89,7 @@ def test_a_t5_whose_name_does_not_say_so(hub, tmp_path):
 def test_other_families_are_refused_by_name(hub, wordpiece, name, kind):
     folder, asked = hub
     set_config(save_pretrained(random_model(Bert), folder / name, wordpiece), model_type=kind)
-    for call in (is_bert, is_t5, asking.open_run, lambda name: of_family("finetune-qa", ["--start-from", name])):
+    for call in (is_bert, is_t5, asking.open_model, lambda name: of_family("finetune-qa", ["--start-from", name])):
         with pytest.raises(UserError, match=f'^{name}: model_type is "{kind}"; known are bert, t5$'):
             call(name)
     assert {(one, *patterns) for one, patterns in asked} == {(name, "config.json")}  # no gigabytes for nothing
@@ -109,12 +109,12 @@ def test_what_is_there_is_not_asked_for(hub, wordpiece, tmp_path, monkeypatch):
 
 def test_a_hub_that_cannot_be_asked(hub, monkeypatch):
     message = r"^runs/quickstart is not a run: there is no such directory, and the hub did not give it .no such name.$"
-    for call in (is_bert, is_t5, asking.open_run, asking.open_t5, load_t5):
+    for call in (is_bert, is_t5, asking.open_model, load_t5):
         with pytest.raises(UserError, match=message):
             call("runs/quickstart")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     message = "^bert-base-uncased is not a run: there is no such directory; to download .* pip install huggingface_hub$"
-    for call in (is_bert, asking.open_run):
+    for call in (is_bert, asking.open_model):
         with pytest.raises(UserError, match=message):
             call("bert-base-uncased")
 

@@ -242,10 +242,10 @@ def test_missing_unused_and_misshapen_keys_are_listed_together(saved):
         ({"num_decoder_layers": 3}, "missing decoder.block.2"),
         ({"num_decoder_layers": None}, "left over decoder.block.1"),
         ({"d_kv": 4}, "Attention.k.weight is float32.15, 6., the model wants float32.12, 6.; .* … and 16 more$"),
-        ({"d_model": "6"}, 'd_model is "6", not of kind int'),
+        ({"d_model": "6"}, 'd_model is "6", not of type int'),
         ({"d_ff": 0}, "config.json: d_ff is 0, which is too small"),
-        ({"eos_token_id": [1, 2]}, r"eos_token_id is \[1, 2\], not of kind int"),
-        ({"scale_decoder_outputs": "yes"}, 'scale_decoder_outputs is "yes", not of kind bool'),
+        ({"eos_token_id": [1, 2]}, r"eos_token_id is \[1, 2\], not of type int"),
+        ({"scale_decoder_outputs": "yes"}, 'scale_decoder_outputs is "yes", not of type bool'),
         ({"model_type": "mt5"}, 'model_type is "mt5"; known are bert, t5'),
     ],
 )
@@ -298,11 +298,11 @@ def test_asked_it_answers_like_the_run_it_was_made_of(run, tmp_path, monkeypatch
     question = ("Where was Mira born?", "Mira is from Oss. " * 40)
     answer = asking.ask(*question, exported)
     assert answer == asking.ask(*question, run) and answer.windows > 1
-    assert asking.open_run(exported) is asking.open_run(str(exported))
+    assert asking.open_model(exported) is asking.open_model(str(exported))
     values = json.loads((exported / "config.json").read_text())
     del values["task_specific_params"]  # as one from the hub
     (exported / "config.json").write_text(json.dumps(values))
-    answerer = asking.open_run(exported)
+    answerer = asking.open_model(exported)
     assert (answerer.input_length, answerer.target_length) == (512, 32)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="google/flan-t5-small is not a run: .*; to download it from the hub"):
@@ -334,7 +334,7 @@ def test_a_run_remembers_how_many_sentinels_it_has(run, tmp_path):
     for name in (run, tmp_path / "spans", tmp_path / "qa", tmp_path / "tasks"):
         config, _, tokenizer = load_t5(name)
         assert (tokenizer.vocab_size, tokenizer.encode("<extra_id_0>"), config.vocab_size) == (1005, [1004], 1005)
-    written = asking.generate(["the <extra_id_0> in the <extra_id_1>"], tmp_path / "spans", max_length=3)[0][0]
+    written = asking.generate(["the <extra_id_0> in the <extra_id_1>"], tmp_path / "spans", max_new_tokens=3)[0][0]
     assert 0 < written.probability < 1
 
 
@@ -350,7 +350,7 @@ def test_a_vocabulary_with_more_pieces_than_the_model_is_refused(run, tmp_path):
     set_config(run, extra_ids=...)  # as the first runs were: a hundred
     set_config(folder, task_specific_params=...)
     (folder / "tokenizer_config.json").unlink()
-    loads = (load_t5, asking.open_run, lambda name: import_run(name, tmp_path / "new"))
+    loads = (load_t5, asking.open_model, lambda name: import_run(name, tmp_path / "new"))
     for load, name in ((loads[0], run), (loads[1], run), *((load, folder) for load in loads)):
         with pytest.raises(UserError, match=f"^{name}: the vocabulary has 1100 pieces, the model only 1005$"):
             load(name)

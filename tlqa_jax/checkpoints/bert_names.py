@@ -1,7 +1,4 @@
-"""BERT in Hugging Face's files: what its parameters are called there, and its `config.json`.
-
-One of the FAMILIES of `huggingface.py`, which reads and writes the files (`family.py` says what a family has).
-"""
+"""BERT in Hugging Face's files: what its parameters are called there, and its `config.json` (see `family.py`)."""
 
 import dataclasses
 import json
@@ -99,14 +96,14 @@ def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
 
 
 def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> tuple[BertConfig, dict[str, Any]]:
-    """The sizes in a `config.json`, and the options of `Bert` that it asks for. What cannot be done here is refused."""
+    """The sizes in a `config.json`, and further arguments of `Bert`. Raises UserError for what is not known here."""
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(
             f'{where}: position_embedding_type is "{values["position_embedding_type"]}"; only "absolute" is known here'
         )
     if values.get("add_cross_attention"):
         raise UserError(f"{where}: add_cross_attention is true; only an encoder is known here")
-    sizes = read_sizes(values, BertConfig, where, without=("id2label",))
+    sizes = read_sizes(values, BertConfig, where, without="id2label")
     if "id2label" in values:
         names = values["id2label"]
         if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
@@ -114,7 +111,7 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
         sizes["id2label"] = tuple(str(names[str(i)]) for i in range(len(names)))
     elif "num_labels" in values:
         if not is_of_type(values["num_labels"], int):
-            raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of kind int")
+            raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of type int")
         sizes["id2label"] = tuple(f"LABEL_{i}" for i in range(values["num_labels"]))
     config = BertConfig(**sizes)
     if architecture == "BertForSequenceClassification":
@@ -126,11 +123,11 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
 
 
 def config_to_json(model: Bert | Head) -> dict[str, Any]:
-    """A `config.json` from which Transformers builds the same model; "is_decoder" is its word for causal attention."""
+    """A `config.json` from which Transformers builds the same model. "is_decoder" means causal attention there."""
     encoder = model if isinstance(model, Bert) else model.encoder
     values = dataclasses.asdict(model.config) | {"is_decoder": encoder.causal, "position_embedding_type": "absolute"}
     labels = values.pop("id2label")
-    # of other heads Transformers takes the labels for their number of outputs
+    # Transformers would take the labels of another head for its number of outputs
     if isinstance(model, BertForSequenceClassification):
         values["id2label"] = {str(i): label for i, label in enumerate(labels)}
         values["label2id"] = {label: i for i, label in enumerate(labels)}
@@ -149,9 +146,11 @@ def empty_model(architecture: str, config: BertConfig, names: set[str], **option
     return nnx.eval_shape(make)
 
 
-def canonicalize(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
-    """The arrays under today's names, without what is no parameter of the architecture: of an encoder alone, heads."""
-    tidied = {}
+def canonicalize(
+    architecture: str, arrays: dict[str, np.ndarray], config: BertConfig, where: Path | str
+) -> dict[str, np.ndarray]:
+    """The arrays under today's names, without those that are no parameters of this class: an encoder has no head."""
+    kept = {}
     if architecture == "BertModel" and any(name.startswith("bert.") for name in arrays):
         arrays = {name: array for name, array in arrays.items() if name.startswith("bert.")}
     for name, array in arrays.items():
@@ -159,14 +158,14 @@ def canonicalize(architecture: str, arrays: dict[str, np.ndarray], where: Path) 
         if architecture == "BertModel":
             name = name.removeprefix("bert.")
         if name.removeprefix("bert.") not in BUFFERS and name not in LEFT_OUT.get(architecture, ()):
-            tidied[name] = array
+            kept[name] = array
     if architecture in ("BertForPreTraining", "BertForMaskedLM"):
         for copy, original in COPIES.items():
-            if copy in tidied and original in tidied and not np.array_equal(tidied.pop(copy), tidied[original]):
-                raise UserError(f"{where}: {copy} differs from {original}; here the two are one")
-    return tidied
+            if copy in kept and original in kept and not np.array_equal(kept.pop(copy), kept[original]):
+                raise UserError(f"{where}: {copy} differs from {original}; in our model they are one array")
+    return kept
 
 
 def to_hf(model: Bert | Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """They are right as they are."""
+    """The same arrays: Transformers needs no others."""
     return arrays

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.text.atomic_write import write_atomically
 
 RUN = "run.json"  # the record of a training run (`run_record.py`)
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -75,4 +75,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write an object, whole or not at all."""
-    write_whole(path, json.dumps(values, indent=2) + "\n")
+    write_atomically(path, json.dumps(values, indent=2) + "\n")

@@ -1,14 +1,14 @@
-"""What the families of `huggingface.py` share. A family is a module such as `huggingface_bert.py`:
+"""What `bert_names.py` and `t5_names.py` have in common: a family of models is a module with
 
-    MODEL_TYPE       the `model_type` of its `config.json`
-    ARCHITECTURES    {"BertModel": Bert, ...}: Hugging Face's classes and ours
-    TOKENIZER        the class of its vocabularies
-    rules            what each of our parameters is called there
-    read_config      `config.json` to our sizes and the options of our model
-    write_config     and back
-    empty_model      the model with shapes in place of arrays
-    tidy             stored arrays under today's names, without copies and buffers
-    finish           arrays to be stored, as Transformers wants them
+    MODEL_TYPE          the `model_type` of its `config.json`
+    TOKENIZER           the class of its vocabularies
+    ARCHITECTURES       {"BertModel": Bert, ...}: Hugging Face's classes and ours
+    rules               what each of our parameters is called there
+    config_from_json    `config.json` -> our config, and further arguments of our model's class
+    config_to_json      our model -> `config.json`
+    empty_model         the model with shapes in place of arrays
+    canonicalize        stored arrays under today's names, without copies and buffers
+    to_hf               arrays as Transformers expects them
 """
 
 import dataclasses
@@ -16,16 +16,21 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from flax.traverse_util import unflatten_dict
 
+from tlqa_jax.checkpoints.named_arrays import compare, flatten
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.functional import as_function, as_module
 
 
 class Rule(NamedTuple):
-    """What one of our parameters is called in their files.
+    """What one of our parameters is called in Hugging Face's files.
 
-    A matrix of theirs is [outputs, inputs]; of ours the first `inputs` axes are those that are summed over: 1 in
-    [D, H, K], 2 in [H, K, D]. None: a table or vector, which is the same on both sides.
+    Their matrices are [outputs, inputs]. In ours the first `inputs` axes are those that are summed over: 1 in
+    [D, H, K], 2 in [H, K, D]. None: a table or a vector, which is the same on both sides.
     """
 
     theirs: str
@@ -35,71 +40,77 @@ class Rule(NamedTuple):
         """The rule of layer {i}."""
         return self._replace(theirs=self.theirs.format(i=i))
 
+    def their_shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
+        if self.inputs is None:
+            return ours
+        return int(np.prod(ours[self.inputs :])), int(np.prod(ours[: self.inputs]))
 
-def their_shape(shape: tuple[int, ...], inputs: int | None) -> tuple[int, ...]:
-    """[outputs, inputs] of a matrix of ours; a table's or vector's own."""
-    return shape if inputs is None else (int(np.prod(shape[inputs:])), int(np.prod(shape[:inputs])))
+
+def fill(empty: nnx.Module, rules: dict[str, Rule], arrays: dict[str, np.ndarray], where: str) -> nnx.Module:
+    """The model with the arrays of a file in place of its shapes; floating-point arrays become float32.
+
+    Raises UserError naming arrays that are missing, left over or of another shape.
+    """
+    ours = flatten(as_function(empty)[1])
+    arrays = {name: array.astype(np.float32) if array.dtype.kind in "fV" else array for name, array in arrays.items()}
+    zero = np.float32(0)
+    expected = {rules[p].theirs: np.broadcast_to(zero, rules[p].their_shape(leaf.shape)) for p, leaf in ours.items()}
+    compare(arrays, expected, where)
+    params = {}
+    for path, leaf in ours.items():
+        array = arrays[rules[path].theirs]
+        params[path] = jnp.asarray((array if rules[path].inputs is None else array.T).reshape(leaf.shape))
+    return as_module(empty, unflatten_dict(params, sep="/"))
+
+
+def arrays_of(model: nnx.Module, rules: dict[str, Rule]) -> dict[str, np.ndarray]:
+    """The inverse of `fill`: the parameters of a model as the arrays of a file."""
+    arrays = {}
+    for path, leaf in flatten(as_function(model)[1]).items():
+        array, rule = np.asarray(leaf), rules[path]
+        arrays[rule.theirs] = array if rule.inputs is None else array.reshape(rule.their_shape(array.shape)[::-1]).T
+    return arrays
 
 
 def is_of_type(value: Any, annotation: Any) -> bool:
-    """Whether a value of JSON can stand for a field: `true` is no int, 3 can be a float."""
-    kinds = get_args(annotation) or (annotation,)
-    return type(value) in (*kinds, int if float in kinds else kinds[0])
+    """Whether a JSON value can be that of a field: `true` is no int, 3 can be a float."""
+    types = get_args(annotation) or (annotation,)
+    return type(value) in (*types, int if float in types else types[0])
 
 
-of_kind = is_of_type
-
-
-def check_fields(values: dict[str, Any], fields: dict[str, Any], where: Path | str) -> None:
-    """Raise UserError for a value of another type than `fields` says of that name, or a size below 1."""
+def check_fields(values: dict[str, Any], types: dict[str, Any], where: Path | str) -> None:
+    """Raise UserError for a value of another type than `types` says, or a size below 1."""
     for name, value in values.items():
-        if not is_of_type(value, fields[name]):
-            kind = getattr(fields[name], "__name__", fields[name])
-            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of type {kind}")
-        if type(value) is int and fields[name] is not float and value < 1 and not name.endswith(("_id", "stride")):
+        if not is_of_type(value, types[name]):
+            expected = getattr(types[name], "__name__", types[name])
+            raise UserError(f"{where}: {name} is {json.dumps(value)}, not of type {expected}")
+        if type(value) is int and types[name] is not float and value < 1 and not name.endswith(("_id", "stride")):
             raise UserError(f"{where}: {name} is {value}, which is too small")
 
 
-def check_kinds(values, config, where):
-    check_fields(values, {field.name: field.type for field in dataclasses.fields(config)}, where)
+def read_sizes(values: dict[str, Any], config: type, where: Path | str, *, without: str = "") -> dict[str, Any]:
+    """Those entries of Hugging Face's `config.json` that are fields of a config class; null counts as absent.
 
-
-def config_from_sizes(values: Any, config: type, where: Path | str) -> Any:
-    """A T5Config or BertConfig from a JSON object of its fields and nothing else, such as a user writes.
-
-    Raises UserError for an unknown field, and as `check_fields` does.
+    The field `without` is left out. Raises UserError as `check_fields` does.
     """
-    sizes = load_sizes(values, config, where, without=("id2label",))
-    if "id2label" in values:
-        labels = values["id2label"]
-        if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
-            raise UserError(f"{where}: id2label is {labels!r}, not a list of texts")
-        sizes["id2label"] = labels
-    return config(**sizes)
+    types = {field.name: field.type for field in dataclasses.fields(config) if field.name != without}
+    sizes = {name: values[name] for name in types if values.get(name) is not None}
+    check_fields(sizes, types, where)
+    return sizes
 
 
-def load_sizes(values: Any, config: type, where: Path | str, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A JSON object of fields of a config class and nothing else: sizes that our programs wrote, or that a user did.
+def load_sizes(values: dict[str, Any], config: type, where: Path | str) -> dict[str, Any]:
+    """Fields of a config class, as a user writes them into a JSON file. The file may be a `config.json`, too.
 
-    Raises UserError for an unknown field, and as `check_kinds` does.
+    Raises UserError for an unknown field, except in a `config.json`, and as `check_fields` does.
     """
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: the model's sizes are not a JSON object")
-    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(config)}):
+    types = {field.name: field.type for field in dataclasses.fields(config)}
+    if "model_type" in values:
+        return read_sizes(values, config, where, without="id2label")
+    if unknown := sorted(values.keys() - types.keys()):
         raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
-    sizes = {name: value for name, value in values.items() if name not in without}
-    check_kinds(sizes, config, where)
-    return sizes
-
-
-def read_sizes(
-    values: dict[str, Any], config: type, where: Path | str, *, without: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Those entries of Hugging Face's `config.json` that are fields of a config class; null counts as none.
-
-    Raises UserError as `check_kinds` does.
-    """
-    fields = [field.name for field in dataclasses.fields(config) if field.name not in without]
-    sizes = {name: values[name] for name in fields if values.get(name) is not None}
-    check_kinds(sizes, config, where)
-    return sizes
+    labels = values.get("id2label", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{where}: id2label is {labels!r}, not a list of texts")
+    check_fields({name: value for name, value in values.items() if name != "id2label"}, types, where)
+    return values

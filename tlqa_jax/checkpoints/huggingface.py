@@ -68,7 +68,7 @@ def from_pretrained(
         raise UserError(f"{directory / CONFIG}: is_decoder is true, so attention is causal and cannot be {attention!r}")
     options |= {"dtype": dtype} | ({"attention": attention} if attention else {})
 
-    stored = family.canonicalize(architecture, _read_weights(directory, name), directory)
+    stored = family.canonicalize(architecture, _read_weights(directory, name), config, directory)
     model = family.empty_model(architecture, config, set(stored), **options)
     ours, rules = flatten(as_function(model)[1]), family.rules(architecture, config)
     wanted = {

@@ -10,20 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from flax.traverse_util import unflatten_dict
 
 from tlqa_jax.checkpoints import bert_names, t5_names
 from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, find_directory, is_old_run, read_json
-from tlqa_jax.checkpoints.family import their_shape
-from tlqa_jax.checkpoints.named_arrays import compare, flatten
+from tlqa_jax.checkpoints.family import fill
 from tlqa_jax.checkpoints.weights import read_weights
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, read_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
-from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5Config
 
 FAMILIES = {family.MODEL_TYPE: family for family in (bert_names, t5_names)}
@@ -58,21 +54,11 @@ class Pretrained:
             raise UserError(f"{where}: is_decoder is true, so attention is causal and cannot be {attention!r}")
         options = {**self.options, "dtype": dtype} | ({"attention": attention} if attention else {})
         family = FAMILIES[self.family]
-        stored = read_weights(self.files, self.name if self.on_hub else None)
-        stored = family.canonicalize(self.architecture, stored, self.where)
-        model = family.empty_model(self.architecture, self.config, set(stored), **options)
-        ours, rules = flatten(as_function(model)[1]), family.rules(self.architecture, self.config)
-        wanted = {
-            rules[path].theirs: np.broadcast_to(np.float32(0), their_shape(leaf.shape, rules[path].inputs))
-            for path, leaf in ours.items()
-        }
-        stored = {key: array.astype(np.float32) if array.dtype.kind in "fV" else array for key, array in stored.items()}
-        compare(stored, wanted, f"{self.where}, read as {self.architecture},")
-        params = {}
-        for path, leaf in ours.items():
-            array = stored[rules[path].theirs]
-            params[path] = jnp.asarray((array if rules[path].inputs is None else array.T).reshape(leaf.shape))
-        return as_module(model, unflatten_dict(params, sep="/"))
+        arrays = read_weights(self.files, self.name if self.on_hub else None)
+        arrays = family.canonicalize(self.architecture, arrays, self.config, self.where)
+        empty = family.empty_model(self.architecture, self.config, set(arrays), **options)
+        rules = family.rules(self.architecture, self.config)
+        return fill(empty, rules, arrays, f"{self.where}, read as {self.architecture},")
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:

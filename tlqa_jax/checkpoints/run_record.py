@@ -20,7 +20,7 @@ import numpy as np
 
 from tlqa_jax.checkpoints.directories import CONFIG, INDEX, RUN, is_old_run, main_directory, read_json
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.text.atomic_write import write_atomically
 
 AFRESH = "give another --out, or --overwrite to delete it"
 
@@ -47,7 +47,7 @@ def start_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = Fals
             if out.exists() and os.listdir(out):
                 shutil.rmtree(out)
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(out / RUN, json.dumps(new, indent=2) + "\n")
+            write_atomically(out / RUN, json.dumps(new, indent=2) + "\n")
         return status
 
     agreed(start)
@@ -58,7 +58,7 @@ def finish_run(out: Path | str) -> None:
     """Say in the record that the run is complete."""
     if jax.process_index() == 0:
         path = Path(out) / RUN
-        write_whole(path, json.dumps(read_json(path) | {"finished": True}, indent=2) + "\n")
+        write_atomically(path, json.dumps(read_json(path) | {"finished": True}, indent=2) + "\n")
 
 
 def fingerprint(path: Path | str) -> str | None:

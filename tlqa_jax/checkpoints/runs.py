@@ -23,7 +23,7 @@ import numpy as np
 from flax import nnx
 
 from tlqa_jax.checkpoints.directories import CONFIG, read_json
-from tlqa_jax.checkpoints.family import load_sizes, of_kind
+from tlqa_jax.checkpoints.family import check_fields, is_of_type as of_kind
 from tlqa_jax.checkpoints.huggingface import from_pretrained, is_t5, load_tokenizer, read_task
 from tlqa_jax.checkpoints.named_arrays import compare, flatten
 from tlqa_jax.checkpoints.tokenizer_files import check_vocabulary
@@ -31,7 +31,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.text.atomic_write import write_atomically
 
 VOCABULARY, CHECKPOINTS, THRESHOLD = "vocabulary.model", "checkpoints", "no_answer.json"
 
@@ -191,7 +191,7 @@ def start_run(run: Path | str, config: dict[str, Any], *, resume: bool = False, 
         if run.exists() and overwrite and any(run.iterdir()):
             shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
-        write_whole(run / CONFIG, text)
+        write_atomically(run / CONFIG, text)
 
     if not resume:
         agreed(begin)
@@ -241,7 +241,7 @@ def trained_with(name: Path | str) -> dict[str, Any]:
 def save_threshold(run: Path, threshold: float) -> None:
     """Put the no-answer threshold into the run: above it there is no answer (`decoding.spans`, `decoding.answers`)."""
     if jax.process_index() == 0:
-        write_whole(run / THRESHOLD, json.dumps({"no_answer_threshold": threshold}) + "\n")
+        write_atomically(run / THRESHOLD, json.dumps({"no_answer_threshold": threshold}) + "\n")
 
 
 def read_threshold(run: Path | str) -> float | None:
@@ -290,6 +290,18 @@ def main_run(run: Path | str) -> Path:
     """The run itself; of a directory that holds several (a quickstart's) the one its `config.json` calls "main"."""
     main = read_config(run).get("main")
     return Path(run) / main if main else Path(run)
+
+
+def load_sizes(values, config, where, *, without=()):
+    import dataclasses
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the model's sizes are not a JSON object")
+    types = {field.name: field.type for field in dataclasses.fields(config)}
+    if unknown := sorted(values.keys() - types.keys()):
+        raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
+    sizes = {name: value for name, value in values.items() if name not in without}
+    check_fields(sizes, types, where)
+    return sizes
 
 
 def load_t5_config(values: Any, where: Path | str) -> T5Config:

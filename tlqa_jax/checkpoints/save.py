@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
 from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, SPECIAL_TOKENS, WEIGHTS, read_json, write_json
-from tlqa_jax.checkpoints.family import check_fields, their_shape
+from tlqa_jax.checkpoints.family import arrays_of, check_fields
 from tlqa_jax.checkpoints.load import FAMILIES, load
-from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.checkpoints.weights import weight_files, write_safetensors
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
 from tlqa_jax.checkpoints.usage import USAGE, read_usage, with_usage
 from tlqa_jax.errors import UserError
-from tlqa_jax.models.functional import as_function
 
 ARCHITECTURES = {kind: name for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
 
@@ -87,16 +84,10 @@ def update_usage(directory: str | Path, **usage: Any) -> None:
 
 def write_weights(directory: str | Path, model: nnx.Module) -> None:
     """Write `model.safetensors`: the parameters under Hugging Face's names."""
-    if jax.process_index() != 0:
-        return
-    family = _family(model)
-    rules, arrays = family.rules(ARCHITECTURES[type(model)], model.config), {}
-    for path, leaf in flatten(as_function(model)[1]).items():
-        array, inputs = np.asarray(leaf), rules[path].inputs
-        if inputs is not None:
-            array = array.reshape(their_shape(array.shape, inputs)[::-1]).T
-        arrays[rules[path].theirs] = array
-    write_safetensors(Path(directory) / WEIGHTS, family.to_hf(model, arrays))
+    if jax.process_index() == 0:
+        family = _family(model)
+        arrays = arrays_of(model, family.rules(ARCHITECTURES[type(model)], model.config))
+        write_safetensors(Path(directory) / WEIGHTS, family.to_hf(model, arrays))
 
 
 def _family(model: nnx.Module):

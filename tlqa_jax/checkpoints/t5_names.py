@@ -1,9 +1,9 @@
-"""T5 in Hugging Face's files: what its parameters are called there, and its `config.json`.
+"""T5 in Hugging Face's files: what its parameters are called there, and its `config.json` (see `family.py`).
 
-One of the FAMILIES of `huggingface.py` (`family.py` says what a family has). Three things are not what they seem:
+Three things are not what they seem:
 
-- Whether the output matrix is the embedding (T5 1.0) or one of its own (T5 1.1, Flan) is told by the file: there is a
-  `lm_head.weight`, or there is none. Transformers 5 writes `tie_word_embeddings: true` either way.
+- Whether the output matrix is the embedding (T5 1.0) or a matrix of its own (T5 1.1, Flan) depends on the weights: does
+  the file have a `lm_head.weight`? Transformers 5 writes `tie_word_embeddings: true` in both cases.
 - Whether the decoder's output is scaled by d_model**-0.5 is `scale_decoder_outputs` where `config.json` has it
   (Transformers 5 writes it), else `tie_word_embeddings` (Transformers 4 knows nothing else).
 - "gated-gelu" is the tanh approximation of gelu, which Transformers calls gelu_new (Shazeer 2020's code has it).
@@ -78,12 +78,12 @@ def rules(architecture: str, config: T5Config) -> dict[str, Rule]:
 
 
 def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> tuple[T5Config, dict[str, Any]]:
-    """The sizes in a `config.json`; no options. What cannot be done here is refused."""
-    sizes = read_sizes(values, T5Config, where, without=("feed_forward_proj",))
+    """The sizes in a `config.json`, and no further arguments. Raises UserError for what is not known here."""
+    sizes = read_sizes(values, T5Config, where, without="feed_forward_proj")
     feed_forward = values.get("feed_forward_proj", "relu")
     *gated, activation = str(feed_forward).split("-")
     activation = "gelu_new" if feed_forward == "gated-gelu" else activation
-    # these two follow from feed_forward_proj, but Transformers heeds them where they say something else
+    # these two follow from feed_forward_proj, but where the file has them, Transformers reads them instead
     meant = {"is_gated_act": bool(gated), "dense_act_fn": activation}
     meant |= {name: values[name] for name in meant if name in values}
     known = {kind: name for name, kind in ACTIVATIONS.items()}
@@ -98,7 +98,7 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
 
 
 def config_to_json(model: T5 | T5Encoder) -> dict[str, Any]:
-    """A `config.json` from which Transformers 4 and 5 build the same model, together with what `to_hf` does."""
+    """A `config.json` from which Transformers 4 and 5 build the same model, given the arrays of `to_hf`."""
     config = model.config
     gated, activation = ACTIVATIONS[config.feed_forward_proj]
     as_embedding = config.tie_word_embeddings and config.scales_outputs
@@ -111,34 +111,40 @@ def config_to_json(model: T5 | T5Encoder) -> dict[str, Any]:
 
 
 def empty_model(architecture: str, config: T5Config, names: set[str], **options: Any) -> nnx.Module:
-    """The model with shapes in place of arrays, and an output matrix of its own if the file brings one."""
-    tied, scaled = OUTPUT not in names, config.scales_outputs
-    if architecture == "T5EncoderModel":
-        tied = config.tie_word_embeddings
+    """The model with shapes in place of arrays. It has an output matrix of its own if the file has one."""
+    tied = config.tie_word_embeddings if architecture == "T5EncoderModel" else OUTPUT not in names
+    scaled = config.scales_outputs and tied  # `canonicalize` has scaled an output matrix of its own
     config = dataclasses.replace(
         config, tie_word_embeddings=tied, scale_decoder_outputs=None if scaled == tied else scaled
     )
     return nnx.eval_shape(lambda: ARCHITECTURES[architecture](config, rngs=nnx.Rngs(0), **options))
 
 
-def canonicalize(architecture: str, arrays: dict[str, np.ndarray], where: Path) -> dict[str, np.ndarray]:
-    """The arrays without copies of the embedding and, for an encoder alone, without the rest of a whole T5."""
+def canonicalize(
+    architecture: str, arrays: dict[str, np.ndarray], config: T5Config, where: Path | str
+) -> dict[str, np.ndarray]:
+    """The arrays without copies of the embedding and, for an encoder alone, without the rest of a whole T5.
+
+    An output matrix of its own that is to be scaled is scaled here, once and for all.
+    """
     arrays = {name: array for name, array in arrays.items() if name != UNUSED}
     for copy in COPIES:
         array = arrays.pop(copy, None)
         if array is not None and not np.array_equal(array, arrays.setdefault(EMBEDDING, array)):
-            raise UserError(f"{where}: {copy} differs from {EMBEDDING}; here the two are one")
+            raise UserError(f"{where}: {copy} differs from {EMBEDDING}; in our model they are one array")
     if architecture == "T5EncoderModel":
-        arrays = {name: array for name, array in arrays.items() if not name.startswith(("decoder.", OUTPUT))}
+        return {name: array for name, array in arrays.items() if not name.startswith(("decoder.", OUTPUT))}
     if OUTPUT in arrays and np.array_equal(arrays[OUTPUT], arrays.get(EMBEDDING)):
         del arrays[OUTPUT]  # not a matrix of its own
+    if OUTPUT in arrays and config.scales_outputs:
+        arrays[OUTPUT] = arrays[OUTPUT].astype(np.float32) * np.float32(config.d_model**-0.5)
     return arrays
 
 
 def to_hf(model: T5 | T5Encoder, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays as Transformers 4 needs them too, which scales outputs just where the output matrix is the embedding.
+    """The arrays for Transformers 4, which scales outputs exactly where the output matrix is the embedding.
 
-    An embedding that is not scaled there is stored once more, as the output matrix; an output matrix that is scaled
+    An embedding that is not scaled there is stored twice, also as the output matrix. A matrix of its own that is scaled
     is stored scaled.
     """
     config = model.config
