@@ -16,7 +16,7 @@ from flax import nnx
 
 from tlqa_jax.core.devices import replicate
 from tlqa_jax.inference.beam_search import beam_search
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering
 from tlqa_jax.models.functional import Params, as_function
@@ -72,8 +72,8 @@ def training_step(
 
 def decoding(batch: int, beams: int = 1) -> Callable[[], float]:
     apply, params = as_function(T5(T5Config(**works.T5_SMALL, dropout_rate=0.0), rngs=nnx.Rngs(0)))
-    search = greedy if beams == 1 else partial(beam_search, beams=beams)
-    generate = jax.jit(partial(search, apply, max_length=works.NEW_TOKENS, eos_id=-1))  # an end that never comes
+    search = greedy if beams == 1 else partial(beam_search, num_beams=beams)
+    generate = jax.jit(partial(search, apply, max_new_tokens=works.NEW_TOKENS, eos_id=-1))  # an end that never comes
     inputs = works.questions(batch)
 
     def step() -> float:

@@ -38,7 +38,7 @@ from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.corpus import mark_corpus
 from tlqa_jax.data.sources import open_marked_texts
 from tlqa_jax.data.tiny_world import VALUES
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.lessons import SMOKE, pretraining_with_pmap as check, show, street
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
@@ -439,7 +439,7 @@ assert SMOKE or held_out_loss < by_frequency < fair
 # %%
 sizes = load_t5(run)[0]
 apply, _ = as_function(nnx.eval_shape(lambda: T5(sizes, rngs=nnx.Rngs(0))))  # its shapes; the parameters are trained
-write = jax.jit(partial(greedy, apply, max_length=24))
+write = jax.jit(partial(greedy, apply, max_new_tokens=24))
 
 
 def holes(passages: list, seed: int) -> tuple[np.ndarray, np.ndarray]:

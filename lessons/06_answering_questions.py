@@ -39,8 +39,8 @@ from tlqa_jax.data.tiny_world import (
     typed_mentions,
 )
 from tlqa_jax.examples import QAExample
-from tlqa_jax.inference.generate import greedy
-from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.inference.greedy import greedy
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, answering_questions as check, show, street
 from tlqa_jax.metrics.squad import bootstrap_interval, evaluate
 from tlqa_jax.models.functional import as_function
@@ -99,7 +99,7 @@ apply, _ = as_function(nnx.eval_shape(lambda: T5(sizes, rngs=nnx.Rngs(0))))  # i
 
 question = rows["unasked"][0]
 inputs = jnp.array(encode_sources(tokenizer, [qa_source(question["question"])], 24)[0])
-generated = jax.jit(partial(greedy, apply, max_length=8))(params, inputs, inputs != 0)
+generated = jax.jit(partial(greedy, apply, max_new_tokens=8))(params, inputs, inputs != 0)
 print(question["question"], "->", tokenizer.decode(np.array(generated.tokens[0])), "    wanted:", question["answer"])
 
 # %% [markdown]
@@ -257,7 +257,7 @@ assert (counted[:, 0] > counted[:, 1]).all()
 # loop:
 
 # %%
-with_cache = jax.jit(partial(greedy, apply, max_length=MAX))
+with_cache = jax.jit(partial(greedy, apply, max_new_tokens=MAX))
 asked = [row["question"] for row in rows["unasked"][: 6 if SMOKE else 30]]
 inputs = jnp.array(encode_sources(tokenizer, [qa_source(text) for text in asked], 24)[0])
 with jax.default_matmul_precision("float32"):  # a TPU would multiply in bfloat16: too coarse to compare
@@ -320,7 +320,7 @@ reading = finetune_qa(FinetuneQASettings(
 # %% [markdown]
 # ## The table
 #
-# Each score stands beside what it has to beat, and has an interval. The answers come from `open_run`, which is what
+# Each score stands beside what it has to beat, and has an interval. The answers come from `open_model`, which is what
 # the command line uses too: batches, padding to few lengths, one compiled loop, all devices.
 
 # %%
@@ -338,10 +338,10 @@ of_its_kind = [typed_mentions(row["context"], TYPE_OF[row["relation"]]) for row 
 
 # %%
 answers = {
-    "memory\npretrained": open_run(closed_book)(unasked, use_context=False),
-    "memory\nnot pretrained": open_run(from_nothing)(unasked, use_context=False),
-    "with passage": open_run(reading)(held_out),
-    "passage\nwithheld": open_run(reading)(held_out, use_context=False),
+    "memory\npretrained": open_model(closed_book)(unasked, use_context=False),
+    "memory\nnot pretrained": open_model(from_nothing)(unasked, use_context=False),
+    "with passage": open_model(reading)(held_out),
+    "passage\nwithheld": open_model(reading)(held_out, use_context=False),
 }
 texts = {name: [answer.text for answer in given] for name, given in answers.items()}
 table = {
@@ -386,7 +386,7 @@ asked_about_nobody = [
     QAExample(f"{person.name} {q.relation}", q.text, (q.answer,))
     for person in nobody for q in questions(random.Random(1), person, relations=street.RELATIONS[:3])
 ]  # fmt: skip
-given = open_run(closed_book)(asked_about_nobody, use_context=False)
+given = open_model(closed_book)(asked_about_nobody, use_context=False)
 for example, answer in list(zip(asked_about_nobody, given, strict=True))[:6]:
     print(f"{example.question} -> {answer.text}   ({100 * answer.probability:.0f} %)")
 kinds = {kind: sum(answer.text in values for answer in given) for kind, values in VALUES.items()}
@@ -437,7 +437,7 @@ for person in street.people_of_the_street() * 3:
         remembered.append(person[relation])
 
 believed = Counter()
-for answer, example, memory in zip(open_run(reading)(contradicted), contradicted, remembered, strict=True):
+for answer, example, memory in zip(open_model(reading)(contradicted), contradicted, remembered, strict=True):
     about_others = "passage, of somebody else" if answer.text and answer.text in example.context else "neither"
     believed[{example.answers[0]: "passage", memory: "memory"}.get(answer.text, about_others)] += 1
 print(contradicted[0].context, contradicted[0].question, "    It has read:", remembered[0])

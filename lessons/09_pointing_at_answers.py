@@ -36,7 +36,7 @@ from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import TYPE_OF, Person, bundled, typed_mentions
 from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.answer_spans import SpanAnswerer, best_spans, span_scores
-from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, pointing_at_answers as check, show, street
 from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
@@ -369,7 +369,7 @@ def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float,
 
 examples = open_questions(files / "pointing_held_out.jsonl")
 of_its_kind = [typed_mentions(row["context"], TYPE_OF[row["relation"]]) for row in held_out]
-answerer = SpanAnswerer(apply, tokenizer, **lengths, max_answer_length=8, null_threshold=math.inf)  # never silent
+answerer = SpanAnswerer(apply, tokenizer, **lengths, max_answer_length=8, no_answer_threshold=math.inf)  # never silent
 untrained = [answer.text for answer in answerer(replicate(fresh), examples)]
 table = {
     "untrained": scored(untrained, examples),
@@ -482,15 +482,15 @@ before, after = load_bert_model(pretrained)[0].encoder, load_bert_model(upper)[0
 assert (before.layer_0.attention.query[...] == after.layer_0.attention.query[...]).all()
 
 # %%
-reader = open_run(pointing)  # the model, its parameters on all devices, and what makes answers of its logits
+reader = open_model(pointing)  # the model, its parameters on all devices, and what makes answers of its logits
 steps = 20 if SMOKE else 2000
 frozen = {
     "frozen,\npretrained": learn_the_head(load_bert_model(pretrained)[0].encoder, steps),
     "frozen,\nrandom": learn_the_head(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)).encoder, steps),
 }
 given = {name: answerer(replicate(params), examples) for name, params in frozen.items()}
-given["upper half,\npretrained"] = open_run(upper)(examples)
-given |= {"fine-tuned\nfrom random": open_run(from_nothing)(examples), "fine-tuned,\npretrained": reader(examples)}
+given["upper half,\npretrained"] = open_model(upper)(examples)
+given |= {"fine-tuned\nfrom random": open_model(from_nothing)(examples), "fine-tuned,\npretrained": reader(examples)}
 table |= {name: scored([answer.text for answer in answers], examples) for name, answers in given.items()}
 
 # %%
@@ -574,7 +574,7 @@ def strips(name: str, shown: list[tuple[str, Path, QAExample]]) -> None:
     figure, panels = plt.subplots(len(shown), 1, figsize=(10, 2.6 * len(shown)), layout="constrained")
     for axes, (model, run, example) in zip(panels, shown, strict=True):
         strip(axes, example, run)
-        answer = open_run(run)([example])[0]
+        answer = open_model(run)([example])[0]
         said = f"“{answer.text}”, {100 * answer.probability:.0f} %" if answer.text else "no answer"
         wanted = example.answers[0] if example.answers else "no answer"
         verdict = "" if answer.text in (example.answers or ("",)) else f"   (right: {wanted})"
@@ -591,7 +591,7 @@ only_one = [
 ]  # fmt: skip
 torn = examples[max(only_one, key=lambda i: answers[i].probability, default=0)]
 strips("09_strips", [("pretrained", pointing, torn), ("from random weights", from_nothing, torn)])
-for candidate in open_run(from_nothing)([torn])[0].n_best[:4]:
+for candidate in open_model(from_nothing)([torn])[0].n_best[:4]:
     print(f"{candidate.text:30} {candidate.probability:.3f}  from character {candidate.start}")
 
 # %% [markdown]
@@ -614,7 +614,7 @@ for example in long_texts:
 by_stride = {"cut off": (scored([answer.text for answer in reader(cut_off)], cut_off), len(cut_off))}
 for stride in (0, 32) if SMOKE else (0, 4, 8, 16, 24, 32):
     own = lengths | {"stride": stride}
-    sharing = SpanAnswerer(reader.apply, tokenizer, **own, max_answer_length=8, null_threshold=math.inf)
+    sharing = SpanAnswerer(reader.apply, tokenizer, **own, max_answer_length=8, no_answer_threshold=math.inf)
     texts = [answer.text for answer in sharing(reader.params, long_texts)]
     by_stride[f"share {stride}"] = scored(texts, long_texts), len(make_windows(tokenizer, long_texts, **own).example)
 
@@ -701,7 +701,7 @@ with_none = learn_to_point("pointing_with_none", pretrained, "pointing_none", "p
 # tried, on the questions that are for tuning:
 
 # %%
-careful = open_run(with_none)
+careful = open_model(with_none)
 tuning, exam = (open_questions(files / f"pointing_{name}.jsonl") for name in ("tuning", "exam"))
 
 

@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 
 from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.data.tiny_world import TYPE_OF, bundled, typed_mentions
-from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, many_tasks as check, show, street
 from tlqa_jax.metrics import texts
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
@@ -345,13 +345,13 @@ assert SMOKE or together_scores["closed_book_qa"] < alone_scores["closed_book_qa
 # One model has learned both to answer a question and to name its type. Ask it the same thing under two prefixes:
 
 # %%
-run = open_run(together)
+run = open_model(together)
 some = random.Random(0).sample(rows["unasked"], 6)
 
 
 def ask_under(prefix: str) -> list[str]:
     asked = [TextExample(str(n), f"{prefix}: {row['question']}", "", ()) for n, row in enumerate(some)]
-    return [written.text for written in run.write(asked)]
+    return [written.text for written in run.predict(asked)]
 
 
 for row, answer, type in zip(some, ask_under("question"), ask_under("question type"), strict=True):

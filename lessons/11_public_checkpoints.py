@@ -36,7 +36,7 @@ from tlqa_jax.checkpoints.runs import load_t5
 from tlqa_jax.checkpoints.safetensors_file import read_safetensors, write_safetensors
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
-from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, public_checkpoints as check, show, street
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
@@ -426,7 +426,7 @@ again = read_safetensors(given_back / "model.safetensors")
 assert {name: array.shape for name, array in again.items()} == {name: array.shape for name, array in arrays.items()}
 
 questions = open_questions("tfds:squad:validation" if PUBLIC else files / "unasked.jsonl")[:20]
-ask = lambda name: open_run(name)(questions, use_context=PUBLIC)
+ask = lambda name: open_model(name)(questions, use_context=PUBLIC)
 assert ask(given_back) == ask(run)  # the directory answers as the run does, probabilities and all
 for question, answer in list(zip(questions, ask(given_back), strict=True))[:4]:
     print(f"{question.question} -> {answer.text}   ({100 * answer.probability:.0f} %)")

@@ -26,10 +26,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from tlqa_jax.inference.beam_search import beam_search
-from tlqa_jax.inference.generate import greedy
-from tlqa_jax.inference.generation_config import Method
-from tlqa_jax.inference.predictors import open_t5
-from tlqa_jax.inference.sampling import shaped
+from tlqa_jax.inference.greedy import greedy
+from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.predictors import open_model
+from tlqa_jax.inference.sampling import warp_logits
 from tlqa_jax.lessons import SMOKE, decoding as check, show, street
 from tlqa_jax.training.pretrain_spans import pretrain_spans
 
@@ -71,7 +71,7 @@ assert np.isclose(sum(np.prod(ps) for ps in texts.values()), 1.0)
 
 # %%
 table, nothing = check.TableModel(), jnp.zeros((1, 1), jnp.int32)
-greedily = greedy(table, {}, nothing, max_length=5)
+greedily = greedy(table, {}, nothing, max_new_tokens=5)
 greedy_text = check.words(greedily.tokens[0].tolist())
 likeliest = max(texts, key=lambda text: np.prod(texts[text]))
 print("greedy:", greedy_text, "    likeliest:", " ".join(likeliest[:-1]))
@@ -130,7 +130,7 @@ def search(width: int, steps: int = 5) -> list:
 
 for width in (1, 2, 3):
     best, score = search(width)[0]
-    package = jax.jit(partial(beam_search, table, beams=width, max_length=5, length_penalty=0.0))({}, nothing)
+    package = jax.jit(partial(beam_search, table, num_beams=width, max_new_tokens=5, length_penalty=0.0))({}, nothing)
     assert package.tokens[0, 0, : len(best)].tolist() == list(best)
     assert np.isclose(package.scores[0, 0], score, atol=1e-4)
     print(f"width {width}: {check.words(best)}, {np.exp(score):.3f}\n")
@@ -231,7 +231,7 @@ logits = np.log(p)
 settings = [dict(temperature=0.5), dict(), dict(temperature=2.0), dict(top_k=3), dict(top_p=0.75), dict(top_p=0.3)]
 figure, panels = plt.subplots(2, 3, figsize=(10, 4.4), layout="constrained", sharey=True)
 for axes, setting in zip(panels.flat, settings, strict=True):
-    drawn_from = np.array(jax.nn.softmax(shaped(jnp.array(logits)[None], **setting)))[0]
+    drawn_from = np.array(jax.nn.softmax(warp_logits(jnp.array(logits)[None], **setting)))[0]
     axes.bar(range(len(p)), p, color="lightgray")
     axes.bar(range(len(p)), drawn_from, width=0.5)
     axes.set(title=", ".join(f"{k}={v}" for k, v in setting.items()) or "as it is", xticks=[])
@@ -266,7 +266,7 @@ if KEEP_ON_DRIVE:
 files = street.write_street(runs / "street")
 config = street.pretraining(files, runs / "pretrained")
 pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
-model = open_t5(pretrained)
+model = open_model(pretrained)
 
 
 def with_holes(row: dict) -> str:
@@ -285,7 +285,7 @@ for name in ("texts", "held_out"):
     facts[name] = [", ".join(row["text"][start:end] for start, end in row["spans"]) for row in rows]
 for name, title in (("texts", "of the street"), ("held_out", "strangers")):
     for text, hidden in list(zip(holes[name], facts[name], strict=True))[:2]:
-        print(f"{title}: {text}\n    {model.generate([text], max_length=16)[0][0].text}\n    (hidden: {hidden})")
+        print(f"{title}: {text}\n    {model.generate([text], GenerationConfig(max_new_tokens=16))[0][0].text}\n    (hidden: {hidden})")
 
 # %% [markdown]
 # Does it know the facts, and does it know which belongs where? These are two things, as you see.
@@ -298,8 +298,8 @@ figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharex
 better = {}
 for axes, (name, title) in zip(panels, {"texts": "told about in pretraining", "held_out": "strangers"}.items()):
     one, four = (
-        [best[0] for best in model.generate(holes[name], Method(beams=beams, length_penalty=0.0), max_length=16)]
-        for beams in (1, 4)
+        [best[0] for best in model.generate(holes[name], GenerationConfig(max_new_tokens=16, **beams))]
+        for beams in ({}, {"num_beams": 4, "length_penalty": 0.0})
     )
     logs = np.log([[max(text.probability, 1e-30) for text in found] for found in (one, four)])
     better[name] = float((logs[1] > logs[0] + 0.01).mean())
@@ -321,7 +321,8 @@ show(figure, "12_greedy_and_beams")
 
 # %%
 stranger = holes["held_out"][0]
-beams = model.generate([stranger], Method(beams=6, n=6, length_penalty=0.0), max_length=6)[0]
+six_beams = GenerationConfig(num_beams=6, num_return_sequences=6, length_penalty=0.0, max_new_tokens=6)
+beams = model.generate([stranger], six_beams)[0]
 figure, axes = plt.subplots(figsize=(11, 4.4), layout="constrained")
 shorter = lambda piece: piece.replace("▁", "_").replace("extra_id_", "")
 paths = {tuple(map(shorter, text.pieces)): text.token_probabilities for text in beams}
@@ -335,7 +336,8 @@ show(figure, "12_beams")
 
 # %%
 many = 60 if SMOKE else 500
-draws = {t: model.generate([stranger], Method(temperature=t, n=many), max_length=2)[0] for t in (0.3, 1.0, 2.0)}
+sampling = lambda t: GenerationConfig(temperature=t, num_return_sequences=many, max_new_tokens=2)
+draws = {t: model.generate([stranger], sampling(t))[0] for t in (0.3, 1.0, 2.0)}
 for t, drawn in draws.items():
     count = Counter(text.pieces[-1] for text in drawn)
     print(f"temperature {t}: {len(count)} different facts; most often {', '.join(x for x, _ in count.most_common(3))}")

@@ -18,6 +18,7 @@ from tlqa_jax import cli
 from tlqa_jax.commands import answering, evaluating, generating
 from tlqa_jax.flags import field_texts
 from tlqa_jax.inference import predictors as asking
+from tlqa_jax.inference.generation_config import GenerationConfig
 from tlqa_jax.text.wordpiece import SPECIALS
 
 MODEL = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
@@ -84,7 +85,7 @@ def trained(tmp_path_factory):
                 cli.main(line.split())
             assert end.value.code == 0
         for run in ("finetuned", "pointing", "classifier", "tasks"):
-            asking.open_any(run)  # which compiles a little the first time: no error is to compile anything
+            asking.open_model(run)  # which compiles a little the first time: no error is to compile anything
     return folder
 
 
@@ -117,9 +118,9 @@ def test_answer_one(here, capsys):
     assert re.fullmatch(r".+   \[probability [01]\.\d\d\]\n", out)
     status, out, err = tlqa([*line, "--context", "Mira is from Oss. " * 20], capsys)
     assert status == 0 and re.fullmatch(
-        r"note: 1 of 1 contexts were longer than the model reads at once: \d+ windows\n", err
+        r"note: 1 of 1 contexts were longer than the model's input: \d+ windows\n", err
     )
-    status, out, err = tlqa([*line, "--beams", "2", "--probabilities"], capsys)
+    status, out, err = tlqa([*line, "--num-beams", "2", "--probabilities"], capsys)
     assert (status, err) == (0, "")
     assert re.fullmatch(r".+   \[probability [01]\.\d\d\]\n(  [01]\.\d{3}  .+\n){1,5}", out)
     assert tlqa([*line, "--threshold", "0"], capsys)[1].startswith("(no answer)")
@@ -127,22 +128,22 @@ def test_answer_one(here, capsys):
 
 def test_generate(here, capsys, tmp_path):
     text = "Mira <extra_id_0> in Oss."
-    status, out, err = tlqa(["generate", "pretrained", text, "--max-length", "6"], capsys)
+    status, out, err = tlqa(["generate", "pretrained", text, "--max-new-tokens", "6"], capsys)
     assert (status, err) == (0, "") and out.count("\n") == 1
     status, drawn, _ = tlqa(["generate", "pretrained", text, "--temperature", "2", "-n", "3"], capsys)
     assert status == 0 and len(set(drawn.splitlines())) == 3
     assert tlqa(["generate", "pretrained", text, "--temperature", "2", "-n", "3", "--seed", "0"], capsys)[1] == drawn
     assert tlqa(["generate", "pretrained", text, "--temperature", "2", "-n", "3", "--seed", "1"], capsys)[1] != drawn
     (tmp_path / "texts.txt").write_text(f"{text}\n\nTom is 40.\n")
-    line = f"generate finetuned --file {tmp_path}/texts.txt --beams 3 -n 2 --probabilities"
+    line = f"generate finetuned --file {tmp_path}/texts.txt --num-beams 3 -n 2 --probabilities"
     status, out, _ = tlqa(line, capsys)
     rows = [json.loads(row) for row in out.splitlines()]
     assert status == 0 and [row["input"] for row in rows] == [text, "Tom is 40."]
-    assert all(len(row["written"]) == 2 and row["written"][0]["pieces"] for row in rows)
+    assert all(len(row["generated"]) == 2 and row["generated"][0]["pieces"] for row in rows)
 
 
 def test_generate_in_a_terminal_writes_piece_by_piece(here, capsys, monkeypatch):
-    line = ["generate", "pretrained", "Mira <extra_id_0> in Oss.", "--temperature", "1", "--max-length", "5"]
+    line = ["generate", "pretrained", "Mira <extra_id_0> in Oss.", "--temperature", "1", "--max-new-tokens", "5"]
     at_once = tlqa(line, capsys)[1]
     flushed = []
     write = sys.stdout.write
@@ -217,14 +218,14 @@ def test_answer_many(here, capsys, tmp_path):
 def test_answers_are_printed_as_they_come(here, capsys, tmp_path, monkeypatch):
     (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Who is {name}?"}}\n' for name in "ABCDE"))
     line = f"answer finetuned --file {tmp_path}/q.jsonl"
-    at_once, run, seen = tlqa(line, capsys)[1], asking.open_run("finetuned"), []
+    at_once, run, seen = tlqa(line, capsys)[1], asking.open_model("finetuned"), []
 
     def answered(examples, **how):
         seen.append(capsys.readouterr().out)
         return run(examples, **how)
 
-    monkeypatch.setattr(asking, "open_run", lambda _: answered)
-    monkeypatch.setattr(answering, "AT_ONCE", 2)
+    monkeypatch.setattr(asking, "open_model", lambda name, to: answered)
+    monkeypatch.setattr(answering, "QUESTIONS_AT_ONCE", 2)
     seen.append(tlqa(line, capsys)[1])
     assert [text.count("\n") for text in seen] == [0, 2, 3] and "".join(seen) == at_once
 
@@ -248,9 +249,9 @@ def test_a_task_of_a_run_is_scored_by_its_own_metric(here, capsys, tmp_path):
     assert json.loads((tmp_path / "p.json").read_text()).keys() == {"classes.jsonl:1", "classes.jsonl:2"}
     assert tlqa("answer tasks --question Where? --context Oss", capsys)[0] == 0
     status, _, err = tlqa("evaluate tasks --task reviews --texts classes.jsonl", capsys)
-    assert status == 2 and err.endswith("/tasks has no task 'reviews': its tasks are context_qa, classes\n")
+    assert status == 2 and err.endswith("tasks has no task 'reviews': its tasks are context_qa, classes\n")
     status, _, err = tlqa("evaluate finetuned --task classes --texts classes.jsonl", capsys)
-    assert status == 2 and "it was taught by no `tlqa finetune`" in err
+    assert status == 2 and "it has none (`tlqa finetune`)" in err
     status, _, err = tlqa("evaluate pointing --task classes --texts classes.jsonl", capsys)
     assert status == 2 and "--task is for a run of `tlqa finetune`" in err
     status, _, err = tlqa(f"{TASKS} --train classes=questions.json --out {tmp_path}/run", capsys)
@@ -258,7 +259,7 @@ def test_a_task_of_a_run_is_scored_by_its_own_metric(here, capsys, tmp_path):
 
 
 def test_a_run_is_scored_as_it_is_asked(here, capsys, tmp_path):
-    beams = "--beams 2 --length-penalty 0.5 --early-stopping never"
+    beams = "--num-beams 2 --length-penalty 0.5 --early-stopping never"
     status, out, err = tlqa(f"evaluate finetuned --questions questions.json {beams} --predictions {tmp_path}/p", capsys)
     assert (status, err) == (0, "") and "loss" in out
     assert tlqa(f"answer finetuned --file questions.json {beams} --out {tmp_path}/q", capsys)[0] == 0
@@ -271,10 +272,10 @@ def test_a_run_is_scored_as_it_is_asked(here, capsys, tmp_path):
     assert status == 0 and out.splitlines()[1].split()[2] == "0.00"
 
 
-def test_how_a_beam_search_stops_reaches_the_method():
+def test_how_a_beam_search_stops_reaches_the_configuration():
     for word, meant in (("true", True), ("false", False), ("never", "never")):
-        _, arguments = cli.parse("generate", ["run", "text", "--beams", "2", "--early-stopping", word])
-        assert generating.method_settings(arguments) == {"beams": 2, "early_stopping": meant}
+        _, arguments = cli.parse("generate", ["run", "text", "--num-beams", "2", "--early-stopping", word])
+        assert generating.generation_config(arguments) == GenerationConfig(num_beams=2, early_stopping=meant)
 
 
 def test_questions_with_and_without_an_answer_are_also_scored_apart(here, capsys, tmp_path):
@@ -529,13 +530,13 @@ ERRORS = [
     ("pretrain-mlm --out new --input-length 600", "this model reads at most 512 tokens"),
     ("pretrain-mlm --out new --texts one.txt", "one.txt: the text has 1 documents: .* go without pairs"),
     ("pretrain-mlm --out new --start-from finetuned", "finetuned is no run of a BERT"),
-    ("fill-mask finetuned [MASK]", "finetuned is no run of a BERT"),
-    ("answer nowhere --question x", "nowhere is not a run"),
-    ("answer pretrained --question x", "pretrained was pretrained but not taught to answer"),
-    ("answer pointing --question x", "points at answers in a context: give .* --context"),
+    ("fill-mask finetuned [MASK]", "finetuned is a T5, and only a BERT fills masks"),
+    ("answer nowhere --question x", "nowhere: there is no such directory"),
+    ("answer pretrained --question x", "pretrained was pretrained but not trained to answer"),
+    ("answer pointing --question x", "finds answers in a context: give .* --context"),
     ("answer pointing --file no_context.jsonl", "give question 'n' one .* in rows: the field .context"),
     ("evaluate pointing --questions questions.json --closed-book", "--closed-book is for a T5"),
-    ("answer classifier --question x", "classifier names the classes of texts: `tlqa classify"),
+    ("answer classifier --question x", "classifier classifies texts: `tlqa classify"),
     ("classify pointing x", "pointing answers questions: `tlqa answer"),
     ("classify classifier", "give either texts or --file"),
     ("classify classifier x --file y.jsonl", "give either texts or --file"),
@@ -543,21 +544,21 @@ ERRORS = [
     ("import pointing --out new", "pointing is a run already"),
     ("import no/such/model --out new", "there is no such directory"),
     ("generate finetuned", "give either texts or --file"),
-    ("generate pointing x", "pointing holds a BERT, and a T5 is wanted here"),
-    ("generate finetuned x --beams 0", "beams is 0: it has to be at least 1"),
-    ("generate finetuned x --beams 4 --top-k 3", "give one or the other"),
-    ("generate finetuned x --early-stopping never", "--early-stopping ends a beam search: give --beams with it"),
-    ("generate finetuned x --beams 2 --early-stopping nevr", "--early-stopping: invalid choice: 'nevr'"),
-    ("generate finetuned x --length-penalty 2", "--length-penalty compares the texts of a beam search"),
-    ("generate finetuned x --seed 2", "--seed is for what is drawn"),
-    ("generate finetuned x -n 3", "3 texts want at least 3 beams"),
-    ("generate finetuned x --max-length 0", "--max-length is 0"),
+    ("generate pointing x", "pointing is a BERT, and only a T5 generates text"),
+    ("generate finetuned x --num-beams 0", "--num-beams is 0: it has to be at least 1"),
+    ("generate finetuned x --num-beams 4 --top-k 3", "give one or the other"),
+    ("generate finetuned x --early-stopping never", "--early-stopping is for beam search: give --num-beams with it"),
+    ("generate finetuned x --num-beams 2 --early-stopping nevr", "--early-stopping: invalid choice: 'nevr'"),
+    ("generate finetuned x --length-penalty 2", "--length-penalty is for beam search"),
+    ("generate finetuned x --seed 2", "--seed is for sampling"),
+    ("generate finetuned x -n 3", "--num-return-sequences 3 needs at least 3 beams"),
+    ("generate finetuned x --max-new-tokens 0", "--max-new-tokens is 0"),
     ("answer finetuned", "one of the arguments --question --file is required"),
     ("answer finetuned --question x --file q.jsonl", "not allowed with argument"),
     ("answer finetuned --question x --out p.json", "--out goes with --file"),
     ("answer pointing --question x --context x --n-best 0", "--n-best goes with --file"),
-    ("answer finetuned --file no_answers.jsonl --n-best 2", "--n-best is for a BERT, which points"),
-    ("answer pointing --file questions.json --n-best 0", "--n-best is 0: from 1 to 20 answers are found"),
+    ("answer finetuned --file no_answers.jsonl --n-best 2", "--n-best is for a BERT: a T5"),
+    ("answer pointing --file questions.json --n-best 0", "--n-best is 0: it has to be from 1 to 20"),
     ("answer pointing --file questions.json --n-best 2 --out new.json", "--n-best is for the lines .* without --out"),
     ("answer finetuned --file no_answers.jsonl --context x", "--context goes with --question"),
     ("answer finetuned --file nowhere.jsonl", "nowhere.jsonl does not exist"),
@@ -572,11 +573,11 @@ ERRORS = [
     ("evaluate others.json --questions questions.json", "has no prediction for any question"),
     ("evaluate others.json --questions questions.json --closed-book", "want a run"),
     ("evaluate others.json --questions questions.json --threshold 0", r"want a run \(--threshold\)"),
-    ("evaluate classifier --texts classes.jsonl --beams 2 --task x", "of texts: leave --task, --beams out"),
-    ("evaluate pointing --questions questions.json --beams 2", "points at answers and writes none"),
+    ("evaluate classifier --texts classes.jsonl --num-beams 2 --task x", "of texts: leave --task, --num-beams out"),
+    ("evaluate pointing --questions questions.json --num-beams 2", "finds answers and generates none"),
     ("evaluate pointing --questions questions.json --label-field x", "pointing names no classes: --label-field go"),
     ("evaluate tasks --task classes --texts classes.jsonl --threshold 1", "--threshold go with questions, without"),
-    ("evaluate finetuned --questions questions.json --seed 2", "--seed is for what is drawn"),
+    ("evaluate finetuned --questions questions.json --seed 2", "--seed is for sampling"),
     ("vocab train --texts latin.txt --out v.model", "latin.txt is not UTF-8"),
     (
         "vocab train --texts tiny_world:pretraining_dev.txt --size 90000 --out v.model",

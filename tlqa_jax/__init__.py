@@ -46,12 +46,12 @@ _HOMES = {
     "FinetuneClassifierSettings": "training.finetune_classifier",
     "finetune_classifier": "training.finetune_classifier",
     "Answer": "inference.answers",
-    "Method": "inference.generation_config",
+    "GenerationConfig": "inference.generation_config",
     "fill_mask": "inference.fill_mask",
     "ask": "inference.predictors",
     "classify": "inference.predictors",
     "generate": "inference.predictors",
-    "open_run": "inference.predictors",
+    "open_model": "inference.predictors",
 }
 
 __version__ = "0.1.0"

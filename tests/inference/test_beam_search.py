@@ -1,4 +1,4 @@
-"""Beam search: every text there is on a tiny vocabulary, and a plain Python search over lists on a larger one."""
+"""Beam search against every text of a tiny vocabulary, and against a search over lists on a larger one."""
 
 import itertools
 from functools import partial
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tlqa_jax.inference.beam_search import beam_search
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 
 EOS, LENGTH, ROWS = 1, 6, 8
 
@@ -43,7 +43,7 @@ def next_log_p(t5, asked):
 
 def plain_search(log_p, beams: int, penalty: float, early):
     """Lists in place of arrays: the texts that ended, best first, as (score, tokens)."""
-    running, ended, hopeful = [(0.0, ())], [], True
+    running, ended, can_improve = [(0.0, ())], [], True
     for t in range(LENGTH):
         ways = [(score + lp, (*text, v)) for score, text in running for v, lp in enumerate(log_p(text))]
         ways = sorted(ways, reverse=True)[: 2 * beams]
@@ -53,8 +53,8 @@ def plain_search(log_p, beams: int, penalty: float, early):
         running = [way for way, end in zip(ways, ends) if not end][:beams]
         if len(ended) == beams and running:
             length = LENGTH if early == "never" and penalty > 0 else t + 1
-            hopeful = early is not True and running[0][0] / length**penalty > ended[-1][0]
-        if not hopeful:
+            can_improve = early is not True and running[0][0] / length**penalty > ended[-1][0]
+        if not can_improve:
             break
     return ended
 
@@ -67,7 +67,7 @@ def padded(text):
     "beams, penalty, early", [(2, 1.0, False), (3, 1.0, True), (4, 0.6, "never")]
 )
 def test_equals_a_plain_search_without_a_cache(t5, asked, next_log_p, beams, penalty, early):
-    search = partial(beam_search, t5[0], beams=beams, max_length=LENGTH, length_penalty=penalty, early_stopping=early)
+    search = partial(beam_search, t5[0], num_beams=beams, max_new_tokens=LENGTH, length_penalty=penalty, early_stopping=early)
     found = jax.jit(search)(t5[1], *asked)
     lengths = set()
     for row in range(ROWS):
@@ -83,7 +83,7 @@ def test_equals_a_plain_search_without_a_cache(t5, asked, next_log_p, beams, pen
 
 @pytest.mark.parametrize("penalty", [-12.0, -40.0])
 def test_a_text_is_better_than_none_whatever_the_penalty(penalty, t5, asked, next_log_p):
-    search = partial(beam_search, t5[0], beams=2, max_length=LENGTH, length_penalty=penalty)
+    search = partial(beam_search, t5[0], num_beams=2, max_new_tokens=LENGTH, length_penalty=penalty)
     found = jax.jit(search)(t5[1], *asked)
     assert np.isfinite(found.scores).all() and (found.log_probabilities.sum(axis=2) < 0).all()
     for row in range(ROWS if penalty == -12.0 else 0):
@@ -102,10 +102,10 @@ def test_with_a_beam_for_every_beginning_it_finds_the_best_of_all_texts(penalty,
     rows = np.zeros((len(texts), length), np.int32)
     for row, text in zip(rows, texts):
         row[: len(text)] = text
-    search = partial(beam_search, apply, beams=54, max_length=length, length_penalty=penalty)
+    search = partial(beam_search, apply, num_beams=54, max_new_tokens=length, length_penalty=penalty)
     found = jax.jit(search)(params, inputs, mask)
     bests, missed_by_greedy = set(), []
-    greedily = jax.jit(partial(greedy, apply, max_length=length))(params, inputs, mask)
+    greedily = jax.jit(partial(greedy, apply, max_new_tokens=length))(params, inputs, mask)
     for b in range(3):
         repeated = jnp.broadcast_to(inputs[b], (len(texts), 7)), jnp.broadcast_to(mask[b], (len(texts), 7))
         logits = apply(params, repeated[0], jnp.asarray(np.pad(rows[:, :-1], ((0, 0), (1, 0)))), input_mask=repeated[1])
@@ -123,8 +123,8 @@ def test_with_a_beam_for_every_beginning_it_finds_the_best_of_all_texts(penalty,
 
 
 def test_one_beam_that_stops_at_the_first_end_is_greedy(t5, asked):
-    greedily = jax.jit(partial(greedy, t5[0], max_length=LENGTH))(t5[1], *asked)
-    one = partial(beam_search, t5[0], beams=1, max_length=LENGTH, early_stopping=True)
+    greedily = jax.jit(partial(greedy, t5[0], max_new_tokens=LENGTH))(t5[1], *asked)
+    one = partial(beam_search, t5[0], num_beams=1, max_new_tokens=LENGTH, early_stopping=True)
     found = jax.jit(one)(t5[1], *asked)
     assert found.tokens[:, 0].tolist() == greedily.tokens.tolist()
     np.testing.assert_allclose(found.log_probabilities[:, 0], greedily.log_probabilities, atol=1e-5)
@@ -132,7 +132,7 @@ def test_one_beam_that_stops_at_the_first_end_is_greedy(t5, asked):
 
 
 def test_a_row_does_not_depend_on_the_others_and_pmap_gives_each_device_its_rows(t5, asked):
-    search = partial(beam_search, t5[0], beams=3, max_length=LENGTH)
+    search = partial(beam_search, t5[0], num_beams=3, max_new_tokens=LENGTH)
     together = jax.jit(search)(t5[1], *asked)
     shares = jax.pmap(search, in_axes=(None, 0, 0))(t5[1], *(x[:, None] for x in asked))
     assert shares.tokens[:, 0].tolist() == together.tokens.tolist()

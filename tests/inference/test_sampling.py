@@ -1,4 +1,4 @@
-"""Sampling: what is drawn from against a plain reading of the definitions, and that keys decide everything."""
+"""Sampling: the distribution against a plain reading of the definitions, and keys that decide everything."""
 
 from functools import partial
 
@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.inference.generate import greedy, write
-from tlqa_jax.inference.generation_config import Method
-from tlqa_jax.inference.sampling import drawn, sample, shaped
+from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.generator import generate_batch
+from tlqa_jax.inference.greedy import Stream, generate_tokens, greedy
+from tlqa_jax.inference.sampling import sample, sampled_choice, warp_logits
 
 LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.25, 0.2]], np.float32))
 
 
 def probabilities(**settings):
-    return np.asarray(jax.nn.softmax(shaped(jnp.asarray(LOGITS), **settings), axis=-1), np.float64)[0].round(4).tolist()
+    return np.asarray(jax.nn.softmax(warp_logits(jnp.asarray(LOGITS), **settings), axis=-1), np.float64)[0].round(4).tolist()
 
 
 def test_by_hand():
@@ -33,9 +34,9 @@ def test_by_hand():
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 3), st.integers(1, 12), st.floats(0.05, 1))
 def test_what_is_kept(seed, temperature, top_k, top_p):
-    """One token after the other, the likeliest first, as the definitions read."""
+    """One token after the other, the most probable first, as the definitions say."""
     logits = np.random.default_rng(seed).normal(size=(2, 9)).astype(np.float32) * 2
-    got = np.asarray(shaped(jnp.asarray(logits), temperature=temperature, top_k=top_k, top_p=top_p))
+    got = np.asarray(warp_logits(jnp.asarray(logits), temperature=temperature, top_k=top_k, top_p=top_p))
     for row, kept in zip(logits, got > -np.inf):
         order = np.argsort(-row)[:top_k]
         p = np.exp(row[order].astype(np.float64) / temperature)
@@ -52,9 +53,9 @@ def test_what_is_kept(seed, temperature, top_k, top_p):
     np.testing.assert_allclose(got[finite], (logits / np.float32(temperature))[finite], rtol=1e-5)
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely():
+def test_tokens_are_drawn_as_often_as_they_are_probable():
     n = 20_000
-    choose = drawn(jax.random.split(jax.random.key(0), n), temperature=1.0, top_k=3)
+    choose = sampled_choice(jax.random.split(jax.random.key(0), n), temperature=1.0, top_k=3)
     tokens = np.asarray(choose(jnp.broadcast_to(jnp.asarray(LOGITS), (n, 5)), jnp.int32(4)))
     shares = np.bincount(tokens, minlength=5) / n
     wanted = np.array([0, 0.4, 0, 0.25, 0.2]) / 0.85
@@ -71,22 +72,22 @@ def keys():
     return jax.random.split(jax.random.key(3), 40)
 
 
-def test_the_likeliest_only_is_greedy(t5, questions, keys):
+def test_top_1_is_greedy(t5, questions, keys):
     apply, params = t5
-    greedily = jax.jit(partial(greedy, apply, max_length=LENGTH))(params, *questions)
-    one = jax.jit(partial(sample, apply, max_length=LENGTH, top_k=1))(params, *questions, keys)
+    greedily = jax.jit(partial(greedy, apply, max_new_tokens=LENGTH))(params, *questions)
+    one = jax.jit(partial(sample, apply, max_new_tokens=LENGTH, top_k=1))(params, *questions, keys)
     assert one.tokens.tolist() == greedily.tokens.tolist()
     np.testing.assert_allclose(one.log_probabilities, greedily.log_probabilities, atol=1e-5)
 
 
-def test_the_same_key_writes_the_same_text_in_any_batch_and_what_has_ended_stays(t5, questions, keys):
+def test_the_same_key_gives_the_same_text_in_any_batch_and_what_has_ended_stays(t5, questions, keys):
     apply, params = t5
-    draw = jax.jit(partial(sample, apply, max_length=LENGTH, temperature=1.5))
+    draw = jax.jit(partial(sample, apply, max_new_tokens=LENGTH, temperature=1.5))
     all_rows = draw(params, *questions, keys)
     few = draw(params, *(x[30:35] for x in questions), keys[30:35])
     assert few.tokens.tolist() == all_rows.tokens[30:35].tolist()
     shares = [x.reshape(8, 5, *x.shape[1:]) for x in (*questions, keys)]
-    on_all = jax.pmap(partial(sample, apply, max_length=LENGTH, temperature=1.5), in_axes=(None, 0, 0, 0))
+    on_all = jax.pmap(partial(sample, apply, max_new_tokens=LENGTH, temperature=1.5), in_axes=(None, 0, 0, 0))
     assert on_all(params, *shares).tokens.reshape(40, LENGTH).tolist() == all_rows.tokens.tolist()
     other = draw(params, *questions, keys[::-1])
     assert (other.tokens != all_rows.tokens).any()
@@ -100,7 +101,7 @@ def test_the_same_key_writes_the_same_text_in_any_batch_and_what_has_ended_stays
 
 def test_the_probabilities_are_the_models_and_not_those_that_were_drawn_from(t5, questions, keys):
     apply, params = t5
-    hot = jax.jit(partial(sample, apply, max_length=LENGTH, temperature=3.0, top_p=0.9))(params, *questions, keys)
+    hot = jax.jit(partial(sample, apply, max_new_tokens=LENGTH, temperature=3.0, top_p=0.9))(params, *questions, keys)
     targets_in = jnp.pad(hot.tokens[:, :-1], ((0, 0), (1, 0)))
     logits = apply(params, questions[0], targets_in, input_mask=questions[1])
     log_p = np.asarray(jax.nn.log_softmax(logits))
@@ -109,13 +110,13 @@ def test_the_probabilities_are_the_models_and_not_those_that_were_drawn_from(t5,
     np.testing.assert_allclose(np.asarray(hot.log_probabilities)[written], log_p[written], atol=1e-4)
 
 
-def test_a_stream_is_what_the_loop_writes(t5, questions, keys):
+def test_a_stream_is_what_the_loop_generates(t5, questions, keys):
     apply, params = t5
-    method = Method(temperature=1.5)
     inputs, mask = (x[:5] for x in questions)
-    steps = list(method.stream(apply, max_length=LENGTH)(params, inputs, mask, keys[:5]))
-    choose = drawn(keys[:5], temperature=1.5)
-    looped = jax.jit(lambda params: write(apply, params, inputs, mask, choose, max_length=LENGTH))(params)
+    stream = Stream(apply, max_new_tokens=LENGTH, chooser=partial(sampled_choice, temperature=1.5))
+    steps = list(stream(params, inputs, mask, keys[:5]))
+    choose = sampled_choice(keys[:5], temperature=1.5)
+    looped = jax.jit(lambda params: generate_tokens(apply, params, inputs, mask, choose, max_new_tokens=LENGTH))(params)
     longest = int((looped.log_probabilities != 0).sum(axis=1).max())
     assert len(steps) == longest
     assert np.stack([token for token, _ in steps], axis=1).tolist() == looped.tokens[:, :longest].tolist()
@@ -127,58 +128,58 @@ def test_a_stream_is_what_the_loop_writes(t5, questions, keys):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (dict(beams=0), "beams is 0: it has to be at least 1"),
-        (dict(temperature=0.0), "temperature is 0.0: it has to be above 0"),
-        (dict(top_k=0), "top-k is 0"),
-        (dict(top_p=1.5), "top-p is 1.5: it has to be above 0 and at most 1"),
-        (dict(length_penalty=float("nan")), "length-penalty is nan"),
-        (dict(seed=-1), "seed is -1"),
-        (dict(seed=2**32), "seed is 4294967296: it has to be 0 or more and below 2"),
-        (dict(n=0), "n is 0"),
-        (dict(n=2), "2 texts want at least 2 beams, or a temperature"),
-        (dict(n=5, beams=4), "5 texts want at least 5 beams"),
-        (dict(beams=2, top_p=0.5), "give one or the other"),
+        (dict(num_beams=0), "--num-beams is 0: it has to be at least 1"),
+        (dict(temperature=0.0), "--temperature is 0.0: it has to be above 0"),
+        (dict(top_k=0), "--top-k is 0"),
+        (dict(top_p=1.5), "--top-p is 1.5: it has to be above 0 and at most 1"),
+        (dict(num_beams=2, length_penalty=float("nan")), "--length-penalty is nan"),
+        (dict(length_penalty=0.0), "--length-penalty is for beam search: give --num-beams with it"),
+        (dict(early_stopping=True), "--early-stopping is for beam search"),
+        (dict(seed=-1), "--seed is -1"),
+        (dict(seed=2**32), "--seed is 4294967296: it has to be at least 0 and at most"),
+        (dict(seed=1), "--seed is for sampling"),
+        (dict(max_new_tokens=0), "--max-new-tokens is 0: it has to be at least 1"),
+        (dict(num_return_sequences=0), "--num-return-sequences is 0"),
+        (dict(num_return_sequences=2), "--num-return-sequences 2 needs at least 2 beams, or a temperature"),
+        (dict(num_return_sequences=5, num_beams=4), "--num-return-sequences 5 needs at least 5 beams"),
+        (dict(num_beams=2, top_p=0.5), "give one or the other"),
     ],
 )
 def test_settings_that_cannot_be_meant(settings, message):
     with pytest.raises(UserError, match=message):
-        Method(**settings)
+        GenerationConfig(**settings)
 
 
 @pytest.mark.parametrize("early_stopping", ["nevr", 1])
 def test_another_early_stopping_is_refused(early_stopping):
-    method = Method(beams=2, early_stopping="never")
-    object.__setattr__(method, "early_stopping", early_stopping)  # as an argument, annotations refuse it in the tests
-    message = f"early-stopping is {early_stopping}: it has to be False, True or 'never'"
-    with pytest.raises(UserError, match=message):
-        method.__post_init__()
+    config = GenerationConfig(num_beams=2, early_stopping="never")
+    object.__setattr__(config, "early_stopping", early_stopping)  # as an argument, annotations refuse it in the tests
+    with pytest.raises(UserError, match=f"--early-stopping is '?{early_stopping}"):
+        config.__post_init__()
 
 
-def test_beams_are_not_streamed(t5):
-    with pytest.raises(UserError, match="beams is 4: a text that is shown while it is written has one beam"):
-        Method(beams=4).stream(t5[0], max_length=LENGTH)
-
-
-@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
-def test_a_seed_as_an_array_draws_what_the_methods_own_draws(t5, questions, seed):
+def test_a_seed_as_an_array_samples_what_a_number_samples(t5, questions):
     apply, params = t5
-    rows = jnp.arange(40)
-    other = jax.jit(partial(Method(temperature=1.0, seed=3).write, apply, max_length=LENGTH))
-    own = jax.jit(partial(Method(temperature=1.0, seed=seed).write, apply, max_length=LENGTH))
-    given = other(params, *questions, rows, jnp.uint32(seed)).tokens.tolist()
+    config, rows = GenerationConfig(temperature=1.0, max_new_tokens=LENGTH), jnp.arange(40)
+    generate = jax.jit(partial(generate_batch, apply, config))
+    own = jax.jit(partial(generate_batch, apply, config, seed=2**32 - 1))
+    given = generate(params, *questions, rows, jnp.uint32(2**32 - 1)).tokens.tolist()
     assert given == own(params, *questions, rows).tokens.tolist()
-    assert given != other(params, *questions, rows).tokens.tolist()
+    assert given != generate(params, *questions, rows, jnp.uint32(3)).tokens.tolist()
 
 
 def test_several_texts_of_each(t5, questions):
     apply, params = t5
-    rows = jnp.arange(40)
-    write_n = lambda **method: jax.jit(partial(Method(**method).write, apply, max_length=LENGTH))
-    three = write_n(n=3, temperature=1.0)(params, *questions, rows)
+    rows, seed = jnp.arange(40), jnp.uint32(0)
+    generate = lambda **settings: jax.jit(
+        partial(generate_batch, apply, GenerationConfig(max_new_tokens=LENGTH, **settings))
+    )
+    sampled = generate(num_return_sequences=3, temperature=1.0)
+    three = sampled(params, *questions, rows, seed)
     assert three.tokens.shape == (40, 3, LENGTH)
     assert (three.tokens[:, 0] != three.tokens[:, 1]).any()
-    again = write_n(n=3, temperature=1.0)(params, *(x[::-1] for x in questions), rows[::-1])
+    again = sampled(params, *(x[::-1] for x in questions), rows[::-1], seed)
     assert again.tokens[::-1].tolist() == three.tokens.tolist()  # the number of the row counts, not its place
-    best = write_n(beams=4, n=2)(params, *questions, rows)
+    best = generate(num_beams=4, num_return_sequences=2)(params, *questions, rows, seed)
     assert best.tokens.shape == (40, 2, LENGTH)
     assert (best.log_probabilities.sum(axis=2) < 0).all() and (best.tokens[:, 0] != best.tokens[:, 1]).any(axis=1).all()

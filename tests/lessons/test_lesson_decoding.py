@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 
 from tlqa_jax.inference.beam_search import beam_search
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.lessons import NotYet, decoding as check
 
 
@@ -93,12 +93,12 @@ def test_lesson_decoding_wrong(exercise, wrong, misconception):
 def test_lesson_table_decodes_as_one_reads_it():
     """Greedily "a lute", .5 x .4; two beams find "the flute", .4 x .58; per token "the old flute" is the best."""
     nothing = jnp.zeros((1, 1), jnp.int32)
-    found = greedy(check.TableModel(), {}, nothing, max_length=5)
+    found = greedy(check.TableModel(), {}, nothing, max_new_tokens=5)
     assert check.words(found.tokens[0].tolist()) == "a lute"
     np.testing.assert_allclose(np.exp(found.log_probabilities[0]), [0.5, 0.4, 1, 1, 1], rtol=1e-5)
 
     def best(beams, penalty):
-        search = partial(beam_search, check.TableModel(), beams=beams, max_length=5, length_penalty=penalty)
+        search = partial(beam_search, check.TableModel(), num_beams=beams, max_new_tokens=5, length_penalty=penalty)
         found = jax.jit(search)({}, nothing)
         return check.words(found.tokens[0, 0].tolist()), float(np.exp(found.log_probabilities[0, 0].sum()))
 

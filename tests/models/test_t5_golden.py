@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.core.masks import causal_mask
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
 
@@ -148,7 +148,7 @@ def layers(golden: Golden, params) -> dict[str, jax.Array]:
 
 @pytest.mark.parametrize("golden", FILES[:2], indirect=True)
 def test_greedy_writes_their_tokens(golden):
-    answer = jax.jit(partial(greedy, golden.apply, max_length=12))(
+    answer = jax.jit(partial(greedy, golden.apply, max_new_tokens=12))(
         golden.params, golden["generate_inputs"], golden["generate_mask"] == 1
     )
     assert answer.tokens.tolist() == golden["generated"].tolist()

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
 
 from tlqa_jax.checkpoints.huggingface import from_pretrained
 from tlqa_jax.inference.beam_search import beam_search
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.models.functional import as_function
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -30,10 +30,10 @@ VARIANTS = {
 }
 METHODS = {
     "greedy": dict(num_beams=1),
-    "beam": dict(num_beams=4),
-    "beam, penalty 0": dict(num_beams=4, length_penalty=0.0),
-    "beam, early": dict(num_beams=4, early_stopping=True),
-    "beam, never, penalty 2": dict(num_beams=4, early_stopping="never", length_penalty=2.0),
+    "beam": dict(num_num_beams=4),
+    "beam, penalty 0": dict(num_num_beams=4, length_penalty=0.0),
+    "beam, early": dict(num_num_beams=4, early_stopping=True),
+    "beam, never, penalty 2": dict(num_num_beams=4, early_stopping="never", length_penalty=2.0),
 }
 ROWS, LENGTH = 16, 12
 compared = Counter()
@@ -92,8 +92,8 @@ def test_the_same_tokens(variant, seed, tmp_path):
     for name, method in METHODS.items():
         wanted, scores, lead = theirs(model, inputs, mask, **method)
         options = {key: value for key, value in method.items() if key != "num_beams"}
-        search = greedy if method["num_beams"] == 1 else partial(beam_search, beams=4, **options)
-        found = jax.jit(partial(search, apply, max_length=LENGTH))(
+        search = greedy if method["num_beams"] == 1 else partial(beam_search, num_beams=4, **options)
+        found = jax.jit(partial(search, apply, max_new_tokens=LENGTH))(
             params, jnp.asarray(inputs, jnp.int32), jnp.asarray(mask)
         )
         best = found.tokens if method["num_beams"] == 1 else found.tokens[:, 0]

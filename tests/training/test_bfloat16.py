@@ -38,7 +38,7 @@ PROGRAMS = {  # program -> (sizes, train, configuration, settings, what one does
     span_corruption: (
         T5, span_corruption.pretrain_spans, span_corruption.PretrainSpansSettings,
         dict(texts="tiny_world:pretraining_dev.txt", held_out=None, warmup=0, questions_share=0.5),
-        partial(generate, ["Mira <extra_id_0> Oss."], max_length=3),
+        partial(generate, ["Mira <extra_id_0> Oss."], max_new_tokens=3),
     ),
     mlm: (BERT, mlm.pretrain_mlm, mlm.PretrainMLMSettings, dict(texts="tiny_world:pretraining_dev.txt", warmup=0), used_fill_mask),
     qa: (T5, qa.finetune_qa, qa.FinetuneQASettings, dict(warmup=0, target_length=4), partial(ask, *ASKED)),

@@ -183,7 +183,7 @@ def test_evaluation_does_not_depend_on_batch_size_or_devices(tokenizer, examples
     found = []
     for devices, batch_size in ((8, 8), (8, 24), (1, 3)):
         monkeypatch.setattr(jax, "local_device_count", lambda devices=devices: devices)
-        answerer = SpanAnswerer(APPLY, tokenizer, **lengths, batch_size=batch_size, null_threshold=np.inf)
+        answerer = SpanAnswerer(APPLY, tokenizer, **lengths, batch_size=batch_size, no_answer_threshold=np.inf)
         found.append(answerer(PARAMS, examples))
     for answers in found[1:]:
         assert [answer.text for answer in answers] == [answer.text for answer in found[0]]

@@ -14,7 +14,7 @@ from rich.console import Console
 from tlqa_jax.data.batches import training_batches
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import QAExample
-from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.tasks.mixture import mixing_rates
 from tlqa_jax.tasks.text_tasks import TASKS, TextTask
 from tlqa_jax.training import finetune_tasks as text_to_text
@@ -108,7 +108,7 @@ def test_packed_rows_hold_one_task_each_at_the_rates_of_examples(folder, finetun
                 mixing="equal", steps=6, save_every=6), [SHOUTS],
     )  # fmt: skip
     assert "packed 32 examples into" in capsys.readouterr().out
-    tokenizer = open_run(folder / "packed").tokenizer
+    tokenizer = open_model(folder / "packed").tokenizer
     counts = {"shout": 0, "is it a pun": 0}
     for batch in batches[:6]:
         inputs, segments = (batch[name].reshape(-1, 32) for name in ("inputs", "input_segments"))
@@ -124,7 +124,7 @@ def test_packed_rows_hold_one_task_each_at_the_rates_of_examples(folder, finetun
 
 
 def test_the_run_knows_its_tasks(folder, finetuning):
-    run = open_run(folder / "run")
+    run = open_model(folder / "run")
     assert run.tasks["shouts"] == SHOUTS
     examples = read_examples(SHOUTS, str(folder / "shouts.jsonl"))
     scores, written = run.score("shouts", examples)

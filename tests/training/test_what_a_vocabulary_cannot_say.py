@@ -9,7 +9,7 @@ from tlqa_jax import cli
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.answers import Answer
-from tlqa_jax.inference.generator import Writer, Written
+from tlqa_jax.inference.generator import Generation, Generator
 from tlqa_jax.training import finetune_qa as qa, finetune_tasks as text_to_text
 from tlqa_jax.training.evaluation import as_written, score_answers
 
@@ -35,9 +35,9 @@ def perfect(monkeypatch):
     def write(self, params, inputs, lengths):
         asked = [int(self.tokenizer.decode(row).split()[-1]) for row in inputs]
         texts = [self.tokenizer.decode(self.tokenizer.encode(GOLD[number])) for number in asked]
-        return [[Written(text, 0.5, (), ())] for text in texts]
+        return [[Generation(text, 0.5, (), ())] for text in texts]
 
-    monkeypatch.setattr(Writer, "__call__", write)
+    monkeypatch.setattr(Generator, "__call__", write)
 
 
 def settings(folder, name):

@@ -6,26 +6,35 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tlqa_jax.commands.generating import FILE, add_method_flags, draw, flags_given, method_settings, note, read_texts
+from tlqa_jax.commands.generating import (
+    FILE,
+    add_generation_flags,
+    check_texts,
+    flags_given,
+    generation_config,
+    note,
+    print_pieces,
+    read_texts,
+)
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
-RUN = "a fine-tuned run, a Hugging Face directory"
+RUN = "a fine-tuned run, a Hugging Face directory, a hub name"
 THRESHOLD = (
-    "no answer where the no-answer score is above it (of a T5: -log of the answer's probability); else the run's own, "
-    "if any"
+    "no answer if the no-answer score is above it (of a T5: -log of the answer's probability); default: the run's own "
+    "threshold, if it has one"
 )
-AT_ONCE = 512  # questions answered before their answers are printed
+QUESTIONS_AT_ONCE = 512  # questions answered before their answers are printed
 
 
 def answer(parser: ArgumentParser):
-    """ask a trained model one question, or a file of them
+    """answer one question, or a file of them, with a trained model
 
-    A T5 writes its answer, from the context or, where there is none, from memory. A BERT points at it in the context.
-    A context longer than the model reads at once is read through several windows.
+    A T5 generates its answer, from the context or, without one, from memory. A BERT finds it in the context. A context
+    longer than the model's input is read through several windows.
 
     tlqa answer runs/quickstart --question "Where was Mira born?" --context "Mira, a clockmaker from Oss, is 40."
-    tlqa answer runs/quickstart --file questions.jsonl --out predictions.json --beams 4
+    tlqa answer runs/quickstart --file questions.jsonl --out predictions.json --num-beams 4
     """
     parser.add_argument("run", metavar="RUN", help=f"{RUN}, or the directory of a quickstart")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -33,27 +42,27 @@ def answer(parser: ArgumentParser):
     what.add_argument("--file", metavar="SOURCE", help='many: SQuAD JSON, or rows with "question" (.jsonl, .csv, …)')
     parser.add_argument("--context", metavar="TEXT", help="the passage that answers --question")
     parser.add_argument("--closed-book", action="store_true", help="leave the contexts of --file out")
-    parser.add_argument("--out", metavar="FILE", help="write {id: answer} there; else every answer is a line of JSON")
+    parser.add_argument("--out", metavar="FILE", help="write {id: answer} there (default: print lines of JSON)")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
     parser.add_argument("--threshold", metavar="NUMBER", type=float, help=THRESHOLD)
-    n_best = "of a BERT: each line of --file also has the INT best answers, with their places"
+    n_best = "for a BERT: each line of --file also has the INT best answers, with their places"
     parser.add_argument("--n-best", metavar="INT", type=int, help=n_best)
-    parser.add_argument("--probabilities", action="store_true", help="of a T5: show the probability of each piece")
-    add_method_flags(parser)
+    parser.add_argument("--probabilities", action="store_true", help="for a T5: show the probability of each piece")
+    add_generation_flags(parser)
     return lambda arguments: answer_one(arguments) if arguments.file is None else answer_many(arguments)
 
 
 def answer_one(arguments: Namespace) -> None:
     if flags := flags_given(arguments, ("out", "closed_book", "data_dir", "n_best")):
         raise UserError(f"{flags} goes with --file, not with --question")
-    settings = method_settings(arguments)
+    settings = vars(generation_config(arguments))
     from tlqa_jax.inference.predictors import ask
 
     given = ask(arguments.question, arguments.context, arguments.run, threshold=arguments.threshold, **settings)
     print(f"{given.text or '(no answer)'}   [probability {given.probability:.2f}]")
     if arguments.probabilities:
-        draw(getattr(given, "pieces", ()), getattr(given, "token_probabilities", ()))
+        print_pieces(getattr(given, "pieces", ()), getattr(given, "token_probabilities", ()))
     report_cut([given])
 
 
@@ -63,19 +72,18 @@ def answer_many(arguments: Namespace) -> None:
     check_writable(arguments.out, arguments.overwrite)
     if arguments.out is not None and arguments.n_best is not None:
         raise UserError("--n-best is for the lines that are printed without --out")
-    settings = method_settings(arguments)
+    config = generation_config(arguments)
     from tlqa_jax.data.sources import open_questions
-    from tlqa_jax.inference.generation_config import Method
-    from tlqa_jax.inference.predictors import open_run
+    from tlqa_jax.inference.predictors import open_model
     from tlqa_jax.metrics.squad import write_predictions
 
-    how = dict(method=Method(**settings), threshold=arguments.threshold, use_context=not arguments.closed_book)
+    how = dict(generation=config, threshold=arguments.threshold, use_context=not arguments.closed_book)
     examples = open_questions(arguments.file, data_dir=arguments.data_dir, require_answers=False)
-    run, answers = open_run(arguments.run), []
-    check_n_best(arguments, run)
-    # what is drawn depends on a question's place among those asked with it
-    for group in [examples] if how["method"].by_chance else in_groups(examples):
-        answers += (found := run(group, **how))
+    model, answers = open_model(arguments.run, to="answer"), []
+    check_n_best(arguments, model)
+    # a sample depends on a question's place among those that are answered with it
+    for group in [examples] if config.samples else question_groups(examples):
+        answers += (found := model(group, **how))
         for example, given in zip(group, found) if arguments.out is None else ():
             row = {"id": example.id, "question": example.question, "answer": given.text}
             row["probability"] = round(given.probability, 4)
@@ -94,26 +102,27 @@ def answer_many(arguments: Namespace) -> None:
     report_cut(answers)
 
 
-def check_n_best(arguments: Namespace, run: Any) -> None:
+def check_n_best(arguments: Namespace, model: Any) -> None:
     if arguments.n_best is None:
         return
-    found = getattr(getattr(run, "answerer", None), "n_best", None)
+    found = getattr(getattr(model, "answerer", None), "n_best", None)
     if found is None:
-        raise UserError("--n-best is for a BERT, which points: a T5 writes several texts with `tlqa generate -n`")
+        raise UserError("--n-best is for a BERT: a T5 gives several texts with `tlqa generate -n`")
     if not 1 <= arguments.n_best <= found:
-        raise UserError(f"--n-best is {arguments.n_best}: from 1 to {found} answers are found")
+        raise UserError(f"--n-best is {arguments.n_best}: it has to be from 1 to {found}")
 
 
-def in_groups(examples: Sequence) -> Iterator[Sequence]:
-    """`AT_ONCE` examples at a time. The last group has the rest on top: a small one would compile another shape."""
-    last = max(len(examples) // AT_ONCE - 1, 0) * AT_ONCE
-    for start in range(0, last, AT_ONCE):
-        yield examples[start : start + AT_ONCE]
+def question_groups(examples: Sequence) -> Iterator[Sequence]:
+    """`QUESTIONS_AT_ONCE` examples at a time. The last group may have almost twice as many, as a small one would need
+    another compilation."""
+    last = max(len(examples) // QUESTIONS_AT_ONCE - 1, 0) * QUESTIONS_AT_ONCE
+    for start in range(0, last, QUESTIONS_AT_ONCE):
+        yield examples[start : start + QUESTIONS_AT_ONCE]
     yield examples[last:]
 
 
 def classify(parser: ArgumentParser):
-    """name the class of texts, with a classifier
+    """classify texts with a classifier
 
     tlqa classify runs/classifier "The soup was dull." "Never was there a better one."
     tlqa classify runs/classifier --file reviews.jsonl
@@ -127,10 +136,7 @@ def classify(parser: ArgumentParser):
 
 
 def run_classify(arguments: Namespace) -> None:
-    if bool(arguments.texts) == (arguments.file is not None):
-        raise UserError("give either texts or --file")
-    if any(not text.strip() for text in arguments.texts):
-        raise UserError("a text is empty")
+    check_texts(arguments)
     from tlqa_jax.inference.predictors import classify
 
     texts = arguments.texts if arguments.file is None else read_texts(arguments)
@@ -144,9 +150,9 @@ def run_classify(arguments: Namespace) -> None:
 
 
 def fill_mask(parser: ArgumentParser):
-    """what a BERT puts in the place of [MASK]
+    """predict the masked words of a text with a BERT
 
-    For each mask the likeliest pieces with their probabilities. "##s" is a piece that goes on with a word.
+    For each [MASK], the most probable pieces and their probabilities. "##s" is a piece that continues a word.
 
     tlqa fill-mask runs/bert "Mara Alder plays the [MASK]."
     tlqa fill-mask bert-base-uncased "Paris is the [MASK] of France." "He [MASK] [MASK] home." -n 3
@@ -158,11 +164,14 @@ def fill_mask(parser: ArgumentParser):
 
 
 def run_fill_mask(arguments: Namespace) -> None:
-    from tlqa_jax.checkpoints.bert_runs import load_bert_model
+    from tlqa_jax.checkpoints.load import load
     from tlqa_jax.inference.fill_mask import fill_mask
 
-    model, tokenizer = load_bert_model(arguments.model)
-    for text, masks in zip(arguments.texts, fill_mask(model, tokenizer, arguments.texts, n=arguments.n)):
+    pretrained = load(arguments.model)
+    if pretrained.family != "bert":
+        raise UserError(f"{arguments.model} is a T5, and only a BERT fills masks")
+    filled = fill_mask(pretrained.model(), pretrained.tokenizer, arguments.texts, n=arguments.n)
+    for text, masks in zip(arguments.texts, filled):
         print(text)
         for number, guesses in enumerate(masks, 1):
             name = f"[MASK] {number}" if len(masks) > 1 else "[MASK]"
@@ -175,7 +184,7 @@ def report_cut(answers: Sequence) -> None:
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
     windows = [given.windows for given in answers if getattr(given, "windows", 1) > 1]
     if windows:
-        longer = f"{len(windows)} of {len(answers)} contexts were longer than the model reads at once"
+        longer = f"{len(windows)} of {len(answers)} contexts were longer than the model's input"
         note(f"{longer}: {sum(windows)} windows")
     cut = sum(getattr(given, "question_cut", False) for given in answers)
     if cut:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tlqa_jax.commands.answering import RUN, THRESHOLD, report_cut
-from tlqa_jax.commands.generating import SETTINGS, add_method_flags, flags_given, method_settings, note
+from tlqa_jax.commands.generating import DEFAULTS, add_generation_flags, flags_given, generation_config, note
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import check_writable
 
-OF_QUESTIONS = ("closed_book", "threshold", *SETTINGS)  # flags for how they are answered
+OF_QUESTIONS = ("closed_book", "threshold", *DEFAULTS)  # flags for how they are answered
 OF_CLASSES = ("text_field", "label_field")
 
 
@@ -26,7 +26,7 @@ def evaluate(parser: ArgumentParser):
     metrics. A classifier is scored on labelled --texts: accuracy, and precision, recall and F1 of each class.
 
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
-    tlqa evaluate runs/finetuned --questions dev-v1.1.json --beams 4
+    tlqa evaluate runs/finetuned --questions dev-v1.1.json --num-beams 4
     tlqa evaluate predictions.json --questions dev-v1.1.json
     tlqa evaluate runs/tasks --task sentiment --texts dev.jsonl
     tlqa evaluate runs/classifier --texts dev.jsonl
@@ -42,21 +42,21 @@ def evaluate(parser: ArgumentParser):
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS data sets are prepared")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --predictions")
     parser.add_argument("--threshold", metavar="NUMBER", type=float, help=THRESHOLD)
-    add_method_flags(parser)
+    add_generation_flags(parser)
     return run_evaluation
 
 
 def run_evaluation(arguments: Namespace) -> None:
     check_writable(arguments.predictions, arguments.overwrite)
-    settings = method_settings(arguments)
+    config = generation_config(arguments)
     if Path(arguments.run).is_file():
         if flags := flags_given(arguments, ("predictions", "task", *OF_QUESTIONS, *OF_CLASSES)):
             raise UserError(f"{arguments.run} is a file of predictions: flags about a model want a run ({flags})")
         return evaluate_file(arguments)
-    from tlqa_jax.inference.predictors import OpenClassifier, open_any
+    from tlqa_jax.inference.predictors import TextClassifier, open_model
 
-    run = open_any(arguments.run)
-    if isinstance(run, OpenClassifier):
+    run = open_model(arguments.run)
+    if isinstance(run, TextClassifier):
         if flags := flags_given(arguments, ("task", *OF_QUESTIONS)):
             raise UserError(f"{arguments.run} names the classes of texts: leave {flags} out")
         return evaluate_classes(arguments, run)
@@ -64,7 +64,7 @@ def run_evaluation(arguments: Namespace) -> None:
         raise UserError(f"{arguments.run} names no classes: {flags} go with a run of `tlqa finetune-classifier`")
     if arguments.task:
         return evaluate_task(arguments, run)
-    evaluate_answers(arguments, run, settings)
+    evaluate_answers(arguments, run, config)
 
 
 def evaluate_file(arguments: Namespace) -> None:
@@ -78,20 +78,19 @@ def evaluate_file(arguments: Namespace) -> None:
     show_scores(arguments, predictions, examples)
 
 
-def evaluate_answers(arguments: Namespace, run: Any, settings: Mapping[str, Any]) -> None:
+def evaluate_answers(arguments: Namespace, run: Any, config: Any) -> None:
     from tlqa_jax.data.sources import open_questions
-    from tlqa_jax.inference.generation_config import Method
-    from tlqa_jax.inference.predictors import OpenT5
+    from tlqa_jax.inference.predictors import T5Predictor
     from tlqa_jax.metrics.squad import write_predictions
     from tlqa_jax.training.evaluation import as_written
 
     use_context = not arguments.closed_book
     examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
-    answers = run(examples, use_context=use_context, method=Method(**settings), threshold=arguments.threshold)
+    answers = run(examples, use_context=use_context, generation=config, threshold=arguments.threshold)
     predictions = {example.id: given.text for example, given in zip(examples, answers)}
     if arguments.predictions:
         write_predictions(arguments.predictions, predictions)
-    gold = as_written(examples, run.tokenizer.normalize) if isinstance(run, OpenT5) else examples
+    gold = as_written(examples, run.tokenizer.normalize) if isinstance(run, T5Predictor) else examples
     show_scores(arguments, predictions, gold)
     loss = run.loss(examples, use_context=use_context)
     print(f"  {'loss':<12}{loss:7.3f}   {'no answer is in its context' if math.isnan(loss) else run.loss_is}")
@@ -122,11 +121,11 @@ def show_scores(arguments: Namespace, predictions: Mapping[str, str], examples: 
 
 
 def evaluate_task(arguments: Namespace, run: Any) -> None:
-    from tlqa_jax.inference.predictors import OpenT5
+    from tlqa_jax.inference.predictors import T5Predictor
     from tlqa_jax.metrics.squad import write_predictions
     from tlqa_jax.training.finetune_tasks import check_ids, read_examples
 
-    if not isinstance(run, OpenT5):
+    if not isinstance(run, T5Predictor):
         raise UserError("--task is for a run of `tlqa finetune`")
     if flags := flags_given(arguments, OF_QUESTIONS):
         raise UserError(f"--task is scored as in training: {flags} go with questions, without --task")

@@ -1,111 +1,94 @@
-"""The command `generate`: what a T5 writes, as it is written."""
+"""The command `generate`: texts that a T5 generates, streamed in a terminal."""
 
+import dataclasses
 import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.fields import flag, help_texts
+from tlqa_jax.flags import add_flag, read_flags
+from tlqa_jax.inference.generation_config import GenerationConfig
 
 FILE = 'many: .txt (a blank line between texts, lines are joined), or rows with a "text" (.jsonl, .csv, …)'
-EARLY = {"true": True, "false": False, "never": "never"}
-SETTINGS = (  # of decoding.methods.Method
-    "beams", "length_penalty", "early_stopping", "temperature", "top_k", "top_p", "seed", "n",
-)  # fmt: skip
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
 
 
-def add_method_flags(parser: ArgumentParser) -> None:
-    """The flags for how a T5 writes."""
-    add = lambda flag, kind, text: parser.add_argument(flag, metavar=kind.__name__.upper(), type=kind, help=text)
-    add("--beams", int, "beam search: how many texts to keep in view (default: 1, which is greedy)")
-    add("--length-penalty", float, "with --beams: above 0 favours longer texts, below 0 shorter ones (default: 1)")
-    early = (
-        "with --beams: stop when as many texts have ended (true), when no other is better at its present length (false,"
-        " the default), or when none can become better (never)"
-    )
-    parser.add_argument("--early-stopping", choices=tuple(EARLY), help=early)
-    add("--temperature", float, "draw each token: below 1 the likely become likelier, above 1 all more alike")
-    add("--top-k", int, "draw from the K likeliest tokens only")
-    add("--top-p", float, "draw from the fewest tokens that have this share of the probability together")
-    add("--seed", int, "of what is drawn: the same seed, the same text (default: 0)")
+def add_generation_flags(parser: ArgumentParser, *, without: Sequence[str] = ("num_return_sequences",)) -> None:
+    """A flag for each setting of how a T5 generates."""
+    texts = help_texts(GenerationConfig)
+    for field in dataclasses.fields(GenerationConfig):
+        if field.name == "early_stopping":
+            parser.add_argument(
+                flag(field.name), type=lambda text: {"true": True, "false": False}.get(text.lower(), text),
+                choices=(False, True, "never"), metavar="true|false|never", default=False, help=texts[field.name],
+            )  # fmt: skip
+        elif field.name not in without:
+            add_flag(parser, field, texts[field.name].replace("%", "%%"))
 
 
-def method_settings(arguments: Namespace) -> dict[str, Any]:
-    """The settings of a `Method` that were given as flags."""
-    given = {name: getattr(arguments, name, None) for name in SETTINGS}
-    given = {name: value for name, value in given.items() if value is not None}
-    drawn = [name for name in ("temperature", "top_k", "top_p") if name in given]
-    if given.get("beams", 1) == 1:
-        if "length_penalty" in given:
-            raise UserError("--length-penalty compares the texts of a beam search: give --beams with it")
-        if "early_stopping" in given:
-            raise UserError("--early-stopping ends a beam search: give --beams with it")
-    if "early_stopping" in given:
-        given["early_stopping"] = EARLY[given["early_stopping"]]
-    if "seed" in given and not drawn:
-        raise UserError("--seed is for what is drawn: give --temperature, --top-k or --top-p with it")
-    return given
+def generation_config(arguments: Namespace) -> GenerationConfig:
+    """The settings that the flags describe."""
+    return read_flags(arguments, GenerationConfig)
 
 
 def flags_given(arguments: Namespace, names: Iterable[str]) -> str:
-    """Those of the flags that stand in the command, as they are written there."""
+    """Those of the flags that the command line changes, as they are written there."""
     values = {name: getattr(arguments, name, None) for name in names}
-    there = [name for name, value in values.items() if value is not None and value is not False]
-    return ", ".join(f"--{name.replace('_', '-')}" for name in there)
+    given = [name for name, value in values.items() if value not in (None, False, DEFAULTS.get(name))]
+    return ", ".join(map(flag, given))
 
 
 def generate(parser: ArgumentParser):
-    """what a T5 writes
+    """generate text with a T5
 
-    A fine-tuned model writes its answer, a pretrained one fills the sentinels <extra_id_0>, <extra_id_1>, … that stand
-    in the text for what is missing. In a terminal the text appears while it is written (not with --beams).
+    A fine-tuned model generates an answer. A pretrained model fills in the sentinels <extra_id_0>, <extra_id_1>, …,
+    that stand for missing words in the text. In a terminal the text appears while it is generated (without --num-beams).
 
     tlqa generate runs/small "Mira <extra_id_0> in Oss."
-    tlqa generate runs/finetuned "question: Where was Mira born?" --beams 4 -n 4
+    tlqa generate runs/finetuned "question: Where was Mira born?" --num-beams 4 -n 4
     tlqa generate runs/small --file texts.txt --temperature 0.8 --top-p 0.9 --seed 1
     """
-    parser.add_argument("run", metavar="RUN", help="the run of a T5, pretrained or fine-tuned, or a quickstart")
+    parser.add_argument("run", metavar="RUN", help="a T5: a run, pretrained or fine-tuned, a quickstart, a hub name")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what it reads")
     parser.add_argument("--file", metavar="SOURCE", help=FILE)
     parser.add_argument("--text-field", metavar="NAME", default="text", help="another name of that field")
-    add_method_flags(parser)
-    parser.add_argument("-n", metavar="INT", type=int, help="texts for each: the best of the beams, or so many drawn")
-    length = "longest text to write, in tokens (default: as in training)"
-    parser.add_argument("--max-length", metavar="INT", type=int, help=length)
+    add_generation_flags(parser)
+    number = f"{help_texts(GenerationConfig)['num_return_sequences']} (default: 1)"
+    parser.add_argument("-n", "--num-return-sequences", metavar="INT", type=int, default=1, help=number)
     parser.add_argument("--probabilities", action="store_true", help="show each piece with its probability")
     return run_generate
 
 
 def run_generate(arguments: Namespace) -> None:
+    check_texts(arguments)
+    config = generation_config(arguments)
+    from tlqa_jax.inference.predictors import open_model
+
+    model = open_model(arguments.run, to="generate")
+    texts = arguments.texts if arguments.file is None else read_texts(arguments)
+    if sys.stdout.isatty() and arguments.file is None and config.num_beams == config.num_return_sequences == 1:
+        for text in texts:
+            pieces, probabilities = zip(*print_steps(model.stream(text, config)))
+            if arguments.probabilities:
+                print_pieces(pieces, probabilities)
+        return
+    for text, generations in zip(texts, model.generate(texts, config)):
+        if arguments.file is not None:
+            print(json_line(text, generations, arguments.probabilities))
+            continue
+        for one in generations:
+            print(one.text)
+            if arguments.probabilities:
+                print_pieces(one.pieces, one.token_probabilities)
+
+
+def check_texts(arguments: Namespace) -> None:
     if bool(arguments.texts) == (arguments.file is not None):
         raise UserError("give either texts or --file")
     if any(not text.strip() for text in arguments.texts):
         raise UserError("a text is empty")
-    if arguments.max_length is not None and arguments.max_length < 1:
-        raise UserError(f"--max-length is {arguments.max_length}: it has to be at least 1")
-    settings = method_settings(arguments)
-    from tlqa_jax.inference.generation_config import Method
-    from tlqa_jax.inference.predictors import open_t5
-
-    method = Method(**settings)
-    opened = open_t5(arguments.run)
-    texts = arguments.texts if arguments.file is None else read_texts(arguments)
-    if sys.stdout.isatty() and arguments.file is None and method.beams == method.n == 1:
-        for text in texts:
-            steps = opened.stream(text, method, arguments.max_length)
-            pieces, probabilities = zip(*[step for step in shown(steps)])
-            if arguments.probabilities:
-                draw(pieces, probabilities)
-        return
-    for text, written in zip(texts, opened.generate(texts, method, arguments.max_length)):
-        if arguments.file is not None:
-            print(row(text, written, arguments.probabilities))
-            continue
-        for each in written:
-            print(each.text)
-            if arguments.probabilities:
-                draw(each.pieces, each.token_probabilities)
 
 
 def read_texts(arguments: Namespace) -> list[str]:
@@ -125,25 +108,23 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def shown(steps: Iterable[tuple[str, str, float]]) -> Iterable[tuple[str, float]]:
-    """Writes to the terminal what each step adds, and hands on its piece and probability."""
-    for grown, piece, probability in steps:
-        print(grown, end="", flush=True)
+def print_steps(steps: Iterable[tuple[str, str, float]]) -> Iterable[tuple[str, float]]:
+    """Print what each step adds to the text, and yield its piece and probability."""
+    for added, piece, probability in steps:
+        print(added, end="", flush=True)
         yield piece, probability
     print()
 
 
-def row(text: str, written: Sequence[Any], probabilities: bool) -> str:
-    """A line of JSON: the text, and what was written, the best first."""
-    texts = []
-    for each in written:
-        texts.append({"text": each.text, "probability": round(each.probability, 4)})
-        if probabilities:
-            texts[-1]["pieces"] = [[piece, round(p, 4)] for piece, p in zip(each.pieces, each.token_probabilities)]
-    return json.dumps({"input": text, "written": texts}, ensure_ascii=False)
+def json_line(text: str, generations: Sequence, probabilities: bool) -> str:
+    """A line of JSON: the input, and the texts generated for it, best first."""
+    rows = [{"text": one.text, "probability": round(one.probability, 4)} for one in generations]
+    for row, one in zip(rows, generations) if probabilities else ():
+        row["pieces"] = [[piece, round(p, 4)] for piece, p in zip(one.pieces, one.token_probabilities)]
+    return json.dumps({"input": text, "generated": rows}, ensure_ascii=False)
 
 
-def draw(pieces: Sequence[str], probabilities: Sequence[float]) -> None:
+def print_pieces(pieces: Sequence[str], probabilities: Sequence[float]) -> None:
     """One line for each piece: its probability, as a number and, in a terminal, as a bar."""
     from rich.console import Console
     from rich.markup import escape

@@ -1,12 +1,12 @@
-"""Pointing at answers: from the start and end logits of all windows of a question to its n best answers, or none.
+"""From the start and end logits of all windows of a question to its n best answers, or to no answer.
 
-A candidate is a span of context tokens (i, j), scored by start logit of i + end logit of j (Devlin et al. 2019, section
-4.2), where i <= j, both lie in the same window, no longer than the length limit. A token is in several windows: it may
-begin a candidate only in the one that shows most around it (`Windows.most_context`), so that no span is scored twice.
+A candidate is a span of context tokens (i, j), i <= j, both in the same window, no longer than the length limit. Its
+score is the start logit of i + the end logit of j (Devlin et al. 2019, section 4.2). A token can be in several windows:
+candidates start at it only in the window that shows most context around it (`Windows.most_context`), so that no span is
+scored twice.
 
-Where a question may have no answer, "none" scores what the window least inclined to it gives [CLS]: the smallest
-start + end logit there. The no-answer score is this minus the best span's score; above a threshold the answer is
-none (section 4.3).
+If a question may have no answer, "no answer" scores start + end logit of [CLS], the smallest such sum of all windows.
+The no-answer score is this minus the score of the best span; above a threshold, there is no answer (section 4.3).
 
 B is the number of windows in a batch, L the length of their rows, M the length limit.
 """
@@ -22,25 +22,18 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int
 
-from tlqa_jax.inference.length_buckets import few_shapes
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.length_buckets import groups_of_questions, length_buckets
 from tlqa_jax.models.functional import Params
-from tlqa_jax.tasks.extractive_qa import (
-    CLS_POSITION,
-    NOWHERE,
-    Example,
-    Tokenizer,
-    Windows,
-    check_lengths,
-    make_windows,
-)  # fmt: skip
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.tasks.extractive_qa import CLS_POSITION, NOWHERE, Windows, check_lengths, make_windows
+from tlqa_jax.text.atomic_write import write_atomically
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
-CHARACTERS_AT_ONCE = 2**20  # some 1,500 windows, whose candidates take a few MB
-NO_SPAN = float(np.finfo(np.float32).max)  # the no-answer score where the context has no token to point at
+NO_SPAN = float(np.finfo(np.float32).max)  # the no-answer score if the context has no token
 
 
 class Candidate(NamedTuple):
-    """A text of the context, its first character (-1 for no answer, whose text is ""), its share and its score."""
+    """A text of the context, its first character, its probability among the n best, its score. No answer: "" and -1."""
 
     text: str
     start: int
@@ -49,10 +42,10 @@ class Candidate(NamedTuple):
 
 
 class SpanAnswer(NamedTuple):
-    """The answer, and what else it might have been.
+    """The answer and the other candidates.
 
-    `n_best`, best first, is never empty; its probabilities add up to 1. `no_answer_score` is the larger, the less there
-    seems to be an answer, whether or not none was allowed.
+    `n_best` is never empty, the best comes first, and its probabilities add up to 1. The larger `no_answer_score` is,
+    the less the model believes that there is an answer, whether or not "no answer" was allowed.
     """
 
     text: str
@@ -64,7 +57,7 @@ class SpanAnswer(NamedTuple):
 
     @property
     def context_cut(self) -> bool:
-        """Never: a long context is read through several windows."""
+        """Always False: a long context is read through several windows."""
         return False
 
 
@@ -75,7 +68,7 @@ def span_scores(
     may_end: Bool[np.ndarray, "B L"],
     max_answer_length: int,
 ) -> Float32[np.ndarray, "B L M"]:
-    """[b, i, k]: the score of the span from position i to i + k, -inf where there can be none."""
+    """[b, i, k]: the score of the span from position i to i + k; -inf if it is no candidate."""
     starts = np.where(may_start, start_logits, np.float32(-np.inf))
     ends = np.where(may_end, end_logits, np.float32(-np.inf))
     ends = np.pad(ends, ((0, 0), (0, max_answer_length - 1)), constant_values=-np.inf)
@@ -87,7 +80,7 @@ def best_spans(
 ) -> list[tuple[float, int, int]]:
     """The n best spans of different text in a window: (score, first position, last position), best first.
 
-    Of equal texts the best counts; of equal scores the one that begins earlier, then the shorter one.
+    Of equal texts the best counts. Of equal scores the one that starts earlier counts, then the shorter one.
     """
     flat = scores.ravel()
     possible, wanted = int((flat > -np.inf).sum()), 4 * n
@@ -102,10 +95,10 @@ def best_spans(
                 break
         if len(best) == n or len(found) == possible:
             return list(best.values())
-        wanted *= 4  # the same few texts again and again
+        wanted *= 4  # few different texts
 
 
-def merged(candidates: Iterable[tuple[float, int, str]], n: int) -> list[tuple[float, int, str]]:
+def best_distinct(candidates: Iterable[tuple[float, int, str]], n: int) -> list[tuple[float, int, str]]:
     """The n best (score, start, text) of different text, of all windows of an example; of equals the first."""
     best: dict[str, tuple[float, int, str]] = {}
     for candidate in sorted(candidates, key=lambda candidate: -candidate[0]):
@@ -113,66 +106,68 @@ def merged(candidates: Iterable[tuple[float, int, str]], n: int) -> list[tuple[f
     return list(best.values())[:n]
 
 
-def decide(
-    spans: list[tuple[float, int, str]], no_answer: float, *, null_threshold: float | None, question_cut: bool = False
-) -> SpanAnswer:
-    """The answer from an example's best spans and the score of no answer. `null_threshold`: see `SpanAnswerer`."""
+def choose_answer(
+    spans: list[tuple[float, int, str]], no_answer: float, *, no_answer_threshold: float | None,
+    question_cut: bool = False,
+) -> SpanAnswer:  # fmt: skip
+    """The answer, from the best spans of an example and the score of "no answer". See `SpanAnswerer`."""
     no_answer_score = no_answer - spans[0][0] if spans else NO_SPAN
-    nothing = (no_answer, NOWHERE, "")
-    candidates = [*spans, nothing] if null_threshold is not None or not spans else spans
+    candidates = [*spans, (no_answer, NOWHERE, "")] if no_answer_threshold is not None or not spans else spans
     candidates = sorted(candidates, key=lambda candidate: -candidate[0])
     shares = [math.exp(score - candidates[0][0]) for score, _, _ in candidates]
     n_best = tuple(
         Candidate(text, start, share / sum(shares), score) for (score, start, text), share in zip(candidates, shares)
     )
-    none = not spans or (null_threshold is not None and no_answer_score > null_threshold)
+    none = not spans or (no_answer_threshold is not None and no_answer_score > no_answer_threshold)
     chosen = next(candidate for candidate in n_best if (candidate.start == NOWHERE) == none)
     return SpanAnswer(chosen.text, chosen.probability, chosen.start, n_best, no_answer_score, question_cut)
 
 
 class SpanAnswerer:
-    """Answers questions with an encoder that points into their context, on all of this process's devices.
+    """Answers questions with a BERT that predicts spans of their contexts, on all of this process's devices.
 
-    Windows are sorted by length and put into batches of few shapes (`few_shapes`); the answers do not depend on that.
-    The logits of two batches are held at once, and of each window its n best spans until its example is done: long
-    documents, and many of them, work in bounded memory.
+    Windows are batched by length (`length_buckets`); the answers do not depend on that. The logits of two batches are
+    held at once, and the n best spans of each window until its example is done: long documents, and many of them, need
+    bounded memory.
 
     Args:
         apply: the model as a function: (params, tokens, token_types, mask) -> (start logits, end logits).
-        input_length, stride, max_question_length: the windows, see `make_windows`.
-        batch_size: windows at once where there are many.
+        input_length, stride, max_question_length: of the windows, see `make_windows`.
+        batch_size: windows at once, if there are many.
         max_answer_length: longest answer in tokens.
-        n_best: how many answers to return for each question; no answer, where it may be one, comes on top.
-        null_threshold: the answer is none where the no-answer score is above it. None: there always is an answer,
-            unless the context has no token; infinity: the same, with no answer among the n best.
+        n_best: number of answers for each question; "no answer", if it is allowed, is one more.
+        no_answer_threshold: no answer if the no-answer score is above it. None: there always is an answer, unless the
+            context has no token. Infinity: the same, but "no answer" is among the n best.
     """
 
     def __init__(
-        self, apply: Callable, tokenizer: Tokenizer, *, input_length: int, stride: int, max_question_length: int = 64,
-        batch_size: int = 32, max_answer_length: int = 30, n_best: int = 20, null_threshold: float | None = None,
+        self, apply: Callable, tokenizer: WordPieceTokenizer, *, input_length: int, stride: int,
+        max_question_length: int = 64, batch_size: int = 32, max_answer_length: int = 30, n_best: int = 20,
+        no_answer_threshold: float | None = None,
     ):  # fmt: skip
         check_lengths(input_length, stride, max_question_length)
         self.tokenizer, self.batch_size, self.devices = tokenizer, batch_size, jax.local_device_count()
         self.lengths = dict(input_length=input_length, stride=stride, max_question_length=max_question_length)
-        self.max_answer_length, self.n_best, self.null_threshold = max_answer_length, n_best, null_threshold
+        self.max_answer_length, self.n_best, self.no_answer_threshold = max_answer_length, n_best, no_answer_threshold
         self.predict = jax.pmap(partial(span_logits, apply, tokenizer.pad_id), in_axes=(None, 0, 0))
 
-    def __call__(self, params: Params, examples: Iterable[Example]) -> list[SpanAnswer]:
-        """The answers to `examples`, in their order. `params` are replicated (`training.devices.replicate`)."""
-        return [answer for group in in_groups(examples) for answer in self._answers(params, group)]
+    def __call__(self, params: Params, examples: Iterable[QAExample]) -> list[SpanAnswer]:
+        """The answers to `examples`, in their order. `params` are replicated (`core.devices.replicate`)."""
+        return [answer for group in groups_of_questions(examples) for answer in self._answers(params, group)]
 
-    def _answers(self, params: Params, examples: list[Example]) -> Iterator[SpanAnswer]:
+    def _answers(self, params: Params, examples: list[QAExample]) -> Iterator[SpanAnswer]:
         windows = make_windows(self.tokenizer, examples, **self.lengths)
         found = self._best_of_windows(params, examples, windows)
         for i in range(len(examples)):
             own = [found[window] for window in range(windows.begins[i], windows.begins[i + 1])]
-            spans = merged((span for _, spans in own for span in spans), self.n_best)
+            spans = best_distinct((span for _, spans in own for span in spans), self.n_best)
             no_answer = min(score for score, _ in own)
             cut = bool(windows.question_cut[i])
-            yield decide(spans, no_answer, null_threshold=self.null_threshold, question_cut=cut)
+            threshold = self.no_answer_threshold
+            yield choose_answer(spans, no_answer, no_answer_threshold=threshold, question_cut=cut)
 
-    def _best_of_windows(self, params: Params, examples: list[Example], windows: Windows) -> list:
-        """For each window: (its score of no answer, [(score, first character, text) of its best spans])."""
+    def _best_of_windows(self, params: Params, examples: list[QAExample], windows: Windows) -> list:
+        """For each window: (its score of "no answer", [(score, first character, text) of its best spans])."""
         found: list = [None] * len(windows.example)
 
         def digest(rows: np.ndarray, logits: tuple[Array, Array]) -> None:
@@ -188,8 +183,8 @@ class SpanAnswerer:
                 spans = best_spans(scores[row], self.n_best, text_of)
                 found[window] = no_answer[row], [(score, starts[i], text_of(i, j)) for score, i, j in spans]
 
-        running = None  # the devices work on a batch while the one before is looked through
-        for rows, count, length in few_shapes(
+        running = None  # the devices compute a batch while the host searches the one before
+        for rows, count, length in length_buckets(
             windows.lengths, longest=windows.input_length, devices=self.devices, batch_size=self.batch_size
         ):
             batch = windows.batch(rows, length)
@@ -206,25 +201,12 @@ class SpanAnswerer:
 def span_logits(
     apply: Callable, pad_id: int, params: Params, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"], key=None
 ) -> tuple[Float32[Array, "B L"], Float32[Array, "B L"]]:
-    """(start, end) logits of rows padded with `pad_id`. `key` seeds dropout; None for none."""
+    """(start, end) logits of rows padded with `pad_id`. `key` seeds dropout; None: no dropout."""
     start, end = apply(params, tokens, token_types=token_types, mask=tokens != pad_id, key=key)
     return start.astype("float32"), end.astype("float32")
-
-
-def in_groups(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    """Examples in their order, as many together as have `CHARACTERS_AT_ONCE`, those of questions among them."""
-    group, characters = [], 0
-    for example in examples:
-        group.append(example)
-        characters += len(example.question) + len(example.context or "") + 1
-        if characters >= CHARACTERS_AT_ONCE:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
 
 
 def write_n_best(path: str | Path, ids: Iterable[str], answers: Iterable[SpanAnswer]) -> None:
     """Writes {id: [{"text", "start", "probability", "score"}, …]} as JSON in UTF-8, best first."""
     n_best = {id: [candidate._asdict() for candidate in answer.n_best] for id, answer in zip(ids, answers, strict=True)}
-    write_whole(path, json.dumps(n_best, ensure_ascii=False, indent=2) + "\n")
+    write_atomically(path, json.dumps(n_best, ensure_ascii=False, indent=2) + "\n")

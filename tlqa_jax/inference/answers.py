@@ -1,35 +1,33 @@
-"""Questions in, answers in words out."""
+"""Questions in, a T5's answers out."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tlqa_jax.inference.answer_spans import in_groups
-from tlqa_jax.inference.generation_config import Method
-from tlqa_jax.inference.generator import Writer, Written
+from tlqa_jax.examples import QAExample
+from tlqa_jax.inference.generator import Generation, Generator
+from tlqa_jax.inference.length_buckets import groups_of_questions
 from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.context_windows import question_rows
-from tlqa_jax.tasks.text_to_text import Example
-from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 
 class Answer(NamedTuple):
-    """What the model wrote, the probability it gave to exactly this text, and how its context was read.
+    """The text generated, the probability that the model gives to exactly this text, and how the context was read.
 
-    `probability` is the confidence in the answer; where a no-answer threshold has withheld it, `text` is empty, and
-    `probability` is that of the text withheld.
+    `probability` is the confidence in the answer. If a no-answer threshold has emptied `text`, it is the probability of
+    the text before.
     """
 
     text: str
     probability: float
     context_cut: bool
-    windows: int = 1  # in how many pieces the context was read; the answer is from one of them
+    windows: int = 1  # number of windows the context was read through; the answer is from one of them
     pieces: tuple[str, ...] = ()  # with the end token, unless the answer was stopped by its length
     token_probabilities: tuple[float, ...] = ()
 
     @property
     def no_answer_score(self) -> float:
-        """-log of the probability, in nats: how unsure the model is of what it wrote, also where that is nothing ("")."""
+        """-log of the probability, in nats: how unsure the model is of its text, also if that is empty."""
         return -math.log(max(self.probability, 1e-300))
 
 
@@ -37,56 +35,54 @@ class Answerer:
     """Answers questions with a T5, on all of this process's devices, in bounded memory.
 
     Args:
-        apply: the T5 as a function.
         input_length: longest input in tokens.
-        target_length: longest answer in tokens.
-        batch_size: rows at once where there are many.
-        method: how the answers are written.
-        writer: what writes them, where there is one; `target_length`, `batch_size` and `method` are then its own.
-        stride: a context that does not fit is read through windows that share so many tokens, and the answer in
-            which the model has most confidence is taken; an empty one only if there is no other. None: it loses its
-            end (`Answer.context_cut`), as in training, which is cheaper.
-        null_threshold: the answer is none where the no-answer score is above it. None: there is no threshold.
+        stride: a context that does not fit is read through windows that share this many tokens, and the answer with the
+            highest probability is taken; an empty one only if all are empty. None: the context loses its end
+            (`Answer.context_cut`), as in training, which is cheaper.
+        no_answer_threshold: the answer is empty if the no-answer score is above it. None: there is no threshold.
     """
 
     def __init__(
-        self, apply: Callable, tokenizer: SentencePieceTokenizer, *, input_length: int, target_length: int,
-        batch_size: int = 32, method: Method = Method(), stride: int | None = None,
-        null_threshold: float | None = None, writer: Writer | None = None,
+        self, generator: Generator, *, input_length: int, stride: int | None = None,
+        no_answer_threshold: float | None = None,
     ):  # fmt: skip
-        self.tokenizer, self.input_length = tokenizer, input_length
-        self.stride, self.null_threshold = stride, null_threshold
-        self.writer = writer or Writer(
-            apply, tokenizer, target_length=target_length, batch_size=batch_size, method=method
-        )
+        self.generator, self.input_length, self.stride = generator, input_length, stride
+        self.no_answer_threshold = no_answer_threshold
 
-    def __call__(self, params: Params, examples: Iterable[Example], *, use_context: bool = True) -> list[Answer]:
-        """The answers to `examples`, in their order. `params` are replicated (`training.devices.replicate`)."""
-        return [answer for group in in_groups(examples) for answer in self._answers(params, group, use_context)]
+    def __call__(self, params: Params, examples: Iterable[QAExample], *, use_context: bool = True) -> list[Answer]:
+        """The answers to `examples`, in their order. `params` are replicated (`core.devices.replicate`)."""
+        groups = groups_of_questions(examples)
+        return [answer for group in groups for answer in self._answers(params, group, use_context)]
 
-    def _answers(self, params: Params, examples: list[Example], use_context: bool) -> Iterator[Answer]:
+    def _answers(self, params: Params, examples: list[QAExample], use_context: bool) -> Iterator[Answer]:
         rows = question_rows(
-            self.tokenizer, examples, input_length=self.input_length, stride=self.stride, use_context=use_context
-        )
-        written = self.writer(params, rows.inputs, rows.lengths)
+            self.generator.tokenizer, examples, input_length=self.input_length, stride=self.stride,
+            use_context=use_context,
+        )  # fmt: skip
+        generated = self.generator(params, rows.inputs, rows.lengths)
         for begin, end, cut in zip(rows.begins, rows.begins[1:], rows.cut.tolist()):
-            best = most_confident([texts[0] for texts in written[begin:end]])
-            yield withheld(answer_of(best, cut=cut, windows=int(end - begin)), self.null_threshold)
+            best = most_confident([texts[0] for texts in generated[begin:end]])
+            answer = to_answer(best, cut=cut, windows=int(end - begin))
+            yield apply_no_answer_threshold(answer, self.no_answer_threshold)
 
 
-def answer_of(written: Written, *, cut: bool, windows: int = 1) -> Answer:
-    return Answer(written.text, written.probability, cut, windows, written.pieces, written.token_probabilities)
+def to_answer(generation: Generation, *, cut: bool, windows: int = 1) -> Answer:
+    text, probability, pieces, token_probabilities = generation
+    return Answer(text, probability, cut, windows, pieces, token_probabilities)
 
 
-def most_confident(texts: list[Written]) -> Written:
-    """Of what was written about each window. A window without the answer may rightly say nothing: that counts last."""
-    if any(written.text for written in texts):
-        return max((written for written in texts if written.text), key=lambda written: written.probability)
-    return min(texts, key=lambda written: written.probability)  # the window least inclined to say nothing
+def most_confident(texts: list[Generation]) -> Generation:
+    """The text with the highest probability; an empty one only if all windows' texts are empty.
+
+    The text of a window without the answer is rightly empty. If all are, the one with the lowest probability counts.
+    """
+    if any(one.text for one in texts):
+        return max((one for one in texts if one.text), key=lambda one: one.probability)
+    return min(texts, key=lambda one: one.probability)
 
 
-def withheld(answer: Answer, null_threshold: float | None) -> Answer:
-    """The answer, but none ("") where its no-answer score is above the threshold."""
-    if null_threshold is not None and answer.no_answer_score > null_threshold:
+def apply_no_answer_threshold(answer: Answer, threshold: float | None) -> Answer:
+    """The answer with an empty text if its no-answer score is above the threshold."""
+    if threshold is not None and answer.no_answer_score > threshold:
         return answer._replace(text="")
     return answer

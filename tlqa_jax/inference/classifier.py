@@ -1,4 +1,4 @@
-"""Texts in, the names of their classes out: batches of few shapes through a classifier."""
+"""Texts in, their classes out."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32, Int
 
-from tlqa_jax.inference.length_buckets import few_shapes
+from tlqa_jax.inference.length_buckets import length_buckets
 from tlqa_jax.models.functional import Params
-from tlqa_jax.tasks.classification import Tokenizer, encode_texts
+from tlqa_jax.tasks.classification import encode_texts
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
 
 class TextClass(NamedTuple):
-    """The likeliest class, its probability, log p of each class in the order of `labels`, and if the text was cut."""
+    """The most probable class, its probability, log p of all classes in the order of `labels`; was the text cut?"""
 
     label: str
     probability: float
@@ -22,43 +23,44 @@ class TextClass(NamedTuple):
 
 
 class Classifier:
-    """Names the classes of texts, on all of this process's devices.
+    """Classifies texts, on all of this process's devices.
 
-    Texts are sorted by length and put into batches of few shapes (`few_shapes`); the classes do not depend on that.
+    Texts are batched by length (`length_buckets`); the classes do not depend on that.
 
     Args:
         apply: the model as a function: (params, tokens, mask=, key=) -> logits of the classes.
         labels: the names of the classes, by number.
-        input_length: longest text in tokens, [CLS] and [SEP] among them; of a longer one the beginning is read.
-        batch_size: texts at once where there are many.
+        input_length: longest text in tokens, [CLS] and [SEP] among them; a longer text loses its end.
+        batch_size: texts at once, if there are many.
     """
 
     def __init__(
-        self, apply: Callable, tokenizer: Tokenizer, labels: Sequence[str], *, input_length: int, batch_size: int = 32
-    ):
+        self, apply: Callable, tokenizer: WordPieceTokenizer, labels: Sequence[str], *, input_length: int,
+        batch_size: int = 32,
+    ):  # fmt: skip
         self.tokenizer, self.labels, self.input_length = tokenizer, tuple(labels), input_length
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         predict = lambda params, tokens: jax.nn.log_softmax(class_logits(apply, tokenizer.pad_id, params, tokens))
         self.predict = jax.pmap(predict, in_axes=(None, 0))
 
     def __call__(self, params: Params, texts: Sequence[str]) -> list[TextClass]:
-        """The classes of `texts`, in their order. `params` are replicated (`training.devices.replicate`)."""
-        found: list = [None] * len(texts)
+        """The classes of `texts`, in their order. `params` are replicated (`core.devices.replicate`)."""
+        classes: list = [None] * len(texts)
         tokens, lengths = encode_texts(self.tokenizer, texts, input_length=self.input_length)
-        kept = np.minimum(lengths, self.input_length)
-        for rows, count, length in few_shapes(
-            kept, longest=self.input_length, devices=self.devices, batch_size=self.batch_size
-        ):
+        for rows, count, length in length_buckets(
+            np.minimum(lengths, self.input_length), longest=self.input_length, devices=self.devices,
+            batch_size=self.batch_size,
+        ):  # fmt: skip
             batch = tokens[rows, :length].reshape(self.devices, -1, length)
             logs = np.asarray(jax.device_get(self.predict(params, batch))).reshape(len(rows), -1)
             for text, log in zip(rows[:count].tolist(), logs):
                 best, cut = int(log.argmax()), bool(lengths[text] > self.input_length)
-                found[text] = TextClass(self.labels[best], float(np.exp(log[best])), tuple(log.tolist()), cut)
-        return found
+                classes[text] = TextClass(self.labels[best], float(np.exp(log[best])), tuple(log.tolist()), cut)
+        return classes
 
 
 def class_logits(
     apply: Callable, pad_id: int, params: Params, tokens: Int[Array, "B L"], key=None
 ) -> Float32[Array, "B labels"]:
-    """The logits of rows padded with `pad_id`. `key` seeds dropout; None for none."""
+    """The logits of rows padded with `pad_id`. `key` seeds dropout; None: no dropout."""
     return apply(params, tokens, mask=tokens != pad_id, key=key).astype("float32")

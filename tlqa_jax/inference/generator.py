@@ -1,27 +1,33 @@
-"""Rows of tokens in, written texts out: batches of few shapes around the compiled loop; one text as it is written."""
+"""Rows of tokens in, generated texts out, on all devices; or one text, streamed while it is generated."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Array, Bool, Int, Int32, Key, UInt32
 
-from tlqa_jax.inference.generation_config import Method
-from tlqa_jax.inference.length_buckets import few_shapes
+from tlqa_jax.errors import UserError
+from tlqa_jax.inference.beam_search import beam_search
+from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.greedy import GeneratedTokens, Stream, greedy, greedy_choice
+from tlqa_jax.inference.length_buckets import length_buckets
+from tlqa_jax.inference.sampling import sample, sampled_choice
 from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.text_to_text import decode_predictions
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
+Seed = int | UInt32[Array, ""]
 
-class Written(NamedTuple):
-    """A text, the probability that the model gives to exactly it, and of each of its pieces in its place.
 
-    The end token is the last of the pieces, unless the text was stopped by its length.
+class Generation(NamedTuple):
+    """A text, the probability that the model gives to exactly this text, and to each of its pieces in its place.
+
+    The end token is the last piece, unless the text was stopped by its length.
     """
 
     text: str
@@ -30,84 +36,121 @@ class Written(NamedTuple):
     token_probabilities: tuple[float, ...]
 
 
-class Writer:
-    """Writes a text, or several, for each row of tokens, on all of this process's devices.
+def generate_batch(
+    apply: Callable, config: GenerationConfig, params: Params,
+    inputs: Int[Array, "B S"], input_mask: Bool[Array, "B S"], rows: Int[Array, "B"], seed: Seed,
+) -> GeneratedTokens:  # fmt: skip
+    """`config.num_return_sequences` texts for each input, [B n T], the best first. A pure function.
 
-    Rows are sorted by length and put into batches of few shapes (`few_shapes`); the texts do not depend on that.
+    For sampling: `rows` are the numbers of the inputs, and `seed` replaces the seed of `config`, so that one compiled
+    function serves all seeds.
+    """
+    n, length = config.num_return_sequences, config.max_new_tokens
+    if config.num_beams > 1:
+        beams = beam_search(
+            apply, params, inputs, input_mask, num_beams=config.num_beams, max_new_tokens=length,
+            length_penalty=config.length_penalty, early_stopping=config.early_stopping,
+        )  # fmt: skip
+        return GeneratedTokens(beams.tokens[:, :n], beams.log_probabilities[:, :n])
+    if not config.samples:
+        return GeneratedTokens(*(x[:, None] for x in greedy(apply, params, inputs, input_mask, max_new_tokens=length)))
+    inputs, input_mask = (jnp.repeat(x, n, axis=0) for x in (inputs, input_mask))
+    keys = text_keys(rows, n, seed).reshape(-1)
+    found = sample(apply, params, inputs, input_mask, keys, max_new_tokens=length, **distribution(config))
+    return GeneratedTokens(*(x.reshape(-1, n, length) for x in found))
+
+
+def text_keys(rows: Int[Array, "B"], n: int, seed: Seed) -> Key[Array, "B n"]:
+    """A key for each text: a function of the seed, the number of its input, and its own number."""
+    return jax.vmap(lambda row: jax.random.split(jax.random.fold_in(jax.random.key(seed), row), n))(rows)
+
+
+def distribution(config: GenerationConfig) -> dict[str, float | int | None]:
+    """The settings that change the distribution to sample from."""
+    return dict(temperature=config.temperature or 1.0, top_k=config.top_k, top_p=config.top_p)
+
+
+class Generator:
+    """Generates the texts of many rows of tokens, on all of this process's devices.
+
+    Rows are batched by length (`length_buckets`); the texts do not depend on that.
 
     Args:
         apply: the T5 as a function.
-        target_length: longest text in tokens.
-        batch_size: rows at once where there are many.
+        config: how to generate; with a number for `max_new_tokens`.
+        batch_size: rows at once, if there are many.
     """
 
     def __init__(
-        self, apply: Callable, tokenizer: SentencePieceTokenizer, *, target_length: int, batch_size: int = 32,
-        method: Method = Method(),
-    ):  # fmt: skip
-        self.tokenizer, self.method = tokenizer, method
+        self, apply: Callable, tokenizer: SentencePieceTokenizer, config: GenerationConfig, *, batch_size: int = 32
+    ):
+        if config.max_new_tokens is None:
+            raise ValueError("max_new_tokens is None: a Generator needs a number")
+        self.tokenizer, self.config = tokenizer, config
         self.devices, self.batch_size = jax.local_device_count(), batch_size
-        write = partial(method.write, apply, max_length=target_length)
-        self._write = jax.pmap(write, in_axes=(None, 0, 0, 0, None))
-        self._stream = cache(lambda: method.stream(apply, max_length=target_length))  # not made before it is used
+        self._generate = jax.pmap(partial(generate_batch, apply, config), in_axes=(None, 0, 0, 0, None))
+        chooser = lambda *keys: sampled_choice(*keys, **distribution(config)) if config.samples else greedy_choice
+        self._stream = Stream(apply, max_new_tokens=config.max_new_tokens, chooser=chooser)
 
-    def with_seed(self, seed: int) -> "Writer":
-        """One that draws with another seed. What is compiled is the same for both."""
+    def with_seed(self, seed: int) -> "Generator":
+        """A generator with another seed, which shares what is compiled."""
         other = copy.copy(self)
-        other.method = replace(self.method, seed=seed)
+        other.config = replace(self.config, seed=seed)
         return other
 
     def __call__(
         self, params: Params, inputs: Int32[np.ndarray, "N I"], lengths: Int[np.ndarray, "N"]
-    ) -> list[list[Written]]:
-        """The texts of each row, best first. `params` are replicated (`training.devices.replicate`)."""
-        written: list = [None] * len(inputs)
-        for rows, count, length in few_shapes(
+    ) -> list[list[Generation]]:
+        """The texts of each row, best first. `params` are replicated (`core.devices.replicate`)."""
+        generated: list = [None] * len(inputs)
+        for rows, count, length in length_buckets(
             lengths, longest=inputs.shape[1], devices=self.devices, batch_size=self.batch_size
         ):
-            # filling rows are a copy of a real one, so that they end when it does
+            # rows that fill up the batch are copies of a real one, so that they end when it does
             batch = inputs[rows, :length].reshape(self.devices, -1, length)
             numbers = rows.astype(np.int32).reshape(self.devices, -1)
-            seed = np.uint32(self.method.seed)
-            found = jax.device_get(self._write(params, batch, batch != self.tokenizer.pad_id, numbers, seed))
+            seed = np.uint32(self.config.seed)
+            found = jax.device_get(self._generate(params, batch, batch != self.tokenizer.pad_id, numbers, seed))
             tokens, log_probabilities = (x.reshape(len(rows), *x.shape[2:]) for x in found)
             for row, number in enumerate(rows[:count].tolist()):
-                written[number] = self._written(tokens[row], log_probabilities[row])
-        return written
+                generated[number] = self._texts(tokens[row], log_probabilities[row])
+        return generated
 
-    def _written(self, tokens: Int[np.ndarray, "n T"], log_probabilities: np.ndarray) -> list[Written]:
+    def _texts(self, tokens: Int[np.ndarray, "n T"], log_probabilities: np.ndarray) -> list[Generation]:
         texts = []
         for text, row, logs in zip(decode_predictions(self.tokenizer, tokens), tokens, log_probabilities):
             ended = row == self.tokenizer.eos_id
             length = int(ended.argmax()) + 1 if ended.any() else len(row)
             pieces = tuple(piece(self.tokenizer, id) for id in row[:length].tolist())
-            texts.append(Written(text, float(np.exp(logs.sum())), pieces, tuple(np.exp(logs[:length]).tolist())))
+            texts.append(Generation(text, float(np.exp(logs.sum())), pieces, tuple(np.exp(logs[:length]).tolist())))
         return texts
 
     def stream(self, params: Params, inputs: Int32[np.ndarray, "1 S"]) -> Iterator[tuple[str, str, float]]:
-        """Of one row: (what the text grows by, the piece it is made of, its probability), as soon as it is written.
+        """Of one row: (what is added to the text, its piece, its probability), as soon as it is generated.
 
-        `params` are one device's, not replicated. It is the text that the row numbered 0 of a call has.
+        `params` are those of one device, not replicated. The text is the one that a call gives to its first row.
 
-        Raises UserError for a method with several beams.
+        Raises UserError for beam search.
         """
-        row = jnp.asarray(inputs)
-        keys = (self.method.keys(jnp.zeros(1, jnp.int32), self.method.seed)[:, 0],) if self.method.by_chance else ()
-        steps = self._stream()(params, row, row != self.tokenizer.pad_id, *keys)
+        config, row = self.config, jnp.asarray(inputs)
+        if config.num_beams > 1:
+            raise UserError(f"--num-beams is {config.num_beams}: a text that is streamed has one beam")
+        keys = text_keys(jnp.zeros(1, jnp.int32), config.num_return_sequences, config.seed)[:, 0]
+        steps = self._stream(params, row, row != self.tokenizer.pad_id, *([keys] if config.samples else []))
         ids, probabilities = [], []
 
-        def noted() -> Iterator[int]:
+        def recorded() -> Iterator[int]:
             for token, log_probability in steps:
                 ids.append(int(token[0]))
                 probabilities.append(float(np.exp(log_probability[0])))
                 yield ids[-1]
 
-        for grown in growing(self.tokenizer, noted()):
-            yield grown, piece(self.tokenizer, ids[-1]), probabilities[-1]
+        for added in text_increments(self.tokenizer, recorded()):
+            yield added, piece(self.tokenizer, ids[-1]), probabilities[-1]
 
 
-def growing(tokenizer: SentencePieceTokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """What the decoded text grows by with each id; together they are the text. Half a character waits for the rest."""
+def text_increments(tokenizer: SentencePieceTokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """What each id adds to the decoded text; together they are the text. Half a character waits for the rest of it."""
     seen, shown = [], ""
     for id in ids:
         seen.append(id)
@@ -120,5 +163,5 @@ def growing(tokenizer: SentencePieceTokenizer, ids: Iterable[int]) -> Iterator[s
 
 
 def piece(tokenizer: SentencePieceTokenizer, id: int) -> str:
-    """The piece of an id, also of one that only the embedding has a row for."""
+    """The piece of an id; the unknown token's for an id that only the embedding has a row for."""
     return tokenizer.piece(id if id < tokenizer.vocab_size else tokenizer.unk_id)

@@ -1,361 +1,276 @@
-"""Asking a trained model: `ask` one question, `open_run` for many and their scores, `classify` for classes of texts,
-`generate` for whatever else a T5 writes.
+"""Trained models, ready to use: `ask` a question, `generate` texts with a T5, `classify` texts; `open_model` for more.
 
     >>> tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", "runs/quickstart").text
     'Oss'
 
-A T5 writes its answer, from a context or from memory; a BERT points at it in a context. (The module is called `asking`
-because `tlqa_jax.ask` is the function.)
+A T5 generates its answer, from a context or from memory; a BERT predicts a span of the context.
 """
 
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
-from flax import nnx
 
-from tlqa_jax.checkpoints.bert_runs import is_bert, load_bert_model
-from tlqa_jax.checkpoints.huggingface import is_hub_name
-from tlqa_jax.checkpoints.runs import (
-    CHECKPOINTS,
-    CONFIG,
-    THRESHOLD,
-    is_run,
-    load_t5,
-    main_run,
-    read_config,
-    read_threshold,
-    trained_with,
-)
+from tlqa_jax.checkpoints.directories import CONFIG
+from tlqa_jax.checkpoints.load import Pretrained, load
 from tlqa_jax.core.devices import compute_dtype, replicate
-from tlqa_jax.data.batches import evaluation_batches
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import QAExample
-from tlqa_jax.inference.answer_spans import SpanAnswer, SpanAnswerer, span_logits
-from tlqa_jax.inference.answers import Answer, Answerer, answer_of
+from tlqa_jax.inference.answer_spans import SpanAnswer, SpanAnswerer
+from tlqa_jax.inference.answers import Answer, Answerer, to_answer
 from tlqa_jax.inference.classifier import Classifier, TextClass
-from tlqa_jax.inference.generation_config import Method
-from tlqa_jax.inference.generator import Writer, Written
+from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.generator import Generation, Generator
 from tlqa_jax.inference.length_buckets import padded_length
-from tlqa_jax.models.bert_heads import BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.tasks.text_tasks import TextExample, TextTask, task_of
-from tlqa_jax.tasks.text_to_text import TextArrays, encode_examples, encode_sources, encode_texts
-from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training import finetune_spans as extractive_qa, sequence_loss
-from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+from tlqa_jax.tasks.text_to_text import encode_sources, encode_texts
 
 
 def ask(
     question: str, context: str | None = None, run: str | Path = "runs/quickstart",
-    *, threshold: float | None = None, **method: Any,
+    *, threshold: float | None = None, **generation: Any,
 ) -> Answer | SpanAnswer:  # fmt: skip
-    """Answer a question, from a context or, without one, from memory (a T5 only).
+    """Answer a question, from a context or, without one, from memory (T5 only).
 
-    The first question loads the run and compiles; later ones to the same run do neither, for lengths seen before. A
-    run that has been trained on since is loaded again. A context longer than the model reads at once is read through
-    several windows.
+    The first question loads the model and compiles. Later ones to the same model do neither, for lengths seen before; a
+    run that has been trained since is loaded again. A context longer than the input is read through several windows.
 
     Args:
-        run: directory of a fine-tuned run, or of a quickstart; or a Hugging Face directory or hub name.
-        threshold: no answer where the no-answer score is above it, instead of the run's own threshold.
-        method: how a T5 writes, `beams=4` or `temperature=0.7`, say: the settings of `decoding.methods.Method`.
+        run: a fine-tuned run, a quickstart's directory, a Hugging Face directory or a hub name.
+        threshold: no answer if the no-answer score is above it; replaces the run's own threshold.
+        generation: how a T5 generates, `num_beams=4` or `temperature=0.7`, say: fields of `GenerationConfig`.
 
-    Raises UserError if there is no such run, it was not taught to answer, or the question is empty or, for a T5, too
-    long. A BERT reads the beginning of a long question (`SpanAnswer.question_cut`).
+    Raises UserError if there is no such model, if it was not trained to answer, or if the question is empty or, for a
+    T5, too long. For a BERT a long question loses its end (`SpanAnswer.question_cut`).
     """
     if not question.strip():
         raise UserError("the question is empty")
     examples = [QAExample("question", question, (), context)]
-    return open_run(run)(examples, method=Method(**method), threshold=threshold)[0]
+    return open_model(run, to="answer")(examples, generation=GenerationConfig(**generation), threshold=threshold)[0]
 
 
-def generate(
-    texts: Sequence[str], run: str | Path, *, max_length: int | None = None, **method: Any
-) -> list[list[Written]]:
-    """What a T5 writes when it reads each of the texts, best first; of a pretrained run, what fills its sentinels.
+def generate(texts: Sequence[str], run: str | Path, **generation: Any) -> list[list[Generation]]:
+    """What a T5 generates for each of the texts, best first; a pretrained T5 fills in their sentinels.
 
     Args:
-        run: directory of a T5's run, or of a quickstart.
-        max_length: longest text to write in tokens; as in training where nothing is said.
-        method: how it writes, and how many texts (`n`): the settings of `decoding.methods.Method`.
+        run: as for `ask`, fine-tuned or only pretrained.
+        generation: how to generate, and how many texts (`num_return_sequences`): fields of `GenerationConfig`.
 
-    Raises UserError if there is no such run, a text is too long for it, or `texts` is no list of them.
+    Raises UserError if there is no such model, a text is too long for it, or `texts` is not a list.
     """
-    return open_t5(run).generate(texts, Method(**method), max_length)
+    return open_model(run, to="generate").generate(texts, GenerationConfig(**generation))
 
 
 def classify(texts: Sequence[str], run: str | Path) -> list[TextClass]:
-    """The class of each text, by a classifier's run, Hugging Face directory or hub name, which is loaded once."""
-    opened = _opened(run)
-    if not isinstance(opened, OpenClassifier):
+    """The class of each text, by a classifier's run, Hugging Face directory or hub name."""
+    return open_model(run, to="classify")(texts)
+
+
+def open_model(
+    name: str | Path, to: Literal["answer", "generate", "classify"] | None = None
+) -> "T5Predictor | SpanPredictor | TextClassifier":
+    """The predictor of a model that can do this. The last two stay in memory until their files change."""
+    pretrained = load(name)
+    predictor = PREDICTORS.get(pretrained.architecture)
+    if to == "generate" and pretrained.family != "t5":
+        raise UserError(f"{name} is a BERT, and only a T5 generates text")
+    if predictor is None:
         raise UserError(
-            f"{run} answers questions: `tlqa answer {run} --question …` (a classifier: `tlqa finetune-classifier`)"
+            f"{name} was pretrained but not trained to answer or to classify (it is a {pretrained.architecture}): "
+            f"`tlqa finetune-qa --start-from {name}` or `tlqa finetune-classifier` does that"
         )
-    return opened(texts)
-
-
-def open_run(run: str | Path) -> "OpenT5 | OpenSpans":
-    """A model that answers questions, ready to do so; the last two stay in memory."""
-    opened = _opened(run)
-    if isinstance(opened, OpenClassifier):
-        raise UserError(f"{run} names the classes of texts: `tlqa classify {run} TEXT` does that")
+    if to == "answer" and predictor is TextClassifier:
+        raise UserError(f"{name} classifies texts: `tlqa classify {name} TEXT` does that")
+    if to == "classify" and predictor is not TextClassifier:
+        raise UserError(
+            f"{name} answers questions: `tlqa answer {name} --question …` (a classifier: `tlqa finetune-classifier`)"
+        )
+    key = (pretrained.name if pretrained.on_hub else str(pretrained.directory.resolve())), *_changed(pretrained)
+    opened = _OPENED.pop(key, None) or predictor(pretrained)
+    _OPENED[key] = opened  # the newest comes last
+    while len(_OPENED) > 2:
+        del _OPENED[next(iter(_OPENED))]
     return opened
 
 
-def open_any(run: str | Path) -> "OpenT5 | OpenSpans | OpenClassifier":
-    """What `open_run` opens, or a classifier of texts."""
-    return _opened(run)
+def _changed(pretrained: Pretrained) -> list[int]:
+    """Numbers that change with the files of a directory; nothing for a hub name, whose files do not change."""
+    if pretrained.on_hub:
+        return []
+    files = [pretrained.directory / CONFIG, *sorted(pretrained.directory.glob("*.safetensors"))]
+    return [file.stat().st_mtime_ns for file in files]
 
 
-def open_t5(run: str | Path) -> "OpenT5":
-    """Any T5, whether or not it was taught to answer."""
-    if is_bert(run):
-        raise UserError(f"{run} holds a BERT, and a T5 is wanted here: a BERT does not write")
-    return _opened(run, to_answer=False)
+class Predictor:
+    """A model with its parameters on all of this process's devices.
+
+    `apply(params, …)` is the model as a function, `usage` what `config.json` says about using it as it was trained.
+    """
+
+    def __init__(self, pretrained: Pretrained):
+        self.name, self.usage, self.tokenizer = pretrained.name, pretrained.usage, pretrained.tokenizer
+        model = pretrained.model(dtype=compute_dtype(self.usage.get("dtype", "auto")))
+        self.config = model.config
+        self.apply, params = as_function(model)
+        self.params = replicate(params)
+
+    def _threshold(self, threshold: float | None) -> float | None:
+        """The no-answer threshold: the given one, else the model's own. Infinity: there always is an answer."""
+        if threshold is not None and math.isnan(threshold):
+            raise UserError("--threshold is nan: it has to be a number")
+        return self.usage.get("no_answer_threshold") if threshold is None else threshold
 
 
-@dataclass(frozen=True)
-class OpenT5:
-    """A trained T5 with its parameters on all of this process's devices. Called with examples, it answers them."""
+class T5Predictor(Predictor):
+    """A T5. Called with examples, it answers them."""
 
-    path: Path
-    config: T5Config
-    tokenizer: SentencePieceTokenizer
-    apply: Callable
-    params: Any  # replicated
-    input_length: int
-    target_length: int
-    null_threshold: float | None = None
-    tasks: Mapping[str, TextTask] = field(default_factory=dict)  # what it was taught, if by `tlqa finetune`
-    compiled: dict[Any, Any] = field(default_factory=dict)  # a Writer for each way of writing, whatever the seed
-    loss_is = "nats per token of the gold answers"
+    def __init__(self, pretrained: Pretrained):
+        super().__init__(pretrained)
+        self.input_length, self.target_length = self.usage.get("input_length", 512), self.usage.get("target_length", 32)
+        where = f"{pretrained.where}/{CONFIG}"
+        self.tasks = {name: task_of(record, where) for name, record in self.usage.get("tasks", {}).items()}
+        self._generators: dict[GenerationConfig, Generator] = {}  # for each configuration, whatever the seed
 
     def __call__(
-        self, examples: Sequence[QAExample], *, use_context: bool = True, method: Method = Method(),
-        threshold: float | None = None,
+        self, examples: Sequence[QAExample], *, use_context: bool = True,
+        generation: GenerationConfig = GenerationConfig(), threshold: float | None = None,
     ) -> list[Answer]:  # fmt: skip
-        """The answers, in the order of the examples; their gold answers are not looked at.
+        """The answers, in the order of the examples; their gold answers are not read.
 
-        Contexts that do not fit are read through windows that share a third of the input length.
+        A context that does not fit is read through windows that share a third of the input length.
         """
+        if self.usage.get("answers") is False:
+            raise UserError(
+                f"{self.name} was pretrained but not trained to answer: `tlqa finetune-qa --start-from {self.name}` "
+                "does that"
+            )
         if self.tasks and not any(task.questions for task in self.tasks.values()):
-            raise UserError(f"{self.path} was not taught to answer questions; its tasks are {', '.join(self.tasks)}")
+            raise UserError(f"{self.name} was not trained to answer questions; its tasks are {', '.join(self.tasks)}")
         answerer = Answerer(
-            self.apply, self.tokenizer, **self._lengths, stride=self.input_length // 3,
-            writer=self._writer(method, None), null_threshold=_threshold(threshold, self.null_threshold),
-        )
+            self._generator(generation), input_length=self.input_length, stride=self.input_length // 3,
+            no_answer_threshold=self._threshold(threshold),
+        )  # fmt: skip
         return answerer(self.params, without_gold(examples), use_context=use_context)
 
     def generate(
-        self, texts: Sequence[str], method: Method = Method(), max_length: int | None = None
-    ) -> list[list[Written]]:
-        """What it writes to each text, best first."""
-        _check_list(texts)
+        self, texts: Sequence[str], generation: GenerationConfig = GenerationConfig()
+    ) -> list[list[Generation]]:
+        """What it generates for each text, best first."""
+        check_texts(texts)
         if not texts:
             return []
         inputs, _ = self._encode(texts)
-        return self._writer(method, max_length)(self.params, inputs, (inputs != self.tokenizer.pad_id).sum(axis=1))
+        lengths = (inputs != self.tokenizer.pad_id).sum(axis=1)
+        return self._generator(generation)(self.params, inputs, lengths)
 
     def stream(
-        self, text: str, method: Method = Method(), max_length: int | None = None
+        self, text: str, generation: GenerationConfig = GenerationConfig()
     ) -> Iterator[tuple[str, str, float]]:
-        """The same of one text while it is written: what it grows by, the piece, and its probability."""
-        if "stream" not in self.compiled:
-            self.compiled["stream"] = jax.tree.map(lambda x: x.addressable_data(0), self.params)
+        """The same for one text, while it is generated: what is added to it, the piece, its probability."""
         inputs, length = self._encode([text])
-        return self._writer(method, max_length).stream(self.compiled["stream"], inputs[:, :length])
+        return self._generator(generation).stream(self._params_of_one_device, inputs[:, :length])
 
-    def _writer(self, method: Method, max_length: int | None) -> Writer:
-        if max_length is not None and max_length < 1:
-            raise UserError(f"max_length is {max_length}: it has to be at least 1")
-        length = max_length or self.target_length
-        way = replace(method, seed=0), length
-        if way not in self.compiled:
-            self.compiled[way] = Writer(self.apply, self.tokenizer, target_length=length, method=method)
-        return self.compiled[way].with_seed(method.seed)
+    def predict(self, examples: Sequence[TextExample]) -> list[Answer]:
+        """What it generates for each input, of any task."""
+        rows = encode_texts(
+            self.tokenizer, examples, input_length=self.input_length, target_length=self.target_length
+        )
+        generated = self._generator(GenerationConfig())(self.params, rows.inputs, rows.input_lengths)
+        return [to_answer(texts[0], cut=cut) for texts, cut in zip(generated, rows.inputs_cut.tolist())]
+
+    def task(self, name: str) -> TextTask:
+        """A task that it was trained for by `tlqa finetune`; UserError if it was not."""
+        if name not in self.tasks:
+            known = f"its tasks are {', '.join(self.tasks)}" if self.tasks else "it has none (`tlqa finetune`)"
+            raise UserError(f"{self.name} has no task {name!r}: {known}")
+        return self.tasks[name]
+
+    @functools.cached_property
+    def _params_of_one_device(self) -> Any:
+        return jax.tree.map(lambda x: x.addressable_data(0), self.params)
+
+    def _generator(self, generation: GenerationConfig) -> Generator:
+        length = generation.max_new_tokens or self.target_length
+        config = replace(generation, seed=0, max_new_tokens=length)
+        if config not in self._generators:
+            self._generators[config] = Generator(self.apply, self.tokenizer, config)
+        return self._generators[config].with_seed(generation.seed)
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        """Rows of ids, and a length that few shapes have and that the longest fits into."""
+        """Rows of ids, and the padded length that the longest of them fits into."""
         longest = max(len(ids) + 1 for ids in self.tokenizer.encode_batch(texts))
         if longest > self.input_length:
             raise UserError(
-                f"a text of {longest} tokens is too long for {self.path}, which reads {self.input_length}: shorten it"
+                f"a text of {longest} tokens is too long for {self.name}, which reads {self.input_length}: shorten it"
             )
         inputs, _ = encode_sources(self.tokenizer, texts, self.input_length)
         return inputs, padded_length(longest, self.input_length)
 
-    def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
-        """-log p(first gold answer) in nats per token of it, the end token among them."""
-        rows = encode_examples(self.tokenizer, examples, **self._lengths, use_context=use_context)
-        return self._loss(rows, batch_size)
 
-    def task(self, name: str) -> TextTask:
-        """The record of a task that the run was taught by `tlqa finetune`; UserError if it was not."""
-        if name not in self.tasks:
-            taught = f"its tasks are {', '.join(self.tasks)}" if self.tasks else "it was taught by no `tlqa finetune`"
-            raise UserError(f"{self.path} has no task {name!r}: {taught}")
-        return self.tasks[name]
+class SpanPredictor(Predictor):
+    """A BERT that predicts spans. Called with examples, it answers them.
 
-    def score(self, name: str, examples: Sequence[TextExample]) -> tuple[dict[str, float], list[Answer]]:
-        """The loss of a task's examples and its metrics in percent, and what was written for each example."""
-        task, rows = self.task(name), encode_texts(self.tokenizer, examples, **self._lengths)
-        written = self._written(rows)
-        scores = task.score([one.text for one in written], examples, self.tokenizer.normalize)
-        return {"loss": self._loss(rows), **scores}, written
+    The lengths are those of its training; BERT's own if a Hugging Face directory does not tell them.
+    """
 
-    def write(self, examples: Sequence[TextExample]) -> list[Answer]:
-        """What the model writes for each input, whatever the task."""
-        return self._written(encode_texts(self.tokenizer, examples, **self._lengths))
-
-    def _written(self, rows: TextArrays) -> list[Answer]:
-        found = self._writer(Method(), None)(self.params, rows.inputs, rows.input_lengths)
-        return [answer_of(texts[0], cut=cut) for texts, cut in zip(found, rows.inputs_cut.tolist())]
-
-    @property
-    def _lengths(self) -> dict[str, int]:
-        return {"input_length": self.input_length, "target_length": self.target_length}
-
-    def _loss(self, rows: TextArrays, batch_size: int = 32) -> float:
-        build = lambda indices, *_: {"inputs": rows.inputs[indices], "targets": rows.targets[indices]}
-        sums = partial(sequence_loss.evaluation_sums, self.apply)
-        return _loss(sums, self.params, len(rows.inputs), build, batch_size)
-
-
-@dataclass(frozen=True)
-class OpenSpans:
-    """A BERT that points at answers in their contexts, in the same way. The answers are a `SpanAnswer` each."""
-
-    path: Path
-    tokenizer: WordPieceTokenizer
-    apply: Callable
-    params: Any  # replicated
-    answerer: SpanAnswerer
-    loss_is = "nats for the first and the last token of an answer, the mean over windows"
+    def __init__(self, pretrained: Pretrained):
+        super().__init__(pretrained)
+        length = min(384, self.config.max_position_embeddings)
+        lengths = {"input_length": length, "stride": length // 3, "max_question_length": length // 6}  # 384, 128, 64
+        lengths |= {name: self.usage[name] for name in (*lengths, "max_answer_length") if name in self.usage}
+        self.answerer = SpanAnswerer(self.apply, self.tokenizer, **lengths)
 
     def __call__(
-        self, examples: Sequence[QAExample], *, use_context: bool = True, method: Method = Method(),
-        threshold: float | None = None,
+        self, examples: Sequence[QAExample], *, use_context: bool = True,
+        generation: GenerationConfig = GenerationConfig(), threshold: float | None = None,
     ) -> list[SpanAnswer]:  # fmt: skip
-        self._check(examples, use_context)
-        if method != Method():
-            raise UserError(f"{self.path} points at answers and writes none: beams, temperature, … are for a T5")
-        answerer = copy.copy(self.answerer)
-        answerer.null_threshold = _threshold(threshold, answerer.null_threshold)
-        return answerer(self.params, without_gold(examples))
-
-    def loss(self, examples: Sequence[QAExample], *, use_context: bool = True, batch_size: int = 32) -> float:
-        """-log p of the first gold answer's first and last token, averaged; the mean over the windows to learn from.
-
-        nan where there is none: no answer is in its context.
-        """
-        self._check(examples, use_context)
-        windows = make_windows(self.tokenizer, examples, **self.answerer.lengths)
-        if not len(windows.learnable):
-            return math.nan
-        build = lambda indices, *_: windows.batch(windows.learnable[indices])
-        sums = partial(extractive_qa.evaluation_sums, partial(span_logits, self.apply, self.tokenizer.pad_id))
-        return _loss(sums, self.params, len(windows.learnable), build, batch_size)
-
-    def _check(self, examples: Sequence[QAExample], use_context: bool) -> None:
+        """The answers, in the order of the examples; their gold answers are not read."""
         if not use_context:
-            raise UserError(f"{self.path} points at answers in a context: --closed-book is for a T5")
+            raise UserError(f"{self.name} finds answers in a context: --closed-book is for a T5")
         without = next((example.id for example in examples if not (example.context or "").strip()), None)
         if without is not None:
             advice = f'give question {without!r} one (with --question: --context; in rows: the field "context")'
-            raise UserError(f"{self.path} points at answers in a context: {advice}")
+            raise UserError(f"{self.name} finds answers in a context: {advice}")
+        if generation != GenerationConfig():
+            raise UserError(f"{self.name} finds answers and generates none: num_beams, temperature, … are for a T5")
+        answerer = copy.copy(self.answerer)
+        answerer.no_answer_threshold = self._threshold(threshold)
+        return answerer(self.params, without_gold(examples))
 
 
-@dataclass(frozen=True)
-class OpenClassifier:
-    """A BERT that names the classes of texts."""
+class TextClassifier(Predictor):
+    """A BERT that classifies texts."""
 
-    params: Any  # replicated
-    classifier: Classifier
+    def __init__(self, pretrained: Pretrained):
+        super().__init__(pretrained)
+        length = self.usage.get("input_length", min(512, self.config.max_position_embeddings))
+        self.classifier = Classifier(self.apply, self.tokenizer, self.config.id2label, input_length=length)
 
     def __call__(self, texts: Sequence[str]) -> list[TextClass]:
-        _check_list(texts)
+        check_texts(texts)
         return self.classifier(self.params, texts)
 
 
-def _check_list(texts: Sequence[str]) -> None:
-    """Refuse one text where many are meant: its letters would be read, one by one."""
+PREDICTORS = {
+    "T5ForConditionalGeneration": T5Predictor,
+    "BertForQuestionAnswering": SpanPredictor,
+    "BertForSequenceClassification": TextClassifier,
+}
+_OPENED: dict[tuple, Predictor] = {}
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse one text where a list is expected: its letters would be read one by one."""
     if isinstance(texts, str):
-        raise UserError(f"{texts[:40]!r} is a text, and a list of texts is wanted here: put it into brackets")
+        raise UserError(f"{texts[:40]!r} is a text, and a list of texts is expected here: put it into brackets")
 
 
 def without_gold(examples: Sequence[QAExample]) -> list[QAExample]:
     return [replace(example, answers=(), answer_starts=()) for example in examples]
-
-
-def _threshold(asked: float | None, own: float | None) -> float | None:
-    """The no-answer threshold to keep to: that asked for, else the run's own. Infinity: there always is an answer."""
-    if asked is not None and math.isnan(asked):
-        raise UserError("--threshold is nan: it has to be a number")
-    return own if asked is None else asked
-
-
-def _loss(sums: Callable, params: Any, size: int, build: Callable, batch_size: int) -> float:
-    return mean_over_examples(summed_over_devices(sums), params, evaluation_batches(size, batch_size, build))["loss"]
-
-
-def _opened(run: str | Path, *, to_answer: bool = True) -> OpenT5 | OpenSpans | OpenClassifier:
-    open_model = _open_bert if is_bert(run) else _open_t5
-    if not Path(run).exists() and is_hub_name(run):
-        return open_model(run)
-    run = main_run(run)
-    record = read_config(run) if is_run(run) else {}
-    pretrained = record.get("program") == "span_corruption" and not record.get("training", {}).get("questions_share")
-    if to_answer and pretrained:
-        raise UserError(
-            f"{run} was pretrained but not taught to answer: `tlqa finetune-qa --start-from {run}` does that"
-        )
-    patterns = (CONFIG, THRESHOLD, f"{CHECKPOINTS}/*", "*.safetensors")
-    changed = sorted(file.stat().st_mtime_ns for pattern in patterns for file in run.glob(pattern))
-    return open_model(run.resolve(), *changed)
-
-
-@functools.lru_cache(maxsize=2)
-def _open_t5(run: Path | str, *_changed: int) -> OpenT5:
-    """`_changed`: numbers that differ when the run has been trained on."""
-    training = trained_with(run)
-    config, params, tokenizer = load_t5(run)
-    model = nnx.eval_shape(lambda: T5(config, rngs=nnx.Rngs(0), dtype=compute_dtype(training.get("dtype", "auto"))))
-    apply, _ = as_function(model)
-    lengths = training.get("input_length", 512), training.get("target_length", 32)
-    taught = training.get("tasks", {})  # the records, in a run of `tlqa finetune`
-    tasks = {name: task_of(record, f"{run}/{CONFIG}") for name, record in taught.items()}
-    return OpenT5(Path(run), config, tokenizer, apply, replicate(params), *lengths, read_threshold(run), tasks)
-
-
-@functools.lru_cache(maxsize=2)
-def _open_bert(run: Path | str, *_changed: int) -> OpenSpans | OpenClassifier:
-    """With the lengths it was trained with; of a Hugging Face directory that does not tell them, with BERT's."""
-    training = trained_with(run)
-    model, tokenizer = load_bert_model(run, dtype=compute_dtype(training.get("dtype", "auto")))
-    apply, params = as_function(model)
-    longest = model.config.max_position_embeddings
-    if isinstance(model, BertForSequenceClassification):
-        length = training.get("input_length", min(512, longest))
-        classifier = Classifier(apply, tokenizer, model.config.id2label, input_length=length)
-        return OpenClassifier(replicate(params), classifier)
-    if not isinstance(model, BertForQuestionAnswering):
-        raise UserError(
-            f"{run} was pretrained but not taught to answer or to classify (it is a {type(model).__name__}): "
-            f"`tlqa finetune-qa --start-from {run}` or `tlqa finetune-classifier` does that"
-        )
-    length = min(384, longest)
-    lengths = {"input_length": length, "stride": length // 3, "max_question_length": length // 6}  # 384, 128, 64
-    lengths |= {name: training[name] for name in (*lengths, "max_answer_length") if name in training}
-    answerer = SpanAnswerer(apply, tokenizer, **lengths, null_threshold=read_threshold(run))
-    return OpenSpans(Path(run), tokenizer, apply, replicate(params), answerer)

@@ -1,17 +1,18 @@
-"""Writing by chance: each token is drawn from the model's distribution, made flatter, sharper or shorter before.
+"""Sampling: each token is drawn from the model's distribution, after a temperature, top-k and top-p have changed it.
 
-    p(token) = softmax(logits / temperature), of which top-k keeps the k likeliest tokens (Fan et al. 2018) and top-p,
-    or nucleus sampling, the fewest that have the share p together (Holtzman et al. 2020); what is kept is drawn from.
+    p(token) = softmax(logits / temperature)
+
+Top-k keeps the k most probable tokens (Fan et al. 2018). Top-p, or nucleus sampling, keeps the fewest tokens whose
+probabilities add up to at least p (Holtzman et al. 2020).
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from tlqa_jax.inference.generate import Choose, Generated, write
+from tlqa_jax.inference.greedy import Choose, GeneratedTokens, generate_tokens
 from tlqa_jax.models.functional import Params
 
 
@@ -22,46 +23,43 @@ def sample(
     input_mask: Bool[Array, "B S"] | None,
     keys: Key[Array, "B"],
     *,
-    max_length: int,
+    max_new_tokens: int,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     **ids: int,
-) -> Generated:
-    """As `generate.greedy`, but each token is drawn. The log-probabilities are those of the model as it is.
+) -> GeneratedTokens:
+    """As `greedy`, but each token is drawn. The log-probabilities are those of the unchanged model.
 
     Args:
-        keys: one for each row, [B]. The same key writes the same text, whatever else is in the batch.
-        temperature: above 0; below 1 makes the likely likelier.
-        top_k, top_p: keep only so many, or only the fewest tokens that together have this share, in this order.
-        ids: start_id, eos_id, pad_id, as `greedy` has them.
+        keys: one for each row. The same key gives the same text, whatever else is in the batch.
+        temperature: above 0; below 1 makes probable tokens more probable.
+        top_k, top_p: keep only the k most probable tokens; of these, only the fewest that have the share p together.
+        ids: start_id, eos_id, pad_id, as in `generate_tokens`.
     """
-    choose = drawn(keys, temperature=temperature, top_k=top_k, top_p=top_p)
-    return write(apply, params, inputs, input_mask, choose, max_length=max_length, **ids)
+    choose = sampled_choice(keys, temperature=temperature, top_k=top_k, top_p=top_p)
+    return generate_tokens(apply, params, inputs, input_mask, choose, max_new_tokens=max_new_tokens, **ids)
 
 
-def drawn(
+def sampled_choice(
     keys: Key[Array, "B"], *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Choose:
-    """The way to choose of `sample`: row b's token at step t is drawn with its key and t."""
+    """The choice that `sample` makes: row b's token at step t is drawn with the key of b, folded with t."""
 
     def choose(logits: Float[Array, "B V"], step: Int[Array, ""]) -> Int[Array, "B"]:
-        kept = shaped(logits, temperature=temperature, top_k=top_k, top_p=top_p)
-        return jax.vmap(jax.random.categorical)(jax.vmap(partial(fold_in, step))(keys), kept)
+        kept = warp_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
+        return jax.vmap(jax.random.categorical)(step_keys, kept)
 
     return choose
 
 
-def fold_in(step: Int[Array, ""], key: Key[Array, ""]) -> Key[Array, ""]:
-    return jax.random.fold_in(key, step)
-
-
-def shaped(
+def warp_logits(
     logits: Float[Array, "B V"], *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Float[Array, "B V"]:
-    """The logits to draw from: divided by the temperature, -inf where top-k or after it top-p leaves a token out.
+    """The logits to draw from: divided by the temperature, -inf where top-k, or after it top-p, leaves a token out.
 
-    Of equally likely tokens at the border all are kept.
+    Of equally probable tokens at the border, all are kept.
     """
     logits = logits / temperature
     if top_k is not None and top_k < logits.shape[-1]:
@@ -70,7 +68,7 @@ def shaped(
     if top_p is not None and top_p < 1:
         falling = -jnp.sort(-logits, axis=-1)
         shares = jax.nn.softmax(falling, axis=-1)
-        before = jnp.cumsum(shares, axis=-1) - shares  # what the likelier ones have: below p, one more is needed
+        before = jnp.cumsum(shares, axis=-1) - shares  # share of the more probable tokens: below p, one more is needed
         least = jnp.where(before < top_p, falling, jnp.inf).min(axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits

@@ -1,4 +1,4 @@
-"""Greedy decoding: of a scripted model whose answer can be read off, and of a T5 against a plain Python loop."""
+"""Greedy decoding: with a scripted model whose output can be read off, and with a T5 against a plain Python loop."""
 
 from functools import partial
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlqa_jax.inference.generate import greedy
+from tlqa_jax.inference.greedy import greedy
 
 # logits of a vocabulary of 4 (pad, eos, two words) that make a word, or eos, certain to 1/2 or 3/4
 HALF, MOST = np.log(3), np.log(9)
 
 
 class Script:
-    """A model that writes what the script says, whatever its input, and keeps a record of what it was asked.
+    """A model that generates what the script says, for any input, and records what it was asked.
 
     `script[t][b]` is (token, logit of that token; the other three are 0, so log 3 makes 1/2 and log 9 makes 3/4).
     """
@@ -51,9 +51,9 @@ def play(script, **options):
     return answer, model
 
 
-def test_writes_the_likeliest_until_every_row_has_ended():
+def test_takes_the_most_probable_until_every_row_has_ended():
     answer, model = play(
-        [[(2, HALF), (3, MOST)], [(1, HALF), (3, HALF)], [(2, HALF), (1, MOST)], [(2, HALF), (2, HALF)]], max_length=9
+        [[(2, HALF), (3, MOST)], [(1, HALF), (3, HALF)], [(2, HALF), (1, MOST)], [(2, HALF), (2, HALF)]], max_new_tokens=9
     )
     assert answer.tokens.tolist() == [[2, 1] + [0] * 7, [3, 3, 1] + [0] * 6]
     half, most = np.log(1 / 2), np.log(3 / 4)
@@ -64,18 +64,18 @@ def test_writes_the_likeliest_until_every_row_has_ended():
 
 
 def test_each_step_reads_the_token_before_and_padding_after_the_end():
-    _, model = play([[(2, MOST), (1, MOST)], [(3, MOST), (3, MOST)], [(1, MOST), (3, MOST)]], max_length=5)
+    _, model = play([[(2, MOST), (1, MOST)], [(3, MOST), (3, MOST)], [(1, MOST), (3, MOST)]], max_new_tokens=5)
     assert model.read == [[0, 0], [2, 1], [3, 0]]
 
 
-def test_stops_at_max_length():
-    answer, model = play([[(2, MOST), (1, MOST)]] * 3, max_length=3)
+def test_stops_at_max_new_tokens():
+    answer, model = play([[(2, MOST), (1, MOST)]] * 3, max_new_tokens=3)
     assert answer.tokens.tolist() == [[2, 2, 2], [1, 0, 0]]
     assert model.steps == [0, 1, 2]
 
 
 def test_special_ids_can_be_chosen():
-    answer, model = play([[(1, MOST), (3, MOST)], [(3, MOST), (1, MOST)]], max_length=4, start_id=2, eos_id=3, pad_id=9)
+    answer, model = play([[(1, MOST), (3, MOST)], [(3, MOST), (1, MOST)]], max_new_tokens=4, start_id=2, eos_id=3, pad_id=9)
     assert answer.tokens.tolist() == [[1, 3, 9, 9], [3, 9, 9, 9]]
     assert model.read == [[2, 2], [1, 3]]
 
@@ -84,8 +84,8 @@ LENGTH = 9
 
 
 @pytest.fixture(scope="module")
-def write(t5):
-    return jax.jit(partial(greedy, t5[0], max_length=LENGTH))
+def generate(t5):
+    return jax.jit(partial(greedy, t5[0], max_new_tokens=LENGTH))
 
 
 def plain_greedy(apply, params, inputs, mask):
@@ -102,8 +102,8 @@ def plain_greedy(apply, params, inputs, mask):
     return tokens, log_probabilities
 
 
-def test_equals_decoding_without_a_cache(t5, write, questions):
-    answer = write(t5[1], *questions)
+def test_equals_decoding_without_a_cache(t5, generate, questions):
+    answer = generate(t5[1], *questions)
     tokens, log_probabilities = plain_greedy(*t5, *questions)
     lengths = set(np.where((tokens == 1).any(axis=1), (tokens == 1).argmax(axis=1), LENGTH))
     assert len(lengths) > 5 and len({tuple(row) for row in tokens}) > 30
@@ -111,14 +111,14 @@ def test_equals_decoding_without_a_cache(t5, write, questions):
     np.testing.assert_allclose(answer.log_probabilities, log_probabilities, atol=1e-5)
 
 
-def test_an_answer_depends_neither_on_the_batch_nor_on_the_padding(t5, write, questions):
-    together = write(t5[1], *questions)
-    alone = write(t5[1], *(jnp.pad(x[7:8], ((0, 0), (0, 4))) for x in questions))
+def test_an_answer_depends_neither_on_the_batch_nor_on_the_padding(t5, generate, questions):
+    together = generate(t5[1], *questions)
+    alone = generate(t5[1], *(jnp.pad(x[7:8], ((0, 0), (0, 4))) for x in questions))
     assert alone.tokens[0].tolist() == together.tokens[7].tolist()
     np.testing.assert_allclose(alone.log_probabilities[0], together.log_probabilities[7], atol=1e-5)
 
 
-def test_pmap_gives_each_device_its_rows(t5, write, questions):
+def test_pmap_gives_each_device_its_rows(t5, generate, questions):
     shares = [x.reshape(8, 5, 7) for x in questions]
-    pmapped = jax.pmap(partial(greedy, t5[0], max_length=LENGTH), in_axes=(None, 0, 0))(t5[1], *shares)
-    assert pmapped.tokens.reshape(40, LENGTH).tolist() == write(t5[1], *questions).tokens.tolist()
+    pmapped = jax.pmap(partial(greedy, t5[0], max_new_tokens=LENGTH), in_axes=(None, 0, 0))(t5[1], *shares)
+    assert pmapped.tokens.reshape(40, LENGTH).tolist() == generate(t5[1], *questions).tokens.tolist()
