@@ -4,65 +4,45 @@
 
     tlqa_jax.ask("Where was Mira born?", "Mira, a clockmaker from Oss, plays the flute.", run="runs/quickstart")
 
-The names below are found when they are first used, so that importing the package costs nothing.
+The names below are imported when they are first used, so that importing the package costs nothing.
 """
 
 import importlib
 
 _HOMES = {
-    "UserError": "errors",
-    "SentencePieceTokenizer": "text.sentencepiece",
-    "T5": "models.t5",
-    "T5Config": "models.t5",
-    "T5Encoder": "models.t5",
-    "Bert": "models.bert",
-    "BertConfig": "models.bert",
-    "BertForMaskedLM": "models.bert_heads",
-    "BertForPreTraining": "models.bert_heads",
-    "BertForQuestionAnswering": "models.bert_heads",
-    "BertForSequenceClassification": "models.bert_heads",
-    "as_function": "models.functional",
-    "QAExample": "examples",
-    "open_questions": "data.sources",
-    "open_texts": "data.sources",
-    "load_t5": "checkpoints.runs",
-    "load_bert_model": "checkpoints.bert_runs",
-    "from_pretrained": "checkpoints.huggingface",
-    "load_tokenizer": "checkpoints.huggingface",
-    "save_pretrained": "checkpoints.huggingface",
-    "import_run": "checkpoints.exchange",
-    "export_run": "checkpoints.exchange",
-    "PretrainSpansSettings": "training.pretrain_spans",
-    "pretrain_spans": "training.pretrain_spans",
-    "PretrainMLMSettings": "training.pretrain_mlm",
-    "pretrain_mlm": "training.pretrain_mlm",
-    "FinetuneQASettings": "training.finetune_qa",
-    "finetune_qa": "training.finetune_qa",
-    "TextTask": "tasks.text_tasks",
-    "FinetuneTasksSettings": "training.finetune_tasks",
-    "finetune_tasks": "training.finetune_tasks",
-    "FinetuneSpansSettings": "training.finetune_spans",
-    "finetune_spans": "training.finetune_spans",
-    "FinetuneClassifierSettings": "training.finetune_classifier",
-    "finetune_classifier": "training.finetune_classifier",
-    "Answer": "inference.answers",
-    "GenerationConfig": "inference.generation_config",
-    "fill_mask": "inference.fill_mask",
-    "ask": "inference.predictors",
-    "classify": "inference.predictors",
-    "generate": "inference.predictors",
-    "open_model": "inference.predictors",
-}
+    "errors": ("UserError",),
+    "examples": ("LabelledText", "QAExample"),
+    "text.sentencepiece": ("SentencePieceTokenizer",),
+    "text.wordpiece": ("WordPieceTokenizer",),
+    "models.t5": ("T5", "T5Config", "T5Encoder"),
+    "models.bert": ("Bert", "BertConfig"),
+    "models.bert_heads": (
+        "BertForMaskedLM", "BertForPreTraining", "BertForQuestionAnswering", "BertForSequenceClassification",
+    ),
+    "models.functional": ("as_function",),
+    "data.sources": ("open_questions", "open_texts"),
+    "tasks.text_tasks": ("TextTask",),
+    "checkpoints.load": ("load",),
+    "checkpoints.save": ("save_pretrained",),
+    "inference.generation_config": ("GenerationConfig",),
+    "inference.predictors": ("ask", "classify", "generate", "open_model"),
+    "inference.fill_mask": ("fill_mask",),
+    "training.pretrain_spans": ("PretrainSpansSettings", "pretrain_spans"),
+    "training.pretrain_mlm": ("PretrainMLMSettings", "pretrain_mlm"),
+    "training.finetune_qa": ("FinetuneQASettings", "finetune_qa"),
+    "training.finetune_spans": ("FinetuneSpansSettings", "finetune_spans"),
+    "training.finetune_classifier": ("FinetuneClassifierSettings", "finetune_classifier"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__version__ = "0.1.0"
-__all__ = sorted(_HOMES)
+__version__ = "0.2.0"
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home, _, attribute = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), attribute or name)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value  # the next use finds it without coming here
     return value
 

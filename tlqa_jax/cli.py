@@ -13,11 +13,9 @@ import shlex
 import shutil
 import sys
 import textwrap
-import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from tlqa_jax.commands import answering, evaluating, generating, tools, training
@@ -38,7 +36,6 @@ COMMANDS = {
     "fill-mask": answering.fill_mask,
     "generate": generating.generate,
     "vocab train": tools.vocab_train,
-    "import": tools.import_model,
     "export": tools.export_model,
     "devices": tools.devices,
 }
@@ -99,12 +96,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     argv = [argument for argument in argv if argument != "--debug"]
     if not debug:
         quiet_libraries()
-    started, status = time.time(), 0
+    status = 0
     try:
         run(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        status = fail(interrupted(argv, started), debug, 130)
+        status = fail(interrupted(argv), debug, 130)
     except BrokenPipeError:  # `tlqa … | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
@@ -114,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             raise  # a defect of ours: the traceback is what is wanted
-        status = fail("out of memory: try a smaller --batch-size, or more slices with --accumulate", debug)
+        status = fail("out of memory: try a smaller --batch-size, or more gradient accumulation steps (--accumulate)", debug)
     sys.exit(status)
 
 
@@ -136,23 +133,8 @@ def fail(message: str, debug: bool, status: int = 2) -> int:
     return status
 
 
-def interrupted(argv: Sequence[str], started: float) -> str:
-    """What to say after Ctrl-C: how to go on, where there is something to go on with."""
-    try:
-        name, rest = split_command(argv)
-        arguments = vars(parse(name, rest)[1])
-    except (UserError, IndexError):
-        return "stopped"
-    record = Path(arguments.get("out") or "") / "config.json"
-    begun = record.is_file() and (record.stat().st_mtime >= started or arguments.get("resume"))
-    if not begun or "overwrite" not in arguments:
-        return "stopped"
-    how, flag = (
-        ("go on from the newest checkpoint", "--resume") if "resume" in arguments else ("begin again", "--overwrite")
-    )
-    rest = [argument for argument in rest if argument not in ("--overwrite", "--resume")]
-    return f"stopped; to {how}: tlqa {name} {shlex.join([*rest, flag])}"
-
-
-if __name__ == "__main__":
-    main()
+def interrupted(argv: Sequence[str]) -> str:
+    """What to say after Ctrl-C: that the same command continues, if it is one that trains."""
+    name = " ".join(argv[:1])
+    trains = name == "quickstart" or name.startswith(("pretrain-", "finetune"))
+    return f"stopped; to continue from the newest checkpoint: tlqa {shlex.join(argv)}" if trains else "stopped"

@@ -5,17 +5,15 @@ steps: int = 10_000
 """
 
 import argparse
-import ast
 import dataclasses
-import inspect
 import os
 import shutil
 import textwrap
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.fields import flag, help_texts, unwrap_optional
 
 Config = TypeVar("Config")
 
@@ -45,41 +43,43 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
+def add_flags(parser: argparse.ArgumentParser, config_class: type, *, shared: type | None = None) -> None:
     """Add a flag for every field of a dataclass: text, a number, yes-or-no, a choice; or one of these or None.
 
-    A field of several texts (tuple[str, ...]) takes them with commas between, or the flag several times, or both.
+    A field of several texts (tuple[str, ...]) takes them with commas between, or the flag several times, or both. The
+    fields of `shared`, a base of the class, come last, under a heading of their own.
     """
     parser.usage = f"{parser.prog} [flags]"  # dozens of them would be no help
-    helps = field_texts(config_class)
+    texts = help_texts(config_class)
+    common = {field.name for field in dataclasses.fields(shared)} if shared else set()
+    last = parser.add_argument_group("settings that all training programs share") if shared else parser
     for field in dataclasses.fields(config_class):
-        flag = "--" + field.name.replace("_", "-")
-        kind, optional = kind_of(field.type)
-        text = helps.get(field.name, "").replace("%", "%%")
-        required = field.default is dataclasses.MISSING
-        shown = "(required)" if required else "" if field.default is None else f"(default: {field.default})"
-        if kind is bool:
-            action = "store_true" if field.default is False else argparse.BooleanOptionalAction
-            parser.add_argument(flag, action=action, default=field.default, help=text)
-        elif get_origin(kind) is Literal:
-            choices = get_args(kind)
-            parser.add_argument(flag, choices=choices, default=field.default, help=f"{text} {shown}")
-        elif get_origin(kind) is tuple:
-            shown = f"(default: {','.join(field.default)})" if field.default else ""
-            # no default here: argparse would add to it
-            parser.add_argument(
-                flag, action="extend", type=_several, metavar="TEXT,…", default=argparse.SUPPRESS,
-                help=f"{text} {shown}",
-            )  # fmt: skip
-        else:
-            parser.add_argument(
-                flag,
-                type=_optional(kind) if optional else kind,
-                metavar=_metavar(kind),
-                required=required,
-                default=None if required else field.default,
-                help=f"{text} {shown}",
-            )
+        add_flag(last if field.name in common else parser, field, texts.get(field.name, "").replace("%", "%%"))
+
+
+def add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field, text: str) -> None:
+    type_, optional = unwrap_optional(field.type)
+    required = field.default is dataclasses.MISSING
+    default = None if required else field.default
+    shown = "(required)" if required else "" if default is None or "(default:" in text else f"(default: {default})"
+    if type_ is bool:
+        action = "store_true" if default is False else argparse.BooleanOptionalAction
+        parser.add_argument(flag(field.name), action=action, default=default, help=text)
+    elif get_origin(type_) is Literal:
+        choices = get_args(type_)
+        parser.add_argument(flag(field.name), choices=choices, default=default, help=f"{text} {shown}")
+    elif get_origin(type_) is tuple:
+        shown = f"(default: {','.join(default)})" if default else ""
+        parser.add_argument(
+            flag(field.name), action="extend", type=_several, metavar="TEXT,…",
+            default=argparse.SUPPRESS,  # argparse would add to a default
+            help=f"{text} {shown}",
+        )  # fmt: skip
+    else:
+        parser.add_argument(
+            flag(field.name), type=_optional(type_) if optional else type_, metavar=_metavar(type_), required=required,
+            default=default, help=f"{text} {shown}",
+        )  # fmt: skip
 
 
 def read_flags(arguments: argparse.Namespace, config_class: type[Config]) -> Config:
@@ -101,23 +101,6 @@ def check_writable(out: str | None, overwrite: bool) -> None:
         raise UserError(f"{out}: there is no directory {path.parent}: make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"{out} cannot be written: no permission")
-
-
-def field_texts(config_class: type) -> dict[str, str]:
-    """The text that stands below each field in the source of the dataclass, in one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body[0].body
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(body, body[1:])
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }
-
-
-def kind_of(annotation: Any) -> tuple[Any, bool]:
-    """(int, True) of `int | None`, (int, False) of `int`."""
-    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-    optional = NoneType in get_args(annotation)
-    return (kinds[0], True) if optional else (annotation, False)
 
 
 def _optional(kind: type):

@@ -1,9 +1,11 @@
-"""The command `evaluate`: a model's answers, tasks or classes, or a file of predictions, against the right ones."""
+"""The command `evaluate`: the scores of a model's answers, tasks or classes, or of a file of predictions."""
 
 import math
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ OF_CLASSES = ("text_field", "label_field")
 
 
 def evaluate(parser: ArgumentParser):
-    """score a trained model, or a file of predictions, by exact match and F1
+    """score a trained model, or a file of predictions
 
-    Every question counts, by the rules of SQuAD's official script; of a T5, an answer is right also if it is what its
-    vocabulary makes of a gold one. The intervals come from resampling the questions (bootstrap, 95%); the loss is that
-    of the first gold answer. Where some questions have no answer, they and the others are also scored apart (NoAns,
-    HasAns). With --task, examples of a task that the run was taught by `tlqa finetune` are scored by that task's own
-    metrics. A classifier is scored on labelled --texts: accuracy, and precision, recall and F1 of each class.
+    Questions are scored by exact match and F1, as SQuAD's official script does. Every question counts. A T5's answer is
+    also right if it is what its vocabulary makes of a gold answer. The intervals come from resampling the questions
+    (bootstrap, 95%). The loss is that of the first gold answer. If some questions have no answer, they and the others are
+    also scored apart (NoAns, HasAns). With --task, examples of a task that the run was trained for by `tlqa finetune` are
+    scored by that task's own metrics. A classifier is scored on labelled --texts: accuracy, and precision, recall and F1
+    of each class.
 
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --num-beams 4
@@ -48,23 +51,23 @@ def evaluate(parser: ArgumentParser):
 
 def run_evaluation(arguments: Namespace) -> None:
     check_writable(arguments.predictions, arguments.overwrite)
-    config = generation_config(arguments)
+    generation = generation_config(arguments)
     if Path(arguments.run).is_file():
         if flags := flags_given(arguments, ("predictions", "task", *OF_QUESTIONS, *OF_CLASSES)):
-            raise UserError(f"{arguments.run} is a file of predictions: flags about a model want a run ({flags})")
+            raise UserError(f"{arguments.run} is a file of predictions: flags about a model need a run ({flags})")
         return evaluate_file(arguments)
     from tlqa_jax.inference.predictors import TextClassifier, open_model
 
-    run = open_model(arguments.run)
-    if isinstance(run, TextClassifier):
+    model = open_model(arguments.run)
+    if isinstance(model, TextClassifier):
         if flags := flags_given(arguments, ("task", *OF_QUESTIONS)):
-            raise UserError(f"{arguments.run} names the classes of texts: leave {flags} out")
-        return evaluate_classes(arguments, run)
+            raise UserError(f"{arguments.run} classifies texts: leave {flags} out")
+        return evaluate_classes(arguments, model)
     if flags := flags_given(arguments, OF_CLASSES):
-        raise UserError(f"{arguments.run} names no classes: {flags} go with a run of `tlqa finetune-classifier`")
+        raise UserError(f"{arguments.run} is no classifier: {flags} go with a run of `tlqa finetune-classifier`")
     if arguments.task:
-        return evaluate_task(arguments, run)
-    evaluate_answers(arguments, run, config)
+        return evaluate_task(arguments, model)
+    evaluate_answers(arguments, model, generation)
 
 
 def evaluate_file(arguments: Namespace) -> None:
@@ -78,24 +81,55 @@ def evaluate_file(arguments: Namespace) -> None:
     show_scores(arguments, predictions, examples)
 
 
-def evaluate_answers(arguments: Namespace, run: Any, config: Any) -> None:
+def evaluate_answers(arguments: Namespace, model: Any, generation: Any) -> None:
     from tlqa_jax.data.sources import open_questions
     from tlqa_jax.inference.predictors import T5Predictor
     from tlqa_jax.metrics.squad import write_predictions
-    from tlqa_jax.training.evaluation import as_written
+    from tlqa_jax.training.evaluation import with_normalized
 
     use_context = not arguments.closed_book
     examples = open_questions(arguments.questions, data_dir=arguments.data_dir)
-    answers = run(examples, use_context=use_context, generation=config, threshold=arguments.threshold)
+    answers = model(examples, use_context=use_context, generation=generation, threshold=arguments.threshold)
     predictions = {example.id: given.text for example, given in zip(examples, answers)}
     if arguments.predictions:
         write_predictions(arguments.predictions, predictions)
-    gold = as_written(examples, run.tokenizer.normalize) if isinstance(run, T5Predictor) else examples
+    gold = examples
+    if isinstance(model, T5Predictor):
+        gold = [replace(e, answers=with_normalized(e.answers, model.tokenizer.normalize), answer_starts=()) for e in gold]
     show_scores(arguments, predictions, gold)
-    loss = run.loss(examples, use_context=use_context)
-    print(f"  {'loss':<12}{loss:7.3f}   {'no answer is in its context' if math.isnan(loss) else run.loss_is}")
+    loss, unit = t5_loss(model, examples, use_context) if gold is not examples else span_loss(model, examples)
+    print(f"  {'loss':<12}{loss:7.3f}   {'no answer is in its context' if math.isnan(loss) else unit}")
     report_cut(answers)
     report_written(arguments)
+
+
+def t5_loss(model: Any, examples: Sequence, use_context: bool) -> tuple[float, str]:
+    """A T5's loss on the first gold answers, and its unit."""
+    from tlqa_jax.tasks.text_to_text import encode_examples
+    from tlqa_jax.training.evaluation import mean_loss, summed_over_devices
+    from tlqa_jax.training.sequence_loss import evaluation_sums
+
+    lengths = {"input_length": model.input_length, "target_length": model.target_length}
+    rows = encode_examples(model.tokenizer, examples, **lengths, use_context=use_context)
+    step = summed_over_devices(partial(evaluation_sums, model.apply))
+    return mean_loss(step, model.params, rows), "nats per token of the gold answers"
+
+
+def span_loss(model: Any, examples: Sequence) -> tuple[float, str]:
+    """A BERT's loss on the first gold answers, and its unit; nan if no answer is in its context."""
+    from tlqa_jax.data.batches import evaluation_batches
+    from tlqa_jax.inference.answer_spans import span_logits
+    from tlqa_jax.tasks.extractive_qa import make_windows
+    from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+    from tlqa_jax.training.finetune_spans import span_loss_sums
+
+    windows = make_windows(model.tokenizer, examples, **model.answerer.lengths)
+    if not len(windows.learnable):
+        return math.nan, ""
+    build = lambda indices, *_: windows.batch(windows.learnable[indices])
+    step = summed_over_devices(partial(span_loss_sums, partial(span_logits, model.apply, model.tokenizer.pad_id)))
+    losses = mean_over_examples(step, model.params, evaluation_batches(len(windows.learnable), 32, build))
+    return losses["loss"], "nats for the first and the last token of an answer, the mean over windows"
 
 
 def show_scores(arguments: Namespace, predictions: Mapping[str, str], examples: Sequence) -> None:
@@ -120,42 +154,48 @@ def show_scores(arguments: Namespace, predictions: Mapping[str, str], examples: 
         note(f"{score.missing} questions had no prediction and count as wrong")
 
 
-def evaluate_task(arguments: Namespace, run: Any) -> None:
+def evaluate_task(arguments: Namespace, model: Any) -> None:
     from tlqa_jax.inference.predictors import T5Predictor
     from tlqa_jax.metrics.squad import write_predictions
-    from tlqa_jax.training.finetune_tasks import check_ids, read_examples
+    from tlqa_jax.tasks.task_rows import check_unique_ids, read_examples
+    from tlqa_jax.tasks.text_to_text import encode_texts
+    from tlqa_jax.training.evaluation import mean_loss, score_task, summed_over_devices
+    from tlqa_jax.training.sequence_loss import evaluation_sums
 
-    if not isinstance(run, T5Predictor):
+    if not isinstance(model, T5Predictor):
         raise UserError("--task is for a run of `tlqa finetune`")
     if flags := flags_given(arguments, OF_QUESTIONS):
         raise UserError(f"--task is scored as in training: {flags} go with questions, without --task")
-    task = run.task(arguments.task)
+    task = model.task(arguments.task)
     examples = read_examples(task, arguments.questions, arguments.data_dir)
-    if arguments.predictions:
-        check_ids(examples, arguments.questions)
-    scores, written = run.score(task.name, examples)
+    check_unique_ids(examples, arguments.questions)
+    written = model.predict(examples)
+    scores, predictions = score_task(task, examples, written, model.tokenizer.normalize)
+    lengths = {"input_length": model.input_length, "target_length": model.target_length}
+    step = summed_over_devices(partial(evaluation_sums, model.apply))
+    loss = mean_loss(step, model.params, encode_texts(model.tokenizer, examples, **lengths))
     print(f"{arguments.run}: {task.name}, {len(examples)} examples of {arguments.questions}")
-    for name, value in scores.items():
-        print(f"  {name.replace('_', ' '):<12}{value:7.{3 if name == 'loss' else 2}f}")
+    for name, value in {"loss": loss, **scores}.items():
+        if not name.endswith(("_low", "_high")):
+            print(f"  {name.replace('_', ' '):<12}{value:7.{3 if name == 'loss' else 2}f}")
     report_cut(written)
     if arguments.predictions:
-        predictions = {example.id: task.prediction(one.text) for example, one in zip(examples, written)}
         write_predictions(arguments.predictions, predictions)
     report_written(arguments)
 
 
-def evaluate_classes(arguments: Namespace, run: Any) -> None:
+def evaluate_classes(arguments: Namespace, model: Any) -> None:
     from tlqa_jax.data.sources import open_labelled_texts
     from tlqa_jax.metrics.squad import bootstrap_interval, write_predictions
     from tlqa_jax.training.finetune_classifier import score_classes
 
     fields = {"field": arguments.text_field or "text", "label_field": arguments.label_field or "label"}
     examples = open_labelled_texts(arguments.questions, data_dir=arguments.data_dir, **fields)
-    labels, gold = run.classifier.labels, [example.label for example in examples]
+    labels, gold = model.classifier.labels, [example.label for example in examples]
     if unknown := sorted(set(gold) - set(labels)):
         known = f"{arguments.run} has the classes {', '.join(labels)}"
         raise UserError(f"{arguments.questions}: a text is of the class {unknown[0]!r}, but {known}")
-    classes = run([example.text for example in examples])
+    classes = model([example.text for example in examples])
     said, scores = [given.label for given in classes], score_classes(examples, classes, labels)
     low, high = bootstrap_interval([100.0 * (label == right) for label, right in zip(said, gold)])
     print(f"{arguments.run}: {len(examples)} texts of {arguments.questions}")

@@ -1,6 +1,7 @@
 """The commands beside the models: vocabularies, Hugging Face directories, and what the machine has."""
 
 import logging
+import os
 from argparse import ArgumentParser, Namespace
 
 from tlqa_jax.errors import UserError
@@ -65,51 +66,25 @@ def train_sentencepiece(arguments: Namespace) -> None:
     print("for example:", " ".join(tokenizer.pieces(next(iter(texts))[:60])))
 
 
-def import_model(parser: ArgumentParser):
-    """make a run of a Hugging Face directory
-
-    Of a T5 (1.0, 1.1, Flan) or a BERT. The run holds config.json, the vocabulary and the parameters as the checkpoint
-    of step 0. All that starts from a run starts from a Hugging Face directory as well; importing it makes a copy that
-    no longer needs it.
-
-    tlqa import google-t5/t5-small --out runs/t5
-    tlqa import bert-base-uncased --out runs/bert
-    tlqa import bert-base-uncased --architecture BertForPreTraining --out runs/bert
-    """
-    kind = "read it as this class, not as the one its config.json names"
-    parser.add_argument("source", metavar="NAME", help="a Hugging Face directory, or a name on the hub")
-    parser.add_argument("--out", metavar="RUN", required=True, help="the run to make")
-    parser.add_argument("--architecture", metavar="CLASS", help=kind)
-    parser.add_argument("--overwrite", action="store_true", help="delete a run that is already in --out")
-    return run_import
-
-
-def run_import(arguments: Namespace) -> None:
-    from tlqa_jax.checkpoints.exchange import import_run
-
-    given = {"architecture": arguments.architecture, "overwrite": arguments.overwrite}
-    print(f"the run is in {import_run(arguments.source, arguments.out, **given)}")
-
-
 def export_model(parser: ArgumentParser):
-    """write a run as a Hugging Face directory
+    """copy a model, without what only training needs, under another name
 
-    The directory holds config.json, model.safetensors, the vocabulary and the special tokens; Transformers loads it.
-    Asked here, it answers as the run does: the lengths and the no-answer threshold come along.
+    A run is a Hugging Face directory, and Transformers opens it as it is. This copies config.json, model.safetensors and
+    the vocabulary, without checkpoints and logs, to hand them on; of a name on the hub, to keep them here.
 
-    tlqa export runs/finetuned --out exported
-    tlqa export runs/quickstart --out exported
+    tlqa export runs/finetuned --out my-model
+    tlqa export google-t5/t5-small --out t5-small
     """
-    parser.add_argument("run", metavar="RUN", help="a run of a T5 or a BERT, or a quickstart")
+    parser.add_argument("model", metavar="MODEL", help="a run, a quickstart, a Hugging Face directory or a hub name")
     parser.add_argument("--out", metavar="DIR", required=True, help="the directory to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is already there")
     return run_export
 
 
 def run_export(arguments: Namespace) -> None:
-    from tlqa_jax.checkpoints.exchange import export_run
+    from tlqa_jax.checkpoints.save import copy_pretrained
 
-    print(f"the model is in {export_run(arguments.run, arguments.out, overwrite=arguments.overwrite)}")
+    print(f"the model is in {copy_pretrained(arguments.model, arguments.out, overwrite=arguments.overwrite)}")
 
 
 def devices(parser: ArgumentParser):
@@ -123,7 +98,42 @@ def devices(parser: ArgumentParser):
 
 
 def show_devices(_: Namespace) -> None:
-    from tlqa_jax.core.devices import describe
-
-    logging.getLogger("jax").setLevel(logging.WARNING)  # "a GPU may be present, but …" is wanted here
+    logging.getLogger("jax").setLevel(logging.WARNING)  # "a GPU may be present, but …" helps here
     print(describe())
+
+
+def describe() -> str:
+    """What JAX sees, in a few lines: the devices and their memory, whether pmap adds over them, the compute type."""
+    import jax
+    import numpy as np
+
+    from tlqa_jax.core.devices import AXIS, compute_dtype
+
+    devices = jax.local_devices()
+    lines = [
+        f"jax {jax.__version__}, backend {jax.default_backend()}, "
+        f"{jax.device_count()} device(s) in {jax.process_count()} process(es)"
+    ]
+    for device in devices:
+        stats = device.memory_stats() or {}
+        limit, used = stats.get("bytes_limit"), stats.get("bytes_in_use", 0)
+        memory = (
+            f"{limit / 2**30:.1f} GiB, {used / 2**30:.1f} in use"
+            if limit
+            else f"the host's {host_memory() / 2**30:.1f} GiB, shared"
+        )
+        lines.append(f"  {device.id}: {device.device_kind}, memory: {memory}")
+    ones = np.ones(len(devices), np.float32)
+    total = float(jax.pmap(lambda x: jax.lax.psum(x, AXIS), axis_name=AXIS)(ones)[0])
+    wrong = "" if total == jax.device_count() else ", which is WRONG"
+    lines.append(f"pmap: a sum of ones over all devices is {total:.0f}{wrong}")
+    lines.append(f"models compute in {np.dtype(compute_dtype()).name}; parameters are float32")
+    return "\n".join(lines)
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -14,33 +14,26 @@ Two things are measured, on two groups of people, each beside the same model fin
 import json
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
 
-from tlqa_jax.checkpoints.runs import check_run, start_run
+from tlqa_jax import __version__
+from tlqa_jax.checkpoints.run_record import check_run, finish_run, start_run
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
-    Asked,
-    ContextQuestions,
-    World,
-    chance,
-    closed_book_questions,
-    context_questions,
-    make_people,
-    marked_lines,
-    tell,
+    Asked, ContextQuestions, World, chance, closed_book_questions, context_questions, make_people, marked_lines, tell,
     type_baseline,
 )
 from tlqa_jax.errors import UserError
 from tlqa_jax.experiments.report import write_report
-from tlqa_jax.inference.predictors import open_run
+from tlqa_jax.fields import Settings, number, settings_class
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.metrics.squad import evaluate
 from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
 from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
 from tlqa_jax.training.progress import read_metrics
-from tlqa_jax.training.settings import Settings, check_settings
 
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
 PASSAGES_PER_RESIDENT = 80
@@ -48,35 +41,40 @@ READING_ROUNDS = 25
 GROUPS = {"context": "reading", "closed_book": "remembering"}  # name in the report -> name of the files in world/
 
 
-@dataclass(frozen=True)
+@settings_class
 class QuickstartSettings(Settings):
     """Settings of the quickstart. The defaults took 443 seconds on two CPU cores."""
 
     out: str = "runs/quickstart"
     """Directory for everything: pretrained/, finetuned/, unpretrained/, report.json, report.html."""
-    seed: int = 0
+    seed: int = number(0, at_least=0, at_most=2**32 - 1)
     """Seed of the initial weights, the order of the data and the noise."""
-    pretrain_steps: int = 1500
+    pretrain_steps: int = number(1500, at_least=1)
     """Steps of pretraining."""
-    finetune_steps: int = 500
+    finetune_steps: int = number(500, at_least=1)
     """Steps of fine-tuning, with pretraining and without."""
-    salient_share: float = 0.4
-    """Share of the pretraining rows that mask what there is to remember, names and years, at most 0.5, as half of the
-    rows are questions; 0: random spans instead."""
+    salient_share: float = number(0.4, at_least=0, at_most=0.5)
+    """Share of the pretraining rows that mask salient spans, names and years; half of the rows are questions. 0: random
+    spans instead."""
     overwrite: bool = False
-    """Delete a quickstart that is already in --out."""
+    """Delete the quickstart that is in --out and start afresh."""
 
 
 def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, float]:
-    """Run it all and write the report; returns the report's figures, in percent and seconds."""
-    begin = time.perf_counter()
-    check_settings(config)
+    """Run it all and write the report; returns the report's figures, in percent and seconds.
+
+    The same command again continues where it was stopped.
+    """
+    begin, out = time.perf_counter(), Path(config.out)
     batch_size = -(-64 // jax.device_count()) * jax.device_count()  # 64 rows, or the next number the devices divide
-    if (share := config.salient_share) and not 1 <= round(share * batch_size) <= batch_size // 2:
+    if (share := config.salient_share) and round(share * batch_size) == 0:
         raise UserError(f"--salient-share is {share}: it has to be 0, or from {1 / batch_size:.2f} to 0.5")
-    record = {"program": "quickstart", "main": "finetuned", "seed": config.seed}
-    check_run(config.out, record, overwrite=config.overwrite)
-    out = start_run(config.out, record, overwrite=config.overwrite)
+    settings = {name: value for name, value in asdict(config).items() if name not in ("out", "overwrite")}
+    record = {"version": __version__, "program": "quickstart", "main": "finetuned", "settings": settings, "inputs": {}}
+    if check_run(out, record, overwrite=config.overwrite) == "complete":
+        print(f"{out} is complete: see {out}/report.html. To run it again: --overwrite, or another --out")
+        return json.loads((out / "report.json").read_text())
+    start_run(out, record, overwrite=config.overwrite)
 
     build_world(out / "world", config.seed)
 
@@ -94,8 +92,8 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
         input_length=56, target_length=6, steps=config.finetune_steps, batch_size=batch_size, learning_rate=5e-4,
-        warmup=min(20, config.finetune_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
-        log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps,
+        optimizer="adamw", decay="linear", warmup=min(20, config.finetune_steps // 10), relative_bias_rate=30.0,
+        dropout=0.0, log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps,
     )
     finetune_qa(finetuning, quiet=quiet)
     finetune_qa(replace(finetuning, out=str(out / "unpretrained"), start_from=None), quiet=quiet)
@@ -113,6 +111,7 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
     report["seconds"] = round(time.perf_counter() - begin, 1)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     write_report(out, report, examples(out, world))
+    finish_run(out)
     return report
 
 
@@ -123,7 +122,7 @@ def build_world(folder: Path, seed: int) -> None:
     hardly a passage occurs twice. No dev stranger is among the strangers of training, and no question there is
     about an unasked resident.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     world, rng = World(), random.Random(seed)
 
     def write(name: str, examples: list[ContextQuestions], use_context: bool) -> list[dict]:
@@ -160,13 +159,13 @@ def build_world(folder: Path, seed: int) -> None:
 
 def last_score(run: Path, group: str) -> float:
     """The run's last exact match on its held-out questions."""
-    return read_metrics(run / "metrics.jsonl")[-1][f"eval_{group}_em"]
+    return read_metrics(run / "metrics.jsonl")[-1][f"eval_{group}_qa_em"]
 
 
 def held_out_forms(out: Path, group: str, source: str) -> float:
     """EM of the fine-tuned model on the dev facts, asked in words that no training question used."""
     questions = open_questions(source)
-    answers = open_run(out)(questions, use_context=group == "context")
+    answers = open_model(out)(questions, use_context=group == "context")
     return evaluate({question.id: answer.text for question, answer in zip(questions, answers)}, questions).exact_match
 
 
@@ -182,7 +181,7 @@ def examples(out: Path, world: dict[str, str], number: int = 3) -> list[dict]:
     for group, name in GROUPS.items():
         questions = open_questions(world[f"{name}_dev"])
         questions = questions[:: len(questions) // number][:number]
-        for question, answer in zip(questions, open_run(out)(questions, use_context=group == "context")):
+        for question, answer in zip(questions, open_model(out)(questions, use_context=group == "context")):
             rows.append(
                 dict(question=question.question, context=question.context, gold=question.answers[0], **answer._asdict())
             )

@@ -1,24 +1,30 @@
-"""Evaluation over every held-out example exactly once."""
+"""Evaluation over every held-out example exactly once, and the scores of the answers to questions."""
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
+from tlqa_jax.checkpoints.save import update_usage
 from tlqa_jax.core.devices import AXIS
+from tlqa_jax.data.batches import evaluation_batches
 from tlqa_jax.examples import QAExample
-from tlqa_jax.inference.answer_spans import SpanAnswer
 from tlqa_jax.inference.answers import Answer
-from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
+from tlqa_jax.metrics.squad import (
+    best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions,
+)  # fmt: skip
+from tlqa_jax.tasks.task_rows import rows_of
+from tlqa_jax.tasks.text_tasks import TextExample, TextTask
+from tlqa_jax.tasks.text_to_text import TextArrays
 
 
-def held_out_source(config: Any, tiny_worlds: str) -> str | None:
-    """What to evaluate on: `config.held_out`; where that is "auto", `tiny_worlds` if its training texts are learned."""
-    if config.held_out != "auto":
-        return config.held_out
-    return tiny_worlds if config.texts.startswith(tiny_worlds.split("_dev")[0]) else None
+def held_out_source(held_out: str | None, texts: str, tiny_worlds: str) -> str | None:
+    """What to evaluate on: `held_out`; if it is "auto", `tiny_worlds` where the tiny world's texts are learned."""
+    if held_out != "auto":
+        return held_out
+    return tiny_worlds if texts.startswith(tiny_worlds.split("_dev")[0]) else None
 
 
 def summed_over_devices(sums: Callable) -> Callable:
@@ -40,30 +46,44 @@ def mean_over_examples(step: Callable, params: Any, batches: Iterable[dict]) -> 
     return {name: total / weight if weight else math.nan for name, total in totals.items()}
 
 
-def as_written(examples: Sequence[QAExample], normalize: Callable[[str], str]) -> list[QAExample]:
-    """The examples, where each gold answer is right also as a T5 can write it.
+def mean_loss(step: Callable, params: Any, rows: TextArrays, batch_size: int = 32) -> float:
+    """The loss in nats per target token over all rows."""
+    build = lambda indices, *_: rows_of(rows.trimmed(), indices)
+    return mean_over_examples(step, params, evaluation_batches(len(rows.inputs), batch_size, build))["loss"]
 
-    `normalize` is its vocabulary's (`SentencePieceTokenizer.normalize`): one that makes "km2" of "km²" cannot write it.
+
+def score_task(
+    task: TextTask, examples: Sequence[TextExample], written: Sequence[Answer], normalize: Callable[[str], str]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """(a task's metrics in percent, the predictions by id) of what a T5 wrote for `examples`.
+
+    Questions are scored by `score_answers`. Texts are compared after `normalize`, the vocabulary's.
     """
-    both = lambda answers: tuple(dict.fromkeys([*answers, *map(normalize, answers)]))
-    return [dataclasses.replace(e, answers=both(e.answers), answer_starts=()) for e in examples]
+    if task.questions:
+        questions = [QAExample(e.id, e.input, with_normalized(e.answers, normalize)) for e in examples]
+        texts = {example.id: answer.text for example, answer in zip(examples, written, strict=True)}
+        scores = {example.id: answer.no_answer_score for example, answer in zip(examples, written)}
+        return score_answers(questions, texts, scores)
+    outputs = [answer.text for answer in written]
+    predictions = {example.id: task.prediction(text) for example, text in zip(examples, outputs, strict=True)}
+    return task.score(outputs, examples, normalize), predictions
+
+
+def with_normalized(answers: Sequence[str], normalize: Callable[[str], str]) -> tuple[str, ...]:
+    """The answers, and each as a T5 can write it: a vocabulary that makes "km2" of "km²" cannot write the second."""
+    return tuple(dict.fromkeys([*answers, *map(normalize, answers)]))
 
 
 def score_answers(
-    examples: Sequence[QAExample], answers: Sequence[Answer | SpanAnswer], normalize: Callable[[str], str] = str
+    examples: Sequence[QAExample], predictions: Mapping[str, str], no_answer_scores: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """(EM, F1 and an interval around it, and the predictions they are of) of the answers to held-out questions.
+    """(EM, F1 and an interval around it; the predictions that were scored) of the answers to held-out questions.
 
-    `normalize` is for answers that a T5 wrote: see `as_written`.
-
-    Where some of these have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and
-    the figures of those with and those without an answer are reported apart, under the official script's names.
+    If some questions have no answer, the no-answer threshold is tuned for F1 on the same questions and applied, and the
+    scores of those with and those without an answer are reported apart, under the official script's names.
     """
-    examples = as_written(examples, normalize)
-    predictions = {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
-    scores = {}
+    predictions, scores = dict(predictions), {}
     if not all(example.answers for example in examples):
-        no_answer_scores = {example.id: answer.no_answer_score for example, answer in zip(examples, answers)}
         _, threshold = best_threshold(predictions, no_answer_scores, examples)
         predictions = with_threshold(predictions, no_answer_scores, threshold)
         parts = official_report(predictions, examples)
@@ -72,3 +92,11 @@ def score_answers(
     score = evaluate(predictions, examples)
     low, high = bootstrap_interval(score.f1_per_example)
     return {"em": score.exact_match, "f1": score.f1, "f1_low": low, "f1_high": high, **scores}, predictions
+
+
+def save_answers(run: Path, name: str, scores: Mapping[str, float], predictions: Mapping[str, str]) -> None:
+    """Write the predictions into the run, and the no-answer threshold into its config.json, if there is one."""
+    if jax.process_index() == 0:
+        write_predictions(run / name, predictions)
+        if "no_answer_threshold" in scores:
+            update_usage(run, no_answer_threshold=scores["no_answer_threshold"])

@@ -1,36 +1,101 @@
-"""Which model a run trains: a named size or a JSON file of sizes, made to fit the vocabulary."""
+"""The model that a program starts from: one from disk or the hub, or random weights of a named size."""
 
 import dataclasses
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tlqa_jax.checkpoints.bert_runs import load_bert_config
-from tlqa_jax.checkpoints.runs import load_t5, load_t5_config, source_of
+from flax import nnx
+
+from tlqa_jax.checkpoints.directories import read_json
+from tlqa_jax.checkpoints.family import load_sizes
+from tlqa_jax.checkpoints.load import load
+from tlqa_jax.core.devices import compute_dtype, on_host
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
-from tlqa_jax.models.functional import Params
+from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training.settings import BertSettings, T5Settings
 
-NAMED = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
-NAMED_BERTS = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
+T5_SIZES = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
+BERT_SIZES = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
 
 
-def begin_with_t5(config: Any) -> tuple[T5Config, Params | None, SentencePieceTokenizer]:
-    """The sizes, the parameters if there are any, and the vocabulary that the settings of a fine-tuning run ask for.
+@dataclasses.dataclass(frozen=True)
+class InitialModel:
+    """What a run starts from: sizes, vocabulary, and the parameters that are there already (numpy; {}: none are).
 
-    `config.start_from` names a pretrained model; without it `config.model` and `config.vocabulary` count.
+    `options` are those of the model's class besides its config and seed.
     """
-    start_from = source_of(config.start_from, config.out, resume=config.resume)
-    if not start_from:
-        tokenizer = SentencePieceTokenizer(local_path(config.vocabulary))
-        return t5_config(config.model, tokenizer, config.dropout), None, tokenizer
-    sizes, pretrained, tokenizer = load_t5(start_from)
-    check_vocabulary(sizes, tokenizer, start_from)
-    return dataclasses.replace(sizes, dropout_rate=config.dropout), pretrained, tokenizer
+
+    config: Any
+    params: Params
+    tokenizer: Any
+    seed: int
+    options: dict[str, Any]
+
+    def build(self, architecture: type[nnx.Module], **sizes: Any) -> tuple[nnx.Module, Callable, Params]:
+        """(model, apply, params) of the class `architecture`: what is not there already has random weights.
+
+        `sizes` replace fields of the config.
+        """
+        config = dataclasses.replace(self.config, **sizes)
+        model = architecture(config, rngs=nnx.Rngs(self.seed), **self.options)
+        apply, params = as_function(model)
+        return model, apply, merge_pretrained(params, self.params)
+
+
+def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
+    """The T5 that the settings ask for; of a run that continues, its own: what it started from may be gone by then."""
+    source, options = settings.out if continues else settings.start_from, {"dtype": compute_dtype(settings.dtype)}
+    if not source:
+        tokenizer = SentencePieceTokenizer(local_path(settings.vocabulary))
+        config = t5_config(settings.model, tokenizer, settings.dropout)
+        return InitialModel(config, {}, tokenizer, settings.seed, options)
+    pretrained = load(source)
+    if pretrained.architecture != "T5ForConditionalGeneration":
+        raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains a whole T5")
+    model = pretrained.model()
+    config, params = dataclasses.replace(model.config, dropout_rate=settings.dropout), on_host(as_function(model)[1])
+    return InitialModel(config, params, pretrained.tokenizer, settings.seed, options)
+
+
+def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: bool) -> InitialModel:
+    """The BERT that the settings ask for, with their dropout; of a run that continues, its own.
+
+    `params` are those of `Bert` under "encoder", and of a head under the head's names; in `options`, "attention" is
+    "causal" for an encoder that looks back only. Raises UserError for a model that does not read `input_length` tokens.
+    """
+    options = {"dtype": compute_dtype(settings.dtype), "attention": "plain"}
+    if source := settings.out if continues else settings.start_from:
+        pretrained = load(source)
+        if pretrained.family != "bert":
+            raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains a BERT")
+        model, tokenizer = pretrained.model(), pretrained.tokenizer
+        config, params = model.config, on_host(as_function(model)[1])
+        params = params if "encoder" in params else {"encoder": params}
+        if getattr(model, "encoder", model).causal:
+            options["attention"] = "causal"
+    else:
+        tokenizer = WordPieceTokenizer(local_path(settings.vocabulary), lowercase=settings.lowercase)
+        config, params = bert_config(settings.model, tokenizer), {}
+    if input_length > (longest := config.max_position_embeddings):
+        raise UserError(f"--input-length {input_length}: this model reads at most {longest} tokens")
+    dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
+    return InitialModel(dataclasses.replace(config, **dropout), params, tokenizer, settings.seed, options)
+
+
+def merge_pretrained(new: Params, pretrained: Params) -> Params:
+    """`new`, with each part that `pretrained` has too taken from there. What only `pretrained` has is left out."""
+    return {
+        name: part if name not in pretrained
+        else merge_pretrained(part, pretrained[name]) if isinstance(part, dict)
+        else pretrained[name]
+        for name, part in new.items()
+    }
 
 
 def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: float) -> T5Config:
@@ -39,23 +104,37 @@ def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: floa
     A named size, and a file without `vocab_size`, takes the vocabulary's size rounded up to a multiple of 128, as T5's
     own 32,100 became 32,128: hardware likes it. A `vocab_size` smaller than the vocabulary is an error.
     """
-    if choice in NAMED:
-        return NAMED[choice](vocab_size=rounded(tokenizer.vocab_size), dropout_rate=dropout_rate)
-    values = read_sizes(choice, NAMED)
-    config = load_t5_config(
-        {"vocab_size": rounded(tokenizer.vocab_size), "dropout_rate": dropout_rate, **values}, choice
-    )
-    check_vocabulary(config, tokenizer, choice)
-    return config
+    given = {"vocab_size": rounded(tokenizer.vocab_size), "dropout_rate": dropout_rate}
+    if choice in T5_SIZES:
+        return T5_SIZES[choice](**given)
+    return sized(T5Config, given | read_sizes(choice, T5_SIZES), tokenizer, choice)
 
 
 def bert_config(choice: str, tokenizer: WordPieceTokenizer) -> BertConfig:
     """The same for a BERT: "tiny", "mini", "small", "base", "large" (or "bert-tiny", …), or a JSON file of fields."""
     given = {"vocab_size": rounded(tokenizer.vocab_size), "pad_token_id": tokenizer.pad_id}
     name = choice.removeprefix("bert-")
-    if name in NAMED_BERTS:
-        return NAMED_BERTS[name](**given)
-    return load_bert_config({**given, **read_sizes(choice, NAMED_BERTS)}, f"--model {choice}")
+    if name in BERT_SIZES:
+        return BERT_SIZES[name](**given)
+    return sized(BertConfig, given | read_sizes(choice, BERT_SIZES), tokenizer, choice)
+
+
+def sized(kind: type, values: dict[str, Any], tokenizer: Any, choice: str) -> Any:
+    """A config from the fields in a JSON file, a `config.json` say. Raises UserError if the vocabulary does not fit."""
+    if "model_type" in values:  # Hugging Face's file has more than sizes
+        fields = {field.name for field in dataclasses.fields(kind)} - {"id2label"}
+        values = {name: value for name, value in values.items() if name in fields and value is not None}
+    config = kind(**load_sizes(values, kind, f"--model {choice}"))
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"--model {choice}: the vocabulary has {tokenizer.vocab_size} ids, the model only {config.vocab_size}: "
+            "give a larger vocab_size"
+        )
+    special = [name for name in ("pad", "eos") if getattr(config, f"{name}_token_id", None) is not None]
+    for name in special:
+        if (wanted := getattr(config, f"{name}_token_id")) != (own := getattr(tokenizer, f"{name}_id")):
+            raise UserError(f"--model {choice}: {name}_token_id is {wanted}, the vocabulary's is {own}")
+    return config
 
 
 def rounded(vocab_size: int) -> int:
@@ -63,30 +142,7 @@ def rounded(vocab_size: int) -> int:
 
 
 def read_sizes(choice: str, named: dict[str, Any]) -> dict[str, Any]:
-    """The object in the JSON file `choice`, or its "model" where it is a run's `config.json`."""
-    path = Path(choice)
-    if not path.exists():
+    """The fields in the JSON file `choice`."""
+    if not Path(choice).exists():
         raise UserError(f"--model {choice}: neither one of {', '.join(named)} nor a JSON file of model sizes")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--model {path} is not valid JSON: {error}") from None
-    values = values.get("model", values) if isinstance(values, dict) else values
-    if not isinstance(values, dict):
-        raise UserError(f"--model {path}: model sizes are a JSON object, such as {{\"d_model\": 128}}")
-    return values
-
-
-def check_vocabulary(config: T5Config, tokenizer: SentencePieceTokenizer, where: Path | str) -> None:
-    """Refuse a vocabulary with ids that the model has no embedding for, or other special ids."""
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"the vocabulary has {tokenizer.vocab_size} ids (sentinels included), "
-            f"the model of {where} only {config.vocab_size}: "
-            "give the vocabulary it was trained with, or a larger vocab_size"
-        )
-    if (config.pad_token_id, config.eos_token_id) != (tokenizer.pad_id, tokenizer.eos_id):
-        raise UserError(
-            f"{where} has pad and eos ids {config.pad_token_id}, {config.eos_token_id}; "
-            f"the vocabulary {tokenizer.pad_id}, {tokenizer.eos_id}"
-        )
+    return read_json(Path(choice))

@@ -1,28 +1,12 @@
-"""The schedule and the optimizers of every loop."""
+"""The learning rate schedule and the optimizers of all programs."""
 
-import math
 from typing import Any, Literal
 
 import jax
 import optax
 
-from tlqa_jax.errors import UserError
-
 Decay = Literal["constant", "linear", "cosine", "rsqrt"]
 Optimizer = Literal["adamw", "adafactor"]
-
-
-def total_steps(steps: int | None, epochs: float | None, rows: int, batch_size: int, *, default: float) -> int:
-    """`steps`, or as many as it takes to see each row `epochs` times, or `default` times where neither is given."""
-    if steps and epochs:
-        raise UserError(f"--steps {steps} and --epochs {epochs:g} both say how long to train: give one of them")
-    return steps or math.ceil((epochs or default) * rows / batch_size)
-
-
-def check_warmup(warmup: int, steps: int) -> None:
-    """Refuse a warm-up that ends with the run or after it: the learning rate would not get to what was asked for."""
-    if warmup and warmup >= steps:
-        raise UserError(f"--warmup {warmup} is not shorter than --steps {steps}: give a smaller --warmup")
 
 
 def schedule(peak: float, steps: int, *, warmup: int = 0, decay: Decay = "linear") -> optax.Schedule:
@@ -44,7 +28,7 @@ def make_optimizer(
     name: Optimizer, rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0,
     relative_bias_rate: float = 1.0,
 ) -> optax.GradientTransformation:
-    """`adamw` or `adafactor`; weight decay and the clipping of gradients are AdamW's alone."""
+    """The optimizer of that name. Only AdamW uses weight decay and clips gradients."""
     if name == "adafactor":
         return adafactor(rate, relative_bias_rate=relative_bias_rate)
     return adamw(rate, weight_decay=weight_decay, clip=clip, relative_bias_rate=relative_bias_rate)
@@ -58,11 +42,11 @@ def decayed(params: Any) -> Any:
 def adamw(
     rate: optax.Schedule, *, weight_decay: float = 0.0, clip: float | None = 1.0, relative_bias_rate: float = 1.0
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) behind clipping of the gradients' global norm to `clip`.
+    """AdamW (Loshchilov & Hutter 2019), after clipping the gradients' global norm to `clip`.
 
-    `relative_bias_rate` multiplies the steps of T5's relative position biases. They begin near 0 and must reach several
-    units before attention can tell near from far, but Adam moves a number by at most about the learning rate a step: at
-    1e-3 that takes thousands of steps, more than a short run has.
+    `relative_bias_rate` multiplies the steps of T5's relative position biases. They start near 0 and must reach several
+    units before attention distinguishes near from far positions, but Adam moves a number by about the learning rate in
+    a step: at 1e-3 that takes thousands of steps, more than a short run has.
     """
     # b2 as in RoBERTa (Liu et al. 2019, section 3.1): a shorter memory than 0.999 is steadier early in pretraining
     parts = [optax.adamw(rate, b1=0.9, b2=0.98, eps=1e-8, weight_decay=weight_decay, mask=decayed)]

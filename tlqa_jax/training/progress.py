@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.text.atomic_write import write_atomically
 
 
 class TrainingDiverged(UserError):
@@ -97,28 +98,35 @@ class Progress:
         else:
             self.console.print("  ".join([f"{self.title} {step}/{self.steps}", *status]), highlight=False)
 
-    def evaluated(self, step: int, *, table: Table | None = None, **metrics: float) -> None:
+    def evaluated(self, step: int, metrics: dict[str, Any]) -> None:
         """Report an evaluation at `step`; the time it took does not count into the speed of training.
 
-        The metrics are shown in a line, or in `table` where they are given as one.
+        Metrics are shown in a line. {task: its metrics} is shown as a table and written as "eval_TASK_METRIC", with
+        the mean of the tasks' losses as "eval_loss".
         """
-        if self.chief and step == self.start:  # done once more
+        if self.chief and step == self.start:  # the same evaluation again
             self.file.close()
             self._drop(lambda row: row["step"] == step and any(name.startswith("eval_") for name in row))
             self.file = self.path.open("a")
+        begin, table = f"{self.title} {step}/{self.steps}", None
+        if any(isinstance(value, dict) for value in metrics.values()):
+            table = score_table(metrics)
+            loss = sum(of["loss"] for of in metrics.values()) / len(metrics)  # the mean over tasks, not examples
+            flat = {f"{task}_{name}": value for task, of in metrics.items() for name, value in of.items()}
+            metrics = {"loss": loss, **flat}
+        else:
+            begin += "  held out: " + "  ".join(
+                _written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high"))
+            )
         self._write(dict(step=step, **{f"eval_{name}": value for name, value in metrics.items()}))
-        text = "  ".join(
-            _written(name, value) for name, value in metrics.items() if not name.endswith(("_low", "_high"))
-        )
-        begin = f"{self.title} {step}/{self.steps}"
-        self.console.print(f"{begin}  held out: {text}" if table is None else begin, highlight=False)
+        self.console.print(begin, highlight=False)
         if table is not None:
             self.console.print(table, highlight=False)
         self.last_time, self.last_step = time.perf_counter(), step
 
     def _drop(self, unwanted: Callable[[dict], bool]) -> None:
         kept = [row for row in read_metrics(self.path) if not unwanted(row)]
-        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def _write(self, row: dict) -> None:
         if self.chief:
@@ -150,12 +158,21 @@ class Line(ProgressColumn):
         return Text.assemble(*bar, text[:width], no_wrap=True)
 
 
-def _written(name: str, value: float) -> str:
-    """ "context_em", 61.25 -> "context EM 61.2": percentages with one place, losses with three."""
+def _written(name: str, value: float, places: int = 3) -> str:
+    """("em", 61.25) -> "EM 61.2": percentages with one decimal, other numbers with `places`."""
     words = name.replace("_", " ")
-    if name.endswith(("em", "f1")):
-        return f"{words[:-2]}{words[-2:].upper()} {value:.1f}"
-    return f"{words} {value:.3f}"
+    if name in ("em", "f1"):
+        return f"{words.upper()} {value:.1f}"
+    return f"{words} {value:.{places}f}"
+
+
+def score_table(scores: dict[str, dict[str, float]]) -> Table:
+    """One line for each task: its loss and its metrics."""
+    table = Table("held out", "loss", "score", box=None, pad_edge=False)
+    for task, metrics in scores.items():
+        shown = {name: value for name, value in metrics.items() if name != "loss" and not name.endswith(("_low", "_high"))}
+        table.add_row(task, f"{metrics['loss']:.3f}", "  ".join(_written(*metric, places=1) for metric in shown.items()))
+    return table
 
 
 def draw_curves(directory: Path) -> Path:

@@ -1,100 +1,146 @@
-"""What the settings of all programs share: kinds, the run's record, and what no run can work with, refused by name."""
+"""The settings that all training programs share, those of a T5 and those of a BERT. A program adds its own.
+
+A field's limits stand beside it (`tlqa_jax.fields`). A run is as long as `steps` says, or `epochs`; a program says in
+`default_length` how long it is where neither is given.
+"""
 
 import dataclasses
+import glob
 import math
-import os
-from typing import Any, Literal, get_args, get_origin
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-
-from tlqa_jax.data.corpus import SpansFrom
+from tlqa_jax.checkpoints.run_record import fingerprint
+from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
-from tlqa_jax.flags import kind_of
+from tlqa_jax.fields import Settings, input_file, number, settings_class
 from tlqa_jax.training.optimizers import Decay, Optimizer
 
-COUNTS = (
-    "steps", "batch_size", "accumulate", "input_length", "target_length", "max_question_length", "max_answer_length",
-    "n_best", "log_every", "evaluate_every", "save_every", "keep", "pretrain_steps", "finetune_steps", "max_tokens",
-)  # fmt: skip
-NOT_NEGATIVE = ("warmup", "weight_decay", "seed", "stride")
-POSITIVE = ("learning_rate", "clip", "relative_bias_rate")
-SHARES = ("salient_share", "salient_rate", "questions_share", "warmup_share")  # from 0 to 1, both allowed
-RATES = ("dropout", "noise_density", "mask_rate")  # below 1
-LARGEST_SEED, LARGEST_INT, LARGEST_EPOCHS = 2**32 - 1, 2**31 - 1, 10**6
-# may change when a run is resumed
+# what may change when a run continues
 HOUSEKEEPING = (
-    "out", "data_dir", "tokens_file", "log_every", "evaluate_every", "save_every", "keep", "resume", "overwrite",
+    "out", "data_dir", "tokens_file", "log_every", "evaluate_every", "save_every", "keep", "overwrite",
 )  # fmt: skip
-KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", tuple: "a tuple of texts"}
 
 
-class Settings:
-    """Of a dataclass: a Path may be given for a text, and a list for a tuple. Raises UserError for another kind."""
+@settings_class
+class TrainingSettings(Settings):
+    """The settings that every training program has."""
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = of_its_kind(field.name, getattr(self, field.name), field.type)
-            object.__setattr__(self, field.name, value)  # the dataclasses are frozen
+    default_length: ClassVar[dict[str, float]] = {"steps": 10_000}
+
+    out: str = "runs/run"
+    """Directory of the run. Afterwards it is a Hugging Face directory: config.json, model.safetensors, the vocabulary;
+    beside them run.json, checkpoints, metrics.jsonl and curves.png."""
+    start_from: str | None = input_file(None)
+    """A pretrained model to start from: a run, a Hugging Face directory or a name on the hub. Without it the model starts
+    from random weights, with --model and --vocabulary."""
+    data_dir: str | None = None
+    """Directory of prepared TFDS data sets."""
+    steps: int | None = number(None, at_least=1)
+    """Number of optimizer steps."""
+    epochs: float | None = number(None, above=0, at_most=10**6)
+    """Number of passes over the training examples, instead of --steps."""
+    batch_size: int = number(64, at_least=1)
+    """Rows in a step, over all devices and gradient accumulation steps."""
+    accumulate: int = number(1, at_least=1)
+    """Gradient accumulation steps: each device splits its rows into this many micro-batches. The gradients stay those of
+    the whole batch."""
+    optimizer: Optimizer = "adamw"
+    """adamw, or adafactor: T5's own, which needs hardly any memory."""
+    learning_rate: float = number(1e-3, above=0)
+    """Peak learning rate. For adafactor it is relative to the size of the entries of each array."""
+    warmup: float = number(0, at_least=0)
+    """Steps of linear warm-up of the learning rate; below 1, a share of all steps."""
+    decay: Decay = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = number(0.01, at_least=0)
+    """AdamW's weight decay. It applies to matrices only."""
+    clip: float = number(1.0, above=0)
+    """Largest global norm of the gradients (AdamW only; Adafactor clips its updates)."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that are not trained, by name, * for anything: "encoder/layer_*" for all layers of a BERT,
+    "encoder_*" for a T5's encoder without its embedding."""
+    dropout: float = number(0.1, at_least=0, below=1)
+    """Dropout rate."""
+    seed: int = number(0, at_least=0, at_most=2**32 - 1)
+    """Seed of the initial weights, of the order of the data, of its noise and of dropout."""
+    dtype: str = "auto"
+    """Type of the computation: auto, float32 or bfloat16. Parameters are always float32."""
+    log_every: int = number(20, at_least=1)
+    """Steps between two lines of the log."""
+    evaluate_every: int = number(500, at_least=1)
+    """Steps between two evaluations on held-out examples. The last step is always evaluated."""
+    save_every: int = number(500, at_least=1)
+    """Steps between two checkpoints. The last step is always saved."""
+    keep: int = number(3, at_least=1)
+    """Number of checkpoints to keep."""
+    overwrite: bool = False
+    """Delete the run that is in --out and start afresh."""
+
+    def check(self) -> None:
+        if self.steps and self.epochs:
+            raise UserError(f"--steps {self.steps} and --epochs {self.epochs:g} both say how long to train: give one")
+        if self.warmup >= 1 and self.warmup != int(self.warmup):
+            raise UserError(f"--warmup is {self.warmup}: it has to be a whole number of steps, or a share below 1")
+
+    def total_steps(self, rows: int) -> int:
+        """The length of the run in steps, where an epoch has `rows` rows."""
+        given = {"steps": self.steps, "epochs": self.epochs} if self.steps or self.epochs else self.default_length
+        return int(given["steps"]) if given.get("steps") else math.ceil(given["epochs"] * rows / self.batch_size)
+
+    def warmup_steps(self, steps: int) -> int:
+        """The length of the warm-up in a run of so many steps. Raises UserError if it is not shorter than the run."""
+        warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
+        if warmup and warmup >= steps:
+            raise UserError(f"--warmup {warmup} is not shorter than the run of {steps} steps: give a smaller --warmup")
+        return warmup
 
 
-def of_its_kind(name: str, value: Any, annotation: Any) -> Any:
-    """The value of a setting as its annotation wants it. Choices are left to `check_settings`."""
-    kind, optional = kind_of(annotation)
-    if (value is None and optional) or get_origin(kind) is Literal:
-        return value
-    plain = lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value
-    value = value.item() if isinstance(value, np.generic) else plain(value)
-    if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        value = tuple(map(plain, value))
-        fits = all(isinstance(one, str) for one in value)
-    else:
-        fits = type(value) in ((int, float) if kind is float else (kind,))
-    if not fits:
-        wanted = KINDS[get_origin(kind) or kind] + (" or None" if optional else "")
-        raise UserError(f"--{name.replace('_', '-')} is {value!r}: it has to be {wanted}")
-    return value
+@settings_class
+class T5Settings(TrainingSettings):
+    """What the programs that train a T5 add."""
+
+    vocabulary: str = input_file("tiny_world:vocabulary.model")
+    """A SentencePiece .model file (without --start-from)."""
+    model: str = input_file("tiny")
+    """tiny, small, base, or a JSON file of T5Config fields (without --start-from)."""
+    relative_bias_rate: float = number(1.0, above=0)
+    """Multiplies the learning rate of the relative position biases. For short runs from random weights, try 30."""
 
 
-def recorded(config: Any) -> dict[str, Any]:
-    """The settings that a run's record keeps: those that a resumed run must share."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in HOUSEKEEPING}
+@settings_class
+class BertSettings(TrainingSettings):
+    """What the programs that train a BERT add."""
+
+    vocabulary: str = input_file("tiny_world:wordpiece.txt")
+    """A WordPiece vocab.txt (without --start-from)."""
+    lowercase: bool = True
+    """Whether that vocabulary is for lower-cased text (without --start-from)."""
+    model: str = input_file("tiny")
+    """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
 
 
-def check_settings(config: Any) -> None:
-    """Raise UserError for a field of a training program's configuration whose value cannot be meant."""
-    values = {name: value for name, value in vars(config).items() if value is not None}
-    for name, value in values.items():
-        most = LARGEST_SEED if name == "seed" else LARGEST_INT
-        if type(value) is int and value > most:
-            raise UserError(f"--{name.replace('_', '-')} is {value}: it has to be at most {most}")
-    for names, wanted, fits in (
-        (COUNTS, "at least 1", lambda x: x >= 1),
-        (NOT_NEGATIVE, "0 or more", lambda x: x >= 0),
-        (POSITIVE, "above 0", lambda x: x > 0),
-        (SHARES, "a share, from 0 to 1", lambda x: 0 <= x <= 1),
-        (RATES, "0 or more and below 1", lambda x: 0 <= x < 1),
-        (("epochs",), f"above 0 and at most {LARGEST_EPOCHS}", lambda x: 0 < x <= LARGEST_EPOCHS),
-        (("mean_span_length",), "at least 1", lambda x: x >= 1),
-    ):
-        for name in names:
-            if name in values and not (math.isfinite(values[name]) and fits(values[name])):
-                raise UserError(f"--{name.replace('_', '-')} is {values[name]}: it has to be {wanted}")
-    if "mean_span_length" in values and values["input_length"] < 3:
-        raise UserError(
-            f"--input-length is {values['input_length']}: it has to be at least 3 (a token, a sentinel, the end)"
-        )
-    for name in ("noise_density", "mask_rate"):
-        if values.get(name) == 0:
-            raise UserError(f"--{name.replace('_', '-')} is 0: with nothing to restore there is nothing to learn")
-    if values.get("salient_share", 0) + values.get("questions_share", 0) > 1:
-        raise UserError("--salient-share and --questions-share are shares of the same rows: together at most 1")
-    for name in ("salient_share", "questions_share"):
-        share, rows = values.get(name), values.get("batch_size")
-        if share and rows and round(share * rows) == 0:
-            flags = f"--{name.replace('_', '-')} {share} of --batch-size {rows}"
-            raise UserError(f"{flags} is not one row: give a larger share, a larger batch, or 0")
-    for name, known in (("decay", Decay), ("optimizer", Optimizer), ("salient_spans", SpansFrom)):
-        if name in values and values[name] not in get_args(known):
-            raise UserError(f"--{name.replace('_', '-')} is {values[name]!r}: known are {', '.join(get_args(known))}")
-    if values.get("salient_spans") == "rule" and not values["salient_share"]:
-        raise UserError("--salient-spans rule wants a --salient-share, the share of the rows that mask such spans")
+def recorded(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings that a run's record keeps: those that must be the same when the run continues."""
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in HOUSEKEEPING}
+
+
+def fingerprints(settings: TrainingSettings) -> dict[str, dict[str, str]]:
+    """{field: {path: fingerprint}} of the local files and model directories that the settings name."""
+    found: dict[str, dict[str, str]] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if not value or not field.metadata.get("input"):
+            continue
+        for source in [value] if isinstance(value, str) else [text.partition("=")[2] for text in value]:  # TASK=SOURCE
+            paths = [Path(source)] if field.name == "start_from" and Path(source).is_dir() else local_files(source)
+            found.setdefault(field.name, {}).update({str(path): fingerprint(path) for path in paths})
+    return {name: of_files for name, of_files in found.items() if of_files}
+
+
+def local_files(source: str) -> list[Path]:
+    """The files that a source names: one, those of a directory, those of a glob pattern; none of a TFDS or hub name."""
+    path = local_path(source)
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    return [path] if path.is_file() else sorted(Path(file) for file in glob.glob(str(path), recursive=True))

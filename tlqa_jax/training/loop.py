@@ -1,0 +1,164 @@
+"""A run of a training program: what it does before, between and after the steps, whatever it trains.
+
+    run = TrainingRun("pretrain-spans", settings, quiet=quiet)      # settings checked; is it new, or does it continue?
+    if run.is_complete:
+        return run.path
+    ...                                                             # the program's data and model
+    run.start(model, tokenizer, usage)                              # the directory, config.json, the vocabulary
+    with run.training(state, steps, rate, evaluate) as loop:
+        batches = training_batches(..., start=loop.start)
+        for step in range(loop.start + 1, steps + 1):
+            loop.state, metrics = train_step(loop.state, next(batches))
+            loop.finish_step(step, metrics, tokens)
+
+The directory is a Hugging Face directory from the first checkpoint on. Beside it lie `run.json` (the settings),
+`checkpoints/` (Orbax: what continuing needs), `metrics.jsonl` and `curves.png`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from tlqa_jax import __version__
+from tlqa_jax.checkpoints.resume import Checkpoints
+from tlqa_jax.checkpoints.run_record import check_run, finish_run, start_run
+from tlqa_jax.checkpoints.save import write_config, write_tokenizer, write_weights
+from tlqa_jax.core.devices import replicate, unreplicate
+from tlqa_jax.training.memory import keep_freed_memory
+from tlqa_jax.training.optimizers import make_optimizer, schedule
+from tlqa_jax.training.progress import Progress, draw_curves
+from tlqa_jax.training.settings import TrainingSettings, fingerprints, recorded
+from tlqa_jax.training.step import State, check_batch_size
+
+Evaluate = Callable[[Any], dict[str, Any]]
+
+
+class TrainingRun:
+    """One run: its settings, its directory, whether it continues.
+
+    Attributes:
+        path: the directory of the run.
+        continues: whether a run of the same settings is there, to continue from its newest checkpoint, if it has one.
+        is_complete: whether that run is at its end. The program then has nothing to do.
+        quiet: whether nothing is printed. Of several processes the first one prints.
+
+    Raises UserError for settings that do not go together, or if another run is in the directory.
+    """
+
+    def __init__(self, program: str, settings: TrainingSettings, *, quiet: bool = False, **more: Any):
+        """`more` is kept in the record beside the settings: task records, say."""
+        keep_freed_memory()
+        self.settings, self.path = settings, Path(settings.out)
+        self.quiet = quiet or jax.process_index() != 0
+        self.record = {
+            "version": __version__, "program": program,
+            "settings": recorded(settings) | more, "inputs": fingerprints(settings),
+        }  # fmt: skip
+        check_batch_size(settings.batch_size, settings.accumulate)
+        status = check_run(settings.out, self.record, overwrite=settings.overwrite)
+        self.is_complete = status == "complete"
+        self.continues = status == "continue" and any(
+            path.name.isdecimal() for path in (self.path / "checkpoints").glob("*")
+        )
+        if self.is_complete:
+            self.say(f"{self.path} is complete. To train it again: --overwrite, or another --out")
+
+    def say(self, *lines: str) -> None:
+        """Print lines for the user."""
+        for line in lines if not self.quiet else ():
+            print(line)
+
+    def optimizer(self, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        """The optimizer that the settings ask for, and its learning rate as a function of the step."""
+        settings = self.settings
+        warmup = settings.warmup_steps(steps)
+        rate = schedule(settings.learning_rate, steps, warmup=warmup, decay=settings.decay)
+        optimizer = make_optimizer(
+            settings.optimizer, rate, weight_decay=settings.weight_decay, clip=settings.clip,
+            relative_bias_rate=getattr(settings, "relative_bias_rate", 1.0),
+        )  # fmt: skip
+        return optimizer, rate
+
+    def start(self, model: nnx.Module, tokenizer: Any, usage: dict[str, Any]) -> None:
+        """Make the directory, unless it is there, with config.json and the vocabulary.
+
+        `usage` is what is needed to use the model as it was trained, such as the length of its inputs.
+        """
+        start_run(self.path, self.record, overwrite=self.settings.overwrite)
+        self.graph = nnx.split(model)[0]
+        if jax.process_index() == 0 and not self.continues:
+            write_config(self.path, model, usage | {"dtype": self.settings.dtype})
+            write_tokenizer(tokenizer, self.path, getattr(model.config, "max_position_embeddings", None))
+
+    def training(
+        self, state: State, steps: int, rate: optax.Schedule, evaluate: Evaluate | None, title: str = "training"
+    ) -> "TrainingLoop":
+        """The context in which the steps are taken; see `TrainingLoop`."""
+        return TrainingLoop(self, state, steps, rate, evaluate, title)
+
+
+class TrainingLoop:
+    """The steps of a run: restores the newest checkpoint on entry; reports, saves and evaluates after each step.
+
+    Attributes:
+        start: the number of steps that were done before.
+        state: parameters, optimizer state and step, on all devices. The program puts the new state here.
+
+    Args:
+        rate: the learning rate as a function of the step, to be reported.
+        evaluate: params -> metrics, or -> {task: its metrics}; None: there is nothing to evaluate on.
+    """
+
+    def __init__(
+        self, run: TrainingRun, state: State, steps: int, rate: optax.Schedule, evaluate: Evaluate | None, title: str
+    ):
+        self.run, self.state, self.steps, self.rate, self.evaluate = run, state, steps, rate, evaluate
+        self.title, self.start = title, 0
+
+    def __enter__(self) -> "TrainingLoop":
+        self.checkpoints = Checkpoints(self.run.path, self.run.settings.keep).__enter__()
+        if self.run.continues:
+            self.state = self.checkpoints.restore(self.state)
+        self.start = int(self.state["step"])
+        self.state = replicate(self.state)
+        self.progress = Progress(self.run.path, self.title, self.steps, start=self.start, quiet=self.run.quiet)
+        self.progress.__enter__()
+        if self.start and self.evaluation_is_due(self.start):  # the run may have been stopped during its evaluation
+            self.progress.evaluated(self.start, self.evaluate(self.state["params"]))
+        return self
+
+    def __exit__(self, kind: type | None, *error: Any) -> None:
+        self.progress.__exit__(kind, *error)
+        self.checkpoints.__exit__(kind, *error)
+        if kind is None and jax.process_index() == 0:
+            draw_curves(self.run.path)
+            finish_run(self.run.path)
+
+    def finish_step(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
+        """Report, save and evaluate, if it is time. `tokens` is the number of tokens in a batch, for the speed."""
+        settings, last = self.run.settings, step == self.steps
+        saving = last or step % settings.save_every == 0
+        if saving or step % settings.log_every == 0:
+            self.progress.train(
+                step, **{name: float(value) for name, value in metrics.items()},
+                learning_rate=float(self.rate(step - 1)), tokens_per_step=tokens, latest=self.checkpoints.latest,
+            )  # fmt: skip
+        if saving:
+            self.save(step)
+        if self.evaluation_is_due(step):
+            self.progress.evaluated(step, self.evaluate(self.state["params"]))
+
+    def evaluation_is_due(self, step: int) -> bool:
+        return bool(self.evaluate) and (step == self.steps or step % self.run.settings.evaluate_every == 0)
+
+    def save(self, step: int) -> None:
+        """Write model.safetensors, then the checkpoint: whoever finds the checkpoint finds the parameters too."""
+        state = unreplicate(self.state)
+        if jax.process_index() == 0:
+            write_weights(self.run.path, nnx.merge(self.run.graph, jax.tree.map(jnp.asarray, state["params"])))
+        self.checkpoints.save(step, state)
