@@ -33,4 +33,7 @@ def read_usage(values: dict[str, Any], where: Path | str) -> dict[str, Any]:
 def with_usage(values: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
     """The same `config.json` with this usage; without it where there is none."""
     tasks = {**(values.get("task_specific_params") or {}), KEY: usage}
-    return values | ({"task_specific_params": tasks} if usage else {})
+    if not usage:
+        del tasks[KEY]
+    others = {name: value for name, value in values.items() if name != "task_specific_params"}
+    return others | ({"task_specific_params": tasks} if tasks else {})
