@@ -187,7 +187,7 @@ def evaluate_task(arguments: Namespace, model: Any) -> None:
 def evaluate_classes(arguments: Namespace, model: Any) -> None:
     from tlqa_jax.data.sources import open_labelled_texts
     from tlqa_jax.metrics.squad import bootstrap_interval, write_predictions
-    from tlqa_jax.training.finetune_classifier import score_classes
+    from tlqa_jax.training.evaluation import score_classes
 
     fields = {"field": arguments.text_field or "text", "label_field": arguments.label_field or "label"}
     examples = open_labelled_texts(arguments.questions, data_dir=arguments.data_dir, **fields)

@@ -27,8 +27,12 @@ class Answer(NamedTuple):
 
     @property
     def no_answer_score(self) -> float:
-        """-log of the probability, in nats: how unsure the model is of its text, also if that is empty."""
-        return -math.log(max(self.probability, 1e-300))
+        return no_answer_score(self.probability)
+
+
+def no_answer_score(probability: float) -> float:
+    """-log of the probability of a text, in nats: how unsure the model is of it, also if it is empty."""
+    return -math.log(max(probability, 1e-300))
 
 
 class Answerer:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import LabelledText
 
 TEXTS_AT_ONCE = 512  # encoded before they are cut: as Python's lists, ids take several times the room of the rows
 
@@ -73,3 +74,9 @@ def encode_labelled(
     labels = np.array([numbers[example.label] for example in examples], np.int32)
     longest = -(-lengths.max(initial=0) // 8) * 8
     return LabelledRows(tokens[:, :longest], labels, int((lengths > input_length).sum()))
+
+
+def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
+    """The labels that occur: numbers by size, then the others in alphabetical order."""
+    by_size = lambda label: (len(label) if label.isdecimal() else 99, label)
+    return tuple(sorted({example.label for example in examples}, key=by_size))

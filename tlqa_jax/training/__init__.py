@@ -1,0 +1,20 @@
+"""Training: five programs, each to be read from top to bottom, and the kit of plain functions that they share.
+
+In reading order:
+
+    pretrain_spans.py       pretraining of a T5 by span corruption
+    step.py                 the one update: the gradient of a global mean, over all devices
+    loop.py                 a run: start or continue, report, save, evaluate, finish
+    settings.py             the settings that all programs share, with their limits
+    finetune_qa.py          fine-tuning of a T5 on questions, or on many tasks
+    pretrain_mlm.py         pretraining of a BERT on masked tokens and next sentences
+    finetune_spans.py       fine-tuning of a BERT to point at answers
+    finetune_classifier.py  fine-tuning of a BERT to classify texts
+    initial_model.py        the model a program starts from: from disk, from the hub, or random weights
+    sequence_loss.py        the loss of an encoder-decoder
+    optimizers.py           learning rate schedules, AdamW, Adafactor
+    freezing.py             parameters that are not trained
+    evaluation.py           every held-out example exactly once; the scores of answers
+    progress.py             the progress line, metrics.jsonl, curves.png
+    memory.py               freed memory kept for the next step: no page faults
+"""

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from tlqa_jax.checkpoints.save import update_usage
 from tlqa_jax.core.devices import AXIS
 from tlqa_jax.data.batches import evaluation_batches
-from tlqa_jax.examples import QAExample
-from tlqa_jax.inference.answers import Answer
+from tlqa_jax.examples import LabelledText, QAExample
+from tlqa_jax.inference.answers import Answer, no_answer_score
+from tlqa_jax.inference.classifier import TextClass
+from tlqa_jax.inference.generator import Generation
 from tlqa_jax.metrics.squad import (
     best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions,
 )  # fmt: skip
@@ -53,7 +56,7 @@ def mean_loss(step: Callable, params: Any, rows: TextArrays, batch_size: int = 3
 
 
 def score_task(
-    task: TextTask, examples: Sequence[TextExample], written: Sequence[Answer], normalize: Callable[[str], str]
+    task: TextTask, examples: Sequence[TextExample], written: Sequence[Generation | Answer], normalize: Callable[[str], str]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """(a task's metrics in percent, the predictions by id) of what a T5 wrote for `examples`.
 
@@ -61,10 +64,10 @@ def score_task(
     """
     if task.questions:
         questions = [QAExample(e.id, e.input, with_normalized(e.answers, normalize)) for e in examples]
-        texts = {example.id: answer.text for example, answer in zip(examples, written, strict=True)}
-        scores = {example.id: answer.no_answer_score for example, answer in zip(examples, written)}
+        texts = {example.id: one.text for example, one in zip(examples, written, strict=True)}
+        scores = {example.id: no_answer_score(one.probability) for example, one in zip(examples, written)}
         return score_answers(questions, texts, scores)
-    outputs = [answer.text for answer in written]
+    outputs = [one.text for one in written]
     predictions = {example.id: task.prediction(text) for example, text in zip(examples, outputs, strict=True)}
     return task.score(outputs, examples, normalize), predictions
 
@@ -100,3 +103,13 @@ def save_answers(run: Path, name: str, scores: Mapping[str, float], predictions:
         write_predictions(run / name, predictions)
         if "no_answer_threshold" in scores:
             update_usage(run, no_answer_threshold=scores["no_answer_threshold"])
+
+
+def score_classes(
+    examples: Sequence[LabelledText], classes: Sequence[TextClass], labels: Sequence[str]
+) -> dict[str, float]:
+    """Means over all texts: -log p of the true class in nats, and whether the most probable class is the true one."""
+    pairs = list(zip(examples, classes, strict=True))
+    loss = [-given.log_probabilities[labels.index(example.label)] for example, given in pairs]
+    right = [example.label == given.label for example, given in pairs]
+    return {"loss": float(np.mean(loss)), "accuracy": float(np.mean(right))}

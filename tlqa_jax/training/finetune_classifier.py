@@ -11,25 +11,23 @@ Read it from top to bottom: settings, data, model, `train_step`, the loop, the l
 `loop.py`, `step.py` and `settings.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import training_batches
 from tlqa_jax.data.sources import open_labelled_texts
 from tlqa_jax.errors import UserError
-from tlqa_jax.examples import LabelledText
-from tlqa_jax.inference.classifier import Classifier, TextClass, class_logits
+from tlqa_jax.inference.classifier import Classifier, class_logits
 from tlqa_jax.models.bert_heads import BertForSequenceClassification
-from tlqa_jax.tasks.classification import encode_labelled
-from tlqa_jax.training.evaluation import held_out_source, save_answers
+from tlqa_jax.tasks.classification import encode_labelled, labels_of
+from tlqa_jax.training.evaluation import held_out_source, save_answers, score_classes
 from tlqa_jax.training.initial_model import load_or_init_bert
 from tlqa_jax.training.loop import TrainingRun
 from tlqa_jax.training.settings import BertSettings, input_file, number, settings_class
@@ -117,12 +115,6 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
     return run.path
 
 
-def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
-    """The labels that occur: numbers by size, then the others in alphabetical order."""
-    by_size = lambda label: (len(label) if label.isdecimal() else 99, label)
-    return tuple(sorted({example.label for example in examples}, key=by_size))
-
-
 # The loss
 
 
@@ -135,13 +127,3 @@ def class_loss(predict: Callable, params: Any, rows: dict[str, Array], key=None)
 def number_of_texts(rows: dict[str, Array]) -> Array:
     """What the loss is a mean over."""
     return jnp.float32(len(rows["labels"]))
-
-
-def score_classes(
-    examples: Sequence[LabelledText], classes: Sequence[TextClass], labels: Sequence[str]
-) -> dict[str, float]:
-    """Means over all texts: -log p of the true class in nats, and whether the most probable class is the true one."""
-    pairs = list(zip(examples, classes, strict=True))
-    loss = [-given.log_probabilities[labels.index(example.label)] for example, given in pairs]
-    right = [example.label == given.label for example, given in pairs]
-    return {"loss": float(np.mean(loss)), "accuracy": float(np.mean(right))}

@@ -25,7 +25,6 @@ import jax
 
 from tlqa_jax.data.batches import training_batches
 from tlqa_jax.errors import UserError
-from tlqa_jax.inference.answers import to_answer
 from tlqa_jax.inference.generator import GenerationConfig, Generator
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.task_rows import TaskRows, check_unique_ids, find_sources, read_examples
@@ -140,9 +139,8 @@ def finetune_qa(settings: FinetuneQASettings, own: Sequence[TextTask] = (), *, q
         for name, examples in held_out.items():
             rows = held_out_rows[name]
             loss = mean_loss(evaluate_step, params, rows, settings.batch_size)
-            generations = generate(params, rows.inputs, rows.input_lengths)
-            answers = [to_answer(texts[0], cut=cut) for texts, cut in zip(generations, rows.inputs_cut.tolist())]
-            scores, predictions = score_task(tasks[name], examples, answers, tokenizer.normalize)
+            generations = [texts[0] for texts in generate(params, rows.inputs, rows.input_lengths)]
+            scores, predictions = score_task(tasks[name], examples, generations, tokenizer.normalize)
             save_answers(run.path, f"predictions_{name}.json", scores, predictions)
             metrics[name] = {"loss": loss, **scores}
         return metrics

@@ -16,11 +16,11 @@ Read it from top to bottom: settings, data, model, `train_step`, the loop, the l
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
@@ -33,6 +33,8 @@ from tlqa_jax.training.initial_model import load_or_init_bert
 from tlqa_jax.training.loop import TrainingRun
 from tlqa_jax.training.settings import BertSettings, input_file, number, settings_class
 from tlqa_jax.training.step import AXIS, initial_state, update
+
+Rows = dict[str, Array]
 
 
 @settings_class
@@ -69,16 +71,6 @@ class PretrainMLMSettings(BertSettings):
         check_tokens_file(self.tokens_file, self.out)
         if self.next_sentence and self.input_length < 5:  # special tokens, and a token of text in each segment
             raise UserError(f"--input-length is {self.input_length}: a row of two segments has at least 5 tokens")
-        if self.attention == "causal":
-            check_causal(self.next_sentence)
-
-
-def check_causal(next_sentence: bool) -> None:
-    if next_sentence:
-        raise UserError(
-            "--attention causal: [CLS], the first token, sees only itself and cannot tell what follows: "
-            "add --no-next-sentence"
-        )
 
 
 def pretrain_mlm(settings: PretrainMLMSettings, *, quiet: bool = False) -> Path:
@@ -90,8 +82,8 @@ def pretrain_mlm(settings: PretrainMLMSettings, *, quiet: bool = False) -> Path:
     initial = load_or_init_bert(settings, settings.input_length, continues=run.continues)
     tokenizer = initial.tokenizer
     initial.options["attention"] = settings.attention or initial.options["attention"]
-    if initial.options["attention"] == "causal":
-        check_causal(settings.next_sentence)
+    if initial.options["attention"] == "causal" and settings.next_sentence:
+        raise UserError("[CLS] of a causal BERT sees only itself and cannot tell what follows: add --no-next-sentence")
     if settings.next_sentence and initial.config.type_vocab_size < 2:
         raise UserError("this model has one token type, and pairs need two: add --no-next-sentence")
     masking = dict(
@@ -140,68 +132,51 @@ def pretrain_mlm(settings: PretrainMLMSettings, *, quiet: bool = False) -> Path:
 # The losses
 
 
-class TaskSums(NamedTuple):
-    """One task over a batch: -log p in nats and the number of right answers, both summed, and of how many."""
+def pretraining_logits(apply: Callable, pad_id: int, params: Any, rows: Rows, key=None) -> PretrainingLogits:
+    """The logits of the masked tokens, and of the next sentence (None from a model without that task).
 
-    loss: Float[Array, ""]
-    correct: Float[Array, ""]
-    weight: Float[Array, ""]
-
-
-def pretraining_logits(
-    apply: Callable, pad_id: int, params: Any, rows: dict[str, Array], key=None
-) -> PretrainingLogits:
-    """The model's logits, at the masked positions only; `next_sentence` is None from a model without that task.
-
-    `key` seeds dropout; None for none.
+    `key` seeds dropout; None: no dropout.
     """
-    tokens = rows["tokens"]
     logits = apply(
-        params, tokens, positions=rows["positions"], token_types=rows["token_types"], mask=tokens != pad_id, key=key
-    )
+        params, rows["tokens"], positions=rows["positions"], token_types=rows["token_types"],
+        mask=rows["tokens"] != pad_id, key=key,
+    )  # fmt: skip
     return logits if isinstance(logits, PretrainingLogits) else PretrainingLogits(logits, None)
 
 
-def task_sums(predict: Callable, params: Any, rows: dict[str, Array], key=None) -> dict[str, TaskSums]:
-    """Both tasks: "mlm", and "nsp" where the rows are pairs. Rows count by their "weight", where they have one."""
-    logits = predict(params, rows, key=key)
-    each = rows.get("weight", jnp.ones(len(rows["tokens"])))
+def pretraining_tasks(predict: Callable, params: Any, rows: Rows, key=None) -> dict[str, tuple[Array, Array, Array]]:
+    """(logits, targets, weights) of "mlm", and of "nsp" if the rows are pairs. Rows count by their "weight", if any."""
+    logits, each = predict(params, rows, key=key), rows.get("weight", jnp.ones(len(rows["tokens"])))
     tasks = {"mlm": (logits.masked_lm, rows["targets"], rows["weights"] * each[:, None])}
-    if "next_sentence" in rows:
-        tasks["nsp"] = (logits.next_sentence, rows["next_sentence"], each)
-    sums = {}
-    for name, task in tasks.items():
-        loss, weight = cross_entropy(*task)
-        sums[name] = TaskSums(loss, correct_predictions(*task), weight)
-    return sums
+    return tasks | ({"nsp": (logits.next_sentence, rows["next_sentence"], each)} if "next_sentence" in rows else {})
 
 
-def pretraining_losses(predict: Callable, params: Any, rows: dict[str, Array], key=None) -> dict[str, Array]:
+def pretraining_losses(predict: Callable, params: Any, rows: Rows, key=None) -> dict[str, Array]:
     """The sum of the losses of each task, in nats."""
-    return {name: task.loss for name, task in task_sums(predict, params, rows, key).items()}
+    return {name: cross_entropy(*task)[0] for name, task in pretraining_tasks(predict, params, rows, key).items()}
 
 
-def pretraining_weights(rows: dict[str, Array]) -> dict[str, Array]:
+def pretraining_weights(rows: Rows) -> dict[str, Array]:
     """What the losses are means over: the number of masked tokens, and of pairs."""
     weights = {"mlm": rows["weights"].sum()}
     return weights | ({"nsp": jnp.float32(len(rows["tokens"]))} if "next_sentence" in rows else {})
 
 
-def pretraining_sums(predict: Callable, params: Any, rows: dict[str, Array]) -> dict[str, Array]:
+def pretraining_sums(predict: Callable, params: Any, rows: Rows) -> dict[str, Array]:
     """Sums over a batch, without dropout: losses in nats, right answers, masked tokens ("predictions") and "weight".
 
-    Rows of "weight" 0 only fill up the last batch.
+    Rows whose "weight" is 0 only fill up the last batch.
     """
     sums = {"weight": rows["weight"].sum()}
-    for name, task in task_sums(predict, params, rows).items():
-        sums |= {f"{name}_loss": task.loss, f"{name}_accuracy": task.correct}
-        if name == "mlm":
-            sums["predictions"] = task.weight
+    for name, task in pretraining_tasks(predict, params, rows).items():
+        loss, weight = cross_entropy(*task)
+        sums |= {f"{name}_loss": loss, f"{name}_accuracy": correct_predictions(*task)}
+        sums |= {"predictions": weight} if name == "mlm" else {}
     return sums
 
 
 def per_prediction(means: dict[str, float]) -> dict[str, float]:
-    """What `pretraining_sums` come to, from their means over the rows: the masked LM's are over its predictions."""
+    """What is reported, from the means of `pretraining_sums` over the rows: the masked LM's are over its predictions."""
     means = dict(means)
     predictions = means.pop("predictions") or float("nan")
     means |= {name: means[name] / predictions for name in ("mlm_loss", "mlm_accuracy")}
