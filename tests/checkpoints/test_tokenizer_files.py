@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from tlqa_jax.checkpoints.huggingface import load_tokenizer, save_pretrained
+from tlqa_jax.checkpoints.save import save_pretrained
+from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
-from .test_huggingface import PIECES, random_model
-from .test_t5_names import V10
+from .small_models import PIECES, V10, random_model
+
+CLASSES = {"BERT": WordPieceTokenizer, "T5": SentencePieceTokenizer}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def test_cased_or_not(tmp_path, settings, pieces):
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
     if settings:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert load_tokenizer(tmp_path).pieces("the Cats") == pieces
+    assert read_tokenizer(tmp_path, WordPieceTokenizer).pieces("the Cats") == pieces
 
 
 def test_a_vocabulary_in_tokenizer_json(tmp_path):
@@ -43,11 +46,11 @@ def test_a_vocabulary_in_tokenizer_json(tmp_path):
         "normalizer": {"type": "BertNormalizer", "lowercase": False},
     }
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
-    tokenizer = load_tokenizer(tmp_path)
+    tokenizer = read_tokenizer(tmp_path, WordPieceTokenizer)
     assert tokenizer.pieces("the Cats") == ["the", "Cat", "##s"] and tokenizer.encode("Cat") == [8]
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE"}}))
     with pytest.raises(UserError, match='of type "BPE", not WordPiece'):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path, WordPieceTokenizer)
 
 
 @pytest.mark.parametrize(
@@ -64,15 +67,15 @@ def test_other_rules_are_refused(tmp_path, settings, message):
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
     known = {"do_basic_tokenize": True, "word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(known))
-    assert load_tokenizer(tmp_path).pieces("cats") == ["cat", "##s"]
+    assert read_tokenizer(tmp_path, WordPieceTokenizer).pieces("cats") == ["cat", "##s"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(known | settings))
     with pytest.raises(UserError, match=message):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path, WordPieceTokenizer)
 
 
 def test_no_vocabulary(tmp_path):
     with pytest.raises(UserError, match="vocab.txt does not exist"):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path, WordPieceTokenizer)
 
 
 # a T5's ---------------------------------------------------------------------------------------------------------------
@@ -94,16 +97,13 @@ def test_a_t5s_vocabulary_comes_along(vocabulary, tmp_path):
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     assert (settings["tokenizer_class"], settings["extra_ids"]) == ("T5Tokenizer", 5)
     assert settings["additional_special_tokens"] == [f"<extra_id_{i}>" for i in range(5)]
-    assert_alike(load_tokenizer(folder), vocabulary)
+    assert_alike(read_tokenizer(folder, SentencePieceTokenizer), vocabulary)
     for wrong in ("5", 5.0, -1, None):
         (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"extra_ids": wrong}))
         with pytest.raises(UserError, match="tokenizer_config.json: extra_ids is .*, not a whole number from 0 on"):
-            load_tokenizer(folder)
-    small = random_model(T5, replace(V10, vocab_size=vocabulary.vocab_size - 1))
-    with pytest.raises(UserError, match="the model only"):
-        save_pretrained(small, tmp_path / "small", vocabulary)
+            read_tokenizer(folder, SentencePieceTokenizer)
     (folder / "tokenizer_config.json").unlink()  # as the first ones were: a hundred
-    assert len(load_tokenizer(folder).sentinels) == 100
+    assert len(read_tokenizer(folder, SentencePieceTokenizer).sentinels) == 100
 
 
 def charsmap(tokenizer: SentencePieceTokenizer) -> bytes:
@@ -127,12 +127,12 @@ def test_a_t5s_vocabulary_in_tokenizer_json(vocabulary, tmp_path):
     for normalizer in (table, {"type": "Sequence", "normalizers": [table, {"type": "Strip"}]}):
         whole = {"model": {"type": "Unigram", "unk_id": 2, "vocab": pieces + sentinels}, "normalizer": normalizer}
         (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
-        assert_alike(load_tokenizer(tmp_path), vocabulary)
-    assert load_tokenizer(tmp_path).normalize("ﬁne") == "fine"
+        assert_alike(read_tokenizer(tmp_path, SentencePieceTokenizer), vocabulary)
+    assert read_tokenizer(tmp_path, SentencePieceTokenizer).normalize("ﬁne") == "fine"
     whole["model"]["vocab"] = sentinels + pieces
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
     with pytest.raises(UserError, match="the sentinels are not the last pieces"):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path, SentencePieceTokenizer)
 
 
 def test_a_sentencepiece_file_from_pieces(tmp_path):
@@ -165,7 +165,7 @@ def test_a_sentencepiece_file_from_pieces(tmp_path):
 def test_a_vocabulary_that_is_wrong_is_named_by_the_file_it_is_in(tmp_path, model, message):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
     with pytest.raises(UserError, match=f"{tmp_path}/tokenizer.json.*{message}"):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path, CLASSES["T5" if model["type"] == "Unigram" else "BERT"])
 
 
 def write_vocabulary(kind: str, vocabulary: SentencePieceTokenizer, folder) -> None:
@@ -200,12 +200,12 @@ def add_tokens(place: str, folder, tokens: dict[str, int]) -> None:
 def test_added_tokens_are_refused_unless_they_are_known(vocabulary, tmp_path, place, kind, known, unknown):
     write_vocabulary(kind, vocabulary, tmp_path)
     add_tokens(place, tmp_path, known)
-    assert load_tokenizer(tmp_path).vocab_size == (1005 if kind == "T5" else len(PIECES))
+    assert read_tokenizer(tmp_path, CLASSES[kind]).vocab_size == (1005 if kind == "T5" else len(PIECES))
     for token, id in unknown.items():
         add_tokens(place, tmp_path, known | {token: id})
         with pytest.raises(UserError) as error:
-            load_tokenizer(tmp_path)
+            read_tokenizer(tmp_path, CLASSES[kind])
         assert str(error.value).endswith(f"added to its vocabulary, which is not known here: {token!r} ({id})")
     add_tokens(place, tmp_path, {f"<{i}>": 2000 + i for i in range(5)})
     with pytest.raises(UserError, match="'<3>' .2003. …$"):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path, CLASSES[kind])

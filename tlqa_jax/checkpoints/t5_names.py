@@ -92,8 +92,8 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
             f'{where}: feed_forward_proj is "{feed_forward}" ({meant}); '
             'known are "relu" (T5 1.0) and "gated-gelu", the tanh one (1.1)'
         )
-    scaled = values.get("scale_decoder_outputs")
-    sizes["scale_decoder_outputs"] = values.get("tie_word_embeddings") is not False if scaled is None else scaled
+    if sizes.get("scale_decoder_outputs") == sizes.get("tie_word_embeddings", True):
+        del sizes["scale_decoder_outputs"]  # it follows
     return T5Config(**sizes, feed_forward_proj=known[*meant.values()]), {}
 
 
