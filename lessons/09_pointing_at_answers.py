@@ -329,11 +329,11 @@ rng = random.Random(1)
 long_texts = [hidden(row, held_out, rng) for row in held_out]
 long_windows = make_windows(tokenizer, long_texts[:1], **lengths)
 W = np.arange(len(long_windows.example))
-room = 64 - 3 - int(long_windows.question_lengths[0])
+room = 64 - 3 - len(long_windows.questions[0])
 shown = long_windows.context_tokens(W)  # [W L]: which token of the context stands at each position; -1 where none does
 extents = [(int(tokens.min()), len(tokens)) for tokens in (row[row >= 0] for row in shown)]
-print(int(long_windows.context_lengths[0]), "tokens, room for", room, "->", extents)
-assert cut(int(long_windows.context_lengths[0]), room, 16) == extents
+print(len(long_windows.contexts[0].tokens), "tokens, room for", room, "->", extents)
+assert cut(len(long_windows.contexts[0].tokens), room, 16) == extents
 
 # %% [markdown]
 # A token in two windows is scored twice. Which score counts? In the window where it is the very first, the model has
@@ -352,7 +352,7 @@ axes.set(xlabel="token of the context", ylabel="window", ylim=(len(extents) - 0.
 axes.set_title("Windows of one text; dark: the tokens that each speaks for")
 show(figure, "09_windows")
 owned = np.sort(shown[speaks])
-assert (owned == np.arange(long_windows.context_lengths[0])).all()  # every token once
+assert (owned == np.arange(len(long_windows.contexts[0].tokens))).all()  # every token once
 
 # %% [markdown]
 # ## Before any training

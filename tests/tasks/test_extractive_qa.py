@@ -1,43 +1,27 @@
-"""Windows over long contexts, with a tokenizer whose ids can be counted by hand: pieces of at most three letters."""
-
-import re
-from dataclasses import dataclass
+"""Windows over long contexts, with a vocabulary whose ids can be counted by hand: 10 is "a", 11 "b" (`letters`)."""
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import QAExample
 from tlqa_jax.tasks.extractive_qa import NOWHERE, make_windows
 
 PAD, CLS, SEP = 0, 1, 2
 
 
-class Pieces:
-    """A piece is up to three letters of a word, or another character.
-
-    Its id is that of its first letter: 10 + 0 for "a", 10 + 1 for "b".
-    """
-
-    pad_id, cls_id, sep_id = PAD, CLS, SEP
-
-    def encode_with_offsets(self, text):
-        spans = [match.span() for match in re.finditer(r"[a-z]{1,3}|[^a-z\s]", text)]
-        return [10 + ord(text[start]) - ord("a") for start, _ in spans], spans
+def ask(question, context, answers=(), starts=()):
+    return QAExample("q", question, answers, context, starts)
 
 
-@dataclass(frozen=True)
-class Question:
-    question: str
-    context: str | None
-    answers: tuple[str, ...] = ()
-    answer_starts: tuple[int, ...] = ()
-    id: str = "q"
+@pytest.fixture(scope="module")
+def windows_of(letters):
+    def windows_of(*examples, input_length=9, stride=2, max_question_length=3):
+        lengths = dict(input_length=input_length, stride=stride, max_question_length=max_question_length)
+        return make_windows(letters, examples, **lengths)
 
-
-def windows_of(*examples, input_length=9, stride=2, max_question_length=3):
-    lengths = dict(input_length=input_length, stride=stride, max_question_length=max_question_length)
-    return make_windows(Pieces(), examples, **lengths)
+    return windows_of
 
 
 def every(windows):
@@ -51,8 +35,8 @@ def pointed_at(windows, context, window=0):
     return context[starts[0, batch["start"][0]] : ends[0, batch["end"][0]]]
 
 
-def test_one_window_by_hand():
-    windows = windows_of(Question("x y", "a b c", ("b c",), (2,)))
+def test_one_window_by_hand(windows_of):
+    windows = windows_of(ask("x y", "a b c", ("b c",), (2,)))
     batch = windows.batch(every(windows))
     assert batch["tokens"].tolist() == [[CLS, 33, 34, SEP, 10, 11, 12, SEP, PAD]]
     assert batch["token_types"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1, 0]]
@@ -65,10 +49,10 @@ def test_one_window_by_hand():
     assert all(array.dtype == np.int32 for array in batch.values())
 
 
-def test_three_windows_by_hand():
+def test_three_windows_by_hand(windows_of):
     # behind a question of one token there is room for 4 (8 - 3 - 1), 2 of them shared: windows abcd, cdef, efg
     windows = windows_of(
-        Question("x", "a b c d e f g", ("d e",), (6,)), Question("y", "a"),
+        ask("x", "a b c d e f g", ("d e",), (6,)), ask("y", "a"),
         input_length=8, stride=2, max_question_length=2,
     )
     assert windows.example.tolist() == [0, 0, 0, 1]
@@ -88,8 +72,8 @@ def test_three_windows_by_hand():
     assert shown == [["a", "b", "c"], ["d", "e"], ["f", "g"], ["a"]]
 
 
-def test_rows_can_be_asked_for_in_any_order_and_shorter():
-    windows = windows_of(Question("x", "a b c d e f g"), Question("y", "a"), input_length=8, max_question_length=2)
+def test_rows_can_be_asked_for_in_any_order_and_shorter(windows_of):
+    windows = windows_of(ask("x", "a b c d e f g"), ask("y", "a"), input_length=8, max_question_length=2)
     whole = windows.batch(every(windows))
     some = windows.batch(np.array([3, 1]), 7)
     assert some["tokens"].tolist() == whole["tokens"][[3, 1], :7].tolist()
@@ -97,8 +81,8 @@ def test_rows_can_be_asked_for_in_any_order_and_shorter():
     assert windows.most_context(np.array([3, 1]), 7).tolist() == most_context[[3, 1], :7].tolist()
 
 
-def test_an_empty_context_has_a_window_too():
-    windows = windows_of(Question("x", " "))
+def test_an_empty_context_has_a_window_too(windows_of):
+    windows = windows_of(ask("x", " "))
     assert windows.batch(every(windows))["tokens"].tolist() == [[CLS, 33, SEP, SEP, PAD, PAD, PAD, PAD, PAD]]
     assert not windows.most_context(every(windows)).any()
 
@@ -113,15 +97,15 @@ def test_an_empty_context_has_a_window_too():
         ("!", 9, (3, 3), "!"),
     ],
 )
-def test_an_answer_is_the_fewest_tokens_that_cover_it(answer, start, tokens, text):
+def test_an_answer_is_the_fewest_tokens_that_cover_it(windows_of, answer, start, tokens, text):
     context = "mira was !"
-    windows = windows_of(Question("x", context, (answer, "was"), (start, 5)), input_length=12)
+    windows = windows_of(ask("x", context, (answer, "was"), (start, 5)), input_length=12)
     assert tuple(windows.answers[0].tolist()) == tokens
     assert pointed_at(windows, context) == text
 
 
-def test_an_answer_without_a_start_is_looked_for_and_one_that_is_nowhere_is_not_learned():
-    windows = windows_of(Question("x", "a b a b", ("b",)), Question("x", "a b", ("c",)), Question("x", "a b"))
+def test_an_answer_without_a_start_is_looked_for_and_one_that_is_nowhere_is_not_learned(windows_of):
+    windows = windows_of(ask("x", "a b a b", ("b",)), ask("x", "a b", ("c",)), ask("x", "a b"))
     assert windows.answers.tolist() == [[1, 1], [NOWHERE, NOWHERE], [NOWHERE, NOWHERE]]
     assert windows.answer_missing.tolist() == [False, True, False]
     assert windows.learnable.tolist() == [0, 2]  # that there is no answer can be learned
@@ -130,48 +114,49 @@ def test_an_answer_without_a_start_is_looked_for_and_one_that_is_nowhere_is_not_
     )
 
 
-def test_a_long_question_loses_its_end_and_that_is_said():
-    windows = windows_of(Question("u v w x y", "a"), Question("x", "a"))
+def test_a_long_question_loses_its_end_and_that_is_said(windows_of):
+    windows = windows_of(ask("u v w x y", "a"), ask("x", "a"))
     assert windows.batch(every(windows))["tokens"][0].tolist() == [CLS, 30, 31, 32, SEP, 10, SEP, PAD, PAD]
     assert windows.question_cut.tolist() == [True, False]
     assert windows.report() == "2 examples in 2 windows of up to 9 tokens, questions cut to 3 tokens: 1"
 
 
-def test_a_context_asked_about_twice_is_kept_once():
-    windows = windows_of(Question("x", "a b c"), Question("y", "d"), Question("z", "a b c"))
-    assert len(windows.tokens) == 4
-    assert windows.context_begins.tolist() == [0, 3, 0]
+def test_a_context_asked_about_twice_is_kept_once(windows_of):
+    windows = windows_of(ask("x", "a b c"), ask("y", "d"), ask("z", "a b c"))
+    assert windows.contexts[0] is windows.contexts[2]
+    assert [len(context.tokens) for context in windows.contexts] == [3, 1, 3]
 
 
-def test_windows_that_cannot_move_on_are_refused():
+def test_windows_that_cannot_move_on_are_refused(windows_of):
     with pytest.raises(UserError, match="--input-length 9 leaves 3 tokens .* --stride 3"):
-        windows_of(Question("x", "a"), stride=3)
+        windows_of(ask("x", "a"), stride=3)
     with pytest.raises(UserError, match="question q has no context"):
-        windows_of(Question("x", None))
+        windows_of(ask("x", None))
 
 
-letters = st.text(st.sampled_from("abc .é"), max_size=40)
-questions = st.builds(Question, st.text(st.sampled_from("xy "), max_size=9), letters)
+characters = st.text(st.sampled_from("abc .é"), max_size=40)
+questions = st.tuples(st.text(st.sampled_from("xy "), max_size=9), characters)
 lengths = st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(1, 5)).map(  # question, stride, step
     lambda x: dict(max_question_length=x[0], stride=x[1], input_length=3 + x[0] + x[1] + x[2])
 )
 
 
 @given(st.lists(questions, max_size=3), lengths)
-def test_every_context_token_is_in_a_window_and_in_one_with_most_context(examples, lengths):
+def test_every_context_token_is_in_a_window_and_in_one_with_most_context(letters, windows_of, asked, lengths):
+    examples = [ask(*question_and_context) for question_and_context in asked]
     windows = windows_of(*examples, **lengths)
     assert np.bincount(windows.example, minlength=len(examples)).min(initial=1) >= 1
     tokens, best = windows.context_tokens(every(windows)), windows.most_context(every(windows))
     rows = windows.batch(every(windows))["tokens"]
     for i, example in enumerate(examples):
         own = windows.example == i
-        ids, offsets = Pieces().encode_with_offsets(example.context)
+        ids, offsets = letters.encode_with_offsets(example.context)
         assert set(tokens[own][tokens[own] != NOWHERE]) == set(range(len(ids)))
         assert np.sort(tokens[own][best[own]]).tolist() == list(range(len(ids)))  # each exactly once
         for row, places in zip(rows[own], tokens[own]):
             assert row[places != NOWHERE].tolist() == [ids[place] for place in places if place != NOWHERE]
-        characters = (side[own].ravel() for side in windows.characters(every(windows)))
-        for token, *span in zip(tokens[own].ravel(), *characters):
+        spans = (side[own].ravel() for side in windows.characters(every(windows)))
+        for token, *span in zip(tokens[own].ravel(), *spans):
             assert span == [NOWHERE, NOWHERE] if token == NOWHERE else tuple(span) == offsets[token]
         held = [set(row[row != NOWHERE].tolist()) for row in tokens[own]]
         assert all(len(a & b) == lengths["stride"] for a, b in zip(held, held[1:]))  # neighbours share the stride
@@ -190,23 +175,24 @@ def test_every_context_token_is_in_a_window_and_in_one_with_most_context(example
 
 @st.composite
 def answered(draw):
-    """A context and some part of it that is not white space alone."""
-    context = draw(letters.filter(lambda text: text.strip()))
+    """A context, some part of it that is not white space alone, and where the part begins."""
+    context = draw(characters.filter(lambda text: text.strip()))
     start = draw(st.integers(0, len(context) - 1))
     end = draw(st.integers(start + 1, len(context)))
     if not context[start:end].strip():
         start, end = 0, len(context)
-    return Question("x", context, (context[start:end],), (start,))
+    return context, context[start:end], start
 
 
 @given(answered(), lengths)
-def test_answers_go_to_tokens_and_back(example, lengths):
+def test_answers_go_to_tokens_and_back(windows_of, answered, lengths):
+    context, answer, start = answered
+    example = ask("x", context, (answer,), (start,))
     windows = windows_of(example, **lengths)
     first, last = windows.answers[0].tolist()
-    begin, end = int(windows.starts[first]), int(windows.ends[last])
-    answer, start = example.answers[0], example.answer_starts[0]
+    offsets = windows.contexts[0].characters.tolist()
+    begin, end = offsets[first][0], offsets[last][1]
     assert answer.strip() in example.context[begin:end]  # covered
-    _, offsets = Pieces().encode_with_offsets(example.context)
     assert offsets[first][1] > start and offsets[last][0] < start + len(answer)  # by as few as possible
     left, right = start + len(answer) - len(answer.lstrip()), start + len(answer.rstrip())
     if left in [o[0] for o in offsets] and right in [o[1] for o in offsets]:
@@ -225,8 +211,8 @@ def test_answers_go_to_tokens_and_back(example, lengths):
 
 
 @pytest.mark.parametrize("input_length, longest", [(100, 16), (12, 12)])
-def test_the_length_that_all_windows_fit_in(input_length, longest):
-    windows = windows_of(Question("x", "a b c d e f g"), Question("y", "a"), input_length=input_length)
+def test_the_length_that_all_windows_fit_in(windows_of, input_length, longest):
+    windows = windows_of(ask("x", "a b c d e f g"), ask("y", "a"), input_length=input_length)
     assert windows.lengths.max() == 11 and windows.longest == longest
     whole, trimmed = (windows.batch(every(windows), length)["tokens"] for length in (None, windows.longest))
     assert np.array_equal(trimmed, whole[:, :longest]) and (whole[:, longest:] == PAD).all()
