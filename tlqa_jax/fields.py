@@ -15,8 +15,8 @@ import inspect
 import math
 import os
 import textwrap
-from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
@@ -134,9 +134,11 @@ def flag(name: str) -> str:
 
 
 def unwrap_optional(annotation: Any) -> tuple[Any, bool]:
-    """(int, True) of `int | None`, (int, False) of `int`."""
+    """(int, True) of `int | None`, (int, False) of `int`; `int | float` is a float."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation, False
     types = [type_ for type_ in get_args(annotation) if type_ is not NoneType]
-    return (types[0], True) if NoneType in get_args(annotation) else (annotation, False)
+    return (float if {int, float} == set(types) else types[0]), NoneType in get_args(annotation)
 
 
 def help_texts(cls: type) -> dict[str, str]:

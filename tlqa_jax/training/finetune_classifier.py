@@ -56,7 +56,7 @@ class FinetuneClassifierSettings(BertSettings):
     """Longest input in tokens. A longer text loses its end, and how many do is reported."""
     batch_size: int = 32
     learning_rate: float = 1e-4
-    warmup: float = 0.1
+    warmup: int | float = 0.1
 
 
 def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = False) -> Path:

@@ -62,7 +62,7 @@ class FinetuneSpansSettings(BertSettings):
     """Number of answers to write for each held-out question."""
     batch_size: int = 16
     learning_rate: float = 5e-5
-    warmup: float = 0.1
+    warmup: int | float = 0.1
 
     def check(self) -> None:
         super().check()

@@ -64,7 +64,7 @@ class PretrainMLMSettings(BertSettings):
     """Share of the tokens to predict."""
     input_length: int = number(128, at_least=3)
     """Length of a row in tokens."""
-    warmup: float = 0.01
+    warmup: int | float = 0.01
 
     def check(self) -> None:
         super().check()

@@ -61,7 +61,7 @@ class PretrainSpansSettings(T5Settings):
     """Questions to mix into pretraining as text to text. A row without "context" is asked without one."""
     questions_share: float = number(0.0, at_least=0, at_most=1)
     """Share of the rows that are such questions."""
-    warmup: float = 0.05
+    warmup: int | float = 0.05
 
     def check(self) -> None:
         super().check()

@@ -38,7 +38,7 @@ class TrainingSettings(Settings):
     """Directory of prepared TFDS data sets."""
     steps: int | None = number(None, at_least=1)
     """Number of optimizer steps."""
-    epochs: float | None = number(None, above=0, at_most=10**6)
+    epochs: int | float | None = number(None, above=0, at_most=10**6)
     """Number of passes over the training examples, instead of --steps."""
     batch_size: int = number(64, at_least=1)
     """Rows in a step, over all devices and gradient accumulation steps."""
@@ -49,7 +49,7 @@ class TrainingSettings(Settings):
     """adamw, or adafactor: T5's own, which needs hardly any memory."""
     learning_rate: float = number(1e-3, above=0)
     """Peak learning rate. For adafactor it is relative to the size of the entries of each array."""
-    warmup: float = number(0, at_least=0)
+    warmup: int | float = number(0, at_least=0)
     """Steps of linear warm-up of the learning rate; below 1, a share of all steps."""
     decay: Decay = "linear"
     """How the learning rate falls after the warm-up."""
