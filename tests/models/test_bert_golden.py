@@ -1,6 +1,6 @@
 """BERT against Hugging Face's on seeded random weights: embeddings, all layers, what each head returns, every gradient.
 
-The files come from `tests/golden/make_bert.py` and are read by `from_pretrained`, as a checkpoint would be. Differences
+The files come from `tests/golden/make_bert.py` and are read by `load`, as a checkpoint would be. Differences
 are measured against the largest entry of the array.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tlqa_jax.checkpoints.huggingface import from_pretrained
-from tlqa_jax.checkpoints.safetensors_file import write_safetensors
+from tlqa_jax.checkpoints.load import load
+from tlqa_jax.checkpoints.weights import write_safetensors
 from tlqa_jax.models.bert import Bert
 from tlqa_jax.models.functional import as_function
 
@@ -37,7 +37,7 @@ def loaded(arrays: dict[str, np.ndarray], config: dict, folder: Path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     write_safetensors(folder / "model.safetensors", arrays)
-    return from_pretrained(folder)
+    return load(folder).model()
 
 
 def test_every_head_has_its_file():

@@ -18,9 +18,11 @@ with warnings.catch_warnings():
     torch = pytest.importorskip("torch", reason="pip install '.[parity]'")
     transformers = pytest.importorskip("transformers", reason="pip install '.[parity]'")
 
-from tlqa_jax.checkpoints.huggingface import from_pretrained, load_tokenizer, save_pretrained
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.named_arrays import flatten
-from tlqa_jax.checkpoints.safetensors_file import write_safetensors
+from tlqa_jax.checkpoints.save import save_pretrained
+from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer
+from tlqa_jax.checkpoints.weights import write_safetensors
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
@@ -129,13 +131,13 @@ def test_outputs_gradients_and_both_ways(architecture, seed, tmp_path):
         theirs = [x.numpy() for x in their_outputs(model, *given)]
     model.save_pretrained(tmp_path / "theirs")
 
-    ours = from_pretrained(tmp_path / "theirs")
+    ours = load(tmp_path / "theirs").model()
     outputs, gradients = our_results(ours, *given)
     for one, other in zip(outputs, theirs, strict=True):
         assert_close(architecture, "outputs", one, other)
     shutil.copytree(tmp_path / "theirs", tmp_path / "gradients")  # under their names, brought in as parameters are
     write_safetensors(tmp_path / "gradients" / "model.safetensors", their_gradients(model, *given))
-    expected = flatten(as_function(from_pretrained(tmp_path / "gradients"))[1])
+    expected = flatten(as_function(load(tmp_path / "gradients").model())[1])
     # what is far smaller than all others may be rounding for the most part
     least = max(np.abs(gradient).max() for gradient in expected.values()) / 1000
     for name, gradient in flatten(gradients).items():
@@ -165,12 +167,12 @@ def test_vocabularies_both_ways(lowercase, tmp_path):
         vocab_size=14, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
     ))
     model.save_pretrained(tmp_path / "theirs")
-    save_pretrained(from_pretrained(tmp_path / "theirs"), tmp_path / "ours", ours)
+    save_pretrained(load(tmp_path / "theirs").model(), tmp_path / "ours", ours)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
     text = "the unwanted, UNWANTED Café 博é"
     assert theirs(text)["input_ids"] == [ours.cls_id, *ours.encode(text), ours.sep_id]
     assert theirs.mask_token_id == ours.mask_id and theirs.model_max_length == 512
     theirs.save_pretrained(tmp_path / "again")
-    again = load_tokenizer(tmp_path / "again")
+    again = read_tokenizer(tmp_path / "again", WordPieceTokenizer)
     assert again.lowercase == lowercase and again.encode(text) == ours.encode(text)
     assert json.loads((tmp_path / "ours" / "config.json").read_text())["vocab_size"] == 14

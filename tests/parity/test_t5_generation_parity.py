@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     torch = pytest.importorskip("torch", reason="pip install '.[parity]'")
     transformers = pytest.importorskip("transformers", reason="pip install '.[parity]'")
 
-from tlqa_jax.checkpoints.huggingface import from_pretrained
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.inference.beam_search import beam_search
 from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.models.functional import as_function
@@ -88,7 +88,7 @@ def theirs(model, inputs, mask, **method):
 def test_the_same_tokens(variant, seed, tmp_path):
     model, inputs, mask = random_t5(variant, seed)
     model.save_pretrained(tmp_path)
-    apply, params = as_function(from_pretrained(tmp_path))
+    apply, params = as_function(load(tmp_path).model())
     for name, method in METHODS.items():
         wanted, scores, lead = theirs(model, inputs, mask, **method)
         options = {key: value for key, value in method.items() if key != "num_beams"}

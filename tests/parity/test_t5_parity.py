@@ -18,9 +18,11 @@ with warnings.catch_warnings():
     torch = pytest.importorskip("torch", reason="pip install '.[parity]'")
     transformers = pytest.importorskip("transformers", reason="pip install '.[parity]'")
 
-from tlqa_jax.checkpoints.huggingface import from_pretrained, load_tokenizer, save_pretrained
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.named_arrays import flatten
-from tlqa_jax.checkpoints.safetensors_file import write_safetensors
+from tlqa_jax.checkpoints.save import save_pretrained
+from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer
+from tlqa_jax.checkpoints.weights import write_safetensors
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import shift_right
@@ -143,13 +145,13 @@ def test_outputs_gradients_and_both_ways(variant, seed, tmp_path):
     theirs, their_gradients = their_results(model, **given)
     write_as(model, variant, tmp_path / "theirs")
 
-    ours = from_pretrained(tmp_path / "theirs")
+    ours = load(tmp_path / "theirs").model()
     results, gradients = our_results(ours, **given)
     for name, array in theirs.items():
         assert_close(variant, name, results[name], array)
     shutil.copytree(tmp_path / "theirs", tmp_path / "gradients")  # under their names, brought in as parameters are
     write_safetensors(tmp_path / "gradients" / "model.safetensors", their_gradients)
-    expected = flatten(as_function(from_pretrained(tmp_path / "gradients"))[1])
+    expected = flatten(as_function(load(tmp_path / "gradients").model())[1])
     # what is far smaller than all others may be rounding for the most part
     least = max(np.abs(gradient).max() for gradient in expected.values()) / 1000
     for name, gradient in flatten(gradients).items():
@@ -189,7 +191,7 @@ def test_vocabularies_both_ways(extra_ids, tmp_path):
     lines = [line for line in LINES if extra_ids == 100 or "99" not in line and "100" not in line]
     config = transformers.T5Config(vocab_size=192, d_model=4, d_kv=2, num_heads=1, d_ff=4, num_layers=1)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "theirs")
-    save_pretrained(from_pretrained(tmp_path / "theirs"), tmp_path / "ours", ours)
+    save_pretrained(load(tmp_path / "theirs").model(), tmp_path / "ours", ours)
     for kind in (transformers.AutoTokenizer, transformers.T5Tokenizer):
         theirs = kind.from_pretrained(tmp_path / "ours")
         assert len(theirs) == ours.vocab_size
@@ -198,7 +200,7 @@ def test_vocabularies_both_ways(extra_ids, tmp_path):
         assert theirs.decode(ours.encode("Mira slept.")) == "Mira slept."
     theirs.save_pretrained(tmp_path / "again")
     for file in ("spiece.model", None):  # Transformers 5 writes tokenizer.json alone
-        again = load_tokenizer(tmp_path / "again")
+        again = read_tokenizer(tmp_path / "again", SentencePieceTokenizer)
         assert again.vocab_size == ours.vocab_size and (again.sentinels == ours.sentinels).all()
         for line in [*lines, *TEXT]:
             assert again.encode(line) == ours.encode(line), line
