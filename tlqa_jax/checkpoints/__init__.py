@@ -15,14 +15,3 @@ Reading order:
     run_record       the record of a training run: is it new, to be continued, or complete?
     resume           checkpoints of the training state
 """
-
-import importlib
-
-_HOMES = {"Pretrained": "load", "load": "load", "save_pretrained": "save"}
-
-
-def __getattr__(name: str):
-    """The door, found when it is first used: importing one file of the room imports no other."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
