@@ -11,15 +11,15 @@ import numpy as np
 from tlqa_jax.checkpoints.save import update_usage
 from tlqa_jax.core.devices import AXIS
 from tlqa_jax.data.batches import evaluation_batches
-from tlqa_jax.examples import LabelledText, QAExample
+from tlqa_jax.examples import LabelledText, QAExample, TextExample
 from tlqa_jax.inference.answers import Answer, no_answer_score
 from tlqa_jax.inference.classifier import TextClass
 from tlqa_jax.inference.generator import Generation
 from tlqa_jax.metrics.squad import (
-    best_threshold, bootstrap_interval, evaluate, official_report, with_threshold, write_predictions,
+    best_threshold, bootstrap_interval, official_report, score_answers, with_threshold, write_predictions,
 )  # fmt: skip
 from tlqa_jax.tasks.task_rows import rows_of
-from tlqa_jax.tasks.text_tasks import TextExample, TextTask
+from tlqa_jax.tasks.text_tasks import TextTask
 from tlqa_jax.tasks.text_to_text import TextArrays
 
 
@@ -92,7 +92,7 @@ def score_answers(
         parts = official_report(predictions, examples)
         parts = {name: value for name, value in parts.items() if "Ans_" in name and not name.endswith("total")}
         scores = {"no_answer_threshold": threshold, **parts}
-    score = evaluate(predictions, examples)
+    score = score_answers(predictions, examples)
     low, high = bootstrap_interval(score.f1_per_example)
     return {"em": score.exact_match, "f1": score.f1, "f1_low": low, "f1_high": high, **scores}, predictions
 

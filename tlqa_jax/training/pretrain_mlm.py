@@ -24,35 +24,23 @@ from jaxtyping import Array
 
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import check_tokens_file
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, PretrainingLogits
 from tlqa_jax.tasks.masked_lm_rows import MaskedLMRows
 from tlqa_jax.training.evaluation import held_out_source, mean_over_examples, summed_over_devices
 from tlqa_jax.training.initial_model import load_or_init_bert
 from tlqa_jax.training.loop import TrainingRun
-from tlqa_jax.training.settings import BertSettings, input_file, number, settings_class
+from tlqa_jax.training.settings import BertSettings, TextSettings, number, settings_class
 from tlqa_jax.training.step import AXIS, initial_state, update
 
 Rows = dict[str, Array]
 
 
 @settings_class
-class PretrainMLMSettings(BertSettings):
+class PretrainMLMSettings(BertSettings, TextSettings):
     """Settings of a pretraining run."""
 
     out: str = "runs/bert"
-    texts: str = input_file("tiny_world:pretraining.txt")
-    """Text to learn from: .txt, .jsonl or .csv (also .gz), tfds:NAME:SPLIT, or tiny_world:FILE."""
-    held_out: str | None = input_file("auto")
-    """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
-    "None": no evaluation."""
-    text_field: str = "text"
-    """Name of the field of .jsonl, .csv and TFDS rows that holds the text."""
-    max_tokens: int | None = number(None, at_least=1)
-    """Use only the first N tokens of the texts."""
-    tokens_file: str | None = None
-    """Keep the tokens in this .tokens file instead of memory, for large texts. It is written again at each start."""
     attention: Literal["plain", "causal"] | None = None
     """plain: each token attends to all others. causal: only to those before it, to measure what that costs (with
     --no-next-sentence). Default: that of --start-from, else plain."""
@@ -68,7 +56,6 @@ class PretrainMLMSettings(BertSettings):
 
     def check(self) -> None:
         super().check()
-        check_tokens_file(self.tokens_file, self.out)
         if self.next_sentence and self.input_length < 5:  # special tokens, and a token of text in each segment
             raise UserError(f"--input-length is {self.input_length}: a row of two segments has at least 5 tokens")
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from tlqa_jax.data.batches import evaluation_batches, training_batches
-from tlqa_jax.data.corpus import SpansFrom, check_tokens_file
+from tlqa_jax.data.corpus import SpansFrom
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.span_corruption_rows import SpanCorruptionRows
@@ -24,26 +24,15 @@ from tlqa_jax.training.evaluation import held_out_source, mean_over_examples, su
 from tlqa_jax.training.initial_model import load_or_init_t5
 from tlqa_jax.training.loop import TrainingRun
 from tlqa_jax.training.sequence_loss import evaluation_sums, sequence_loss, target_tokens
-from tlqa_jax.training.settings import T5Settings, input_file, number, settings_class
+from tlqa_jax.training.settings import T5Settings, TextSettings, input_file, number, settings_class
 from tlqa_jax.training.step import AXIS, initial_state, update
 
 
 @settings_class
-class PretrainSpansSettings(T5Settings):
+class PretrainSpansSettings(T5Settings, TextSettings):
     """Settings of a pretraining run."""
 
     out: str = "runs/pretrained"
-    texts: str = input_file("tiny_world:pretraining.txt")
-    """Text to learn from: .txt, .jsonl or .csv (also .gz), tfds:NAME:SPLIT, or tiny_world:FILE."""
-    held_out: str | None = input_file("auto")
-    """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
-    "None": no evaluation."""
-    text_field: str = "text"
-    """Name of the field of .jsonl, .csv and TFDS rows that holds the text."""
-    max_tokens: int | None = number(None, at_least=1)
-    """Use only the first N tokens of the texts."""
-    tokens_file: str | None = None
-    """Keep the tokens in this .tokens file instead of memory, for large texts. It is written again at each start."""
     input_length: int = number(512, at_least=3)
     """Length of the encoder's input in tokens. The length of the text it holds and of the targets follow from it."""
     noise_density: float = number(0.15, above=0, below=1)
@@ -65,7 +54,6 @@ class PretrainSpansSettings(T5Settings):
 
     def check(self) -> None:
         super().check()
-        check_tokens_file(self.tokens_file, self.out)
         if self.tokens_file and self.salient_share:
             raise UserError("--tokens-file keeps no salient spans: leave it out, or --salient-share")
         if self.questions and not self.questions_share:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tlqa_jax.checkpoints.run_record import fingerprint
+from tlqa_jax.data.corpus import check_tokens_file
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.fields import Settings, input_file, number, settings_class
@@ -118,6 +119,27 @@ class BertSettings(TrainingSettings):
     """Whether that vocabulary is for lower-cased text (without --start-from)."""
     model: str = input_file("tiny")
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
+
+
+@settings_class
+class TextSettings(TrainingSettings):
+    """What the programs that pretrain on text add."""
+
+    texts: str = input_file("tiny_world:pretraining.txt")
+    """Text to learn from: .txt, .jsonl or .csv (also .gz), tfds:NAME:SPLIT, or tiny_world:FILE."""
+    held_out: str | None = input_file("auto")
+    """Text to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
+    "None": no evaluation."""
+    text_field: str = "text"
+    """Name of the field of .jsonl, .csv and TFDS rows that holds the text."""
+    max_tokens: int | None = number(None, at_least=1)
+    """Use only the first N tokens of the texts."""
+    tokens_file: str | None = None
+    """Keep the tokens in this .tokens file instead of memory, for large texts. It is written again at each start."""
+
+    def check(self) -> None:
+        super().check()
+        check_tokens_file(self.tokens_file, self.out)
 
 
 def recorded(settings: TrainingSettings) -> dict[str, Any]:
