@@ -1,5 +1,6 @@
 """The command line: every command once, every error a user can cause in one line, nothing touched that was there."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -403,7 +404,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
 )
 def test_every_setting_has_a_text(module, config):
     config = getattr(importlib.import_module(f"tlqa_jax.{module}"), config)
-    assert help_texts(config).keys() == config.__dataclass_fields__.keys()
+    assert help_texts(config).keys() == {field.name for field in dataclasses.fields(config)}
 
 
 # --- what does not: one line, exit status 2, nothing compiled, nothing changed

@@ -51,6 +51,8 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type, *, shared: ty
     """
     parser.usage = f"{parser.prog} [flags]"  # dozens of them would be no help
     texts = help_texts(config_class)
+    for name, default in getattr(config_class, "default_length", {}).items():  # the length of a training run
+        texts[name] += f" (default: {default:g})"
     common = {field.name for field in dataclasses.fields(shared)} if shared else set()
     last = parser.add_argument_group("settings that all training programs share") if shared else parser
     for field in dataclasses.fields(config_class):
