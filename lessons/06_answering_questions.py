@@ -4,7 +4,7 @@
 # **Time** 80 minutes, of which the computer needs one or two (two CPU cores), after lesson 5's run.
 #
 # **Know first** The two kinds of question and their scores (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run
-# is taken up here; without it, this lesson makes one).
+# is used here; without it, this lesson makes one).
 #
 # **You will be able to**
 # - fine-tune a pretrained T5 on questions, from memory and with a passage;
@@ -14,7 +14,6 @@
 # - show what a model does with a question that it cannot know.
 
 # %%
-import dataclasses
 import json
 import random
 from collections import Counter, defaultdict
@@ -24,10 +23,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from matplotlib import pyplot as plt
 
-from tlqa_jax.checkpoints.runs import load_t5
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
     TYPE_OF,
@@ -42,9 +40,8 @@ from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, answering_questions as check, show, street
-from tlqa_jax.metrics.squad import bootstrap_interval, evaluate
+from tlqa_jax.metrics.squad import bootstrap_interval, score_answers
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.text_to_text import encode_sources, qa_source
 from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
 from tlqa_jax.training.pretrain_spans import pretrain_spans
@@ -53,13 +50,13 @@ from tlqa_jax.training.progress import read_metrics
 # %% [markdown]
 # ## Who is asked about whom
 #
-# Before any training: who has been told what? The street of lesson 5 has 24 residents. The model reads passages about
-# all of them. Then it is taught to answer with questions about the first twelve, and examined on the others. It has
-# *read* about these, but nobody ever *asked* about them: if it can answer, the knowledge came from reading, and only
-# the manner of answering from the questions.
+# Before any training: what does the model know of whom? The street of lesson 5 has 24 residents. The model reads
+# passages about all of them. Then it is taught to answer with questions about the first twelve, and examined on the
+# others. It has *read* about these, but no question was ever *asked* about them: if it can answer, the knowledge came
+# from reading, and only the way of answering came from the questions.
 #
-# For questions with a passage it is the other way round: the people must be strangers, whom it has not read about,
-# else it could answer from memory and we would call it reading.
+# For questions with a passage it is the other way round: the people must be strangers, whom it has not read about.
+# Otherwise it could answer from memory, and we would call it reading.
 
 # %%
 # With True, runs are kept on your Google Drive, as in lesson 5.
@@ -88,14 +85,13 @@ for name in ("unasked", "reading_held_out"):
 # %% [markdown]
 # ## The wrong version first: just ask
 #
-# Take up the pretrained run (this is the resume cell of lesson 5: it makes the run, or goes on with it, or finds it
-# finished), and ask it something.
+# Take the pretrained model and ask it something. (The call is the one of lesson 5. It makes the run, continues it, or
+# finds it complete.)
 
 # %%
-config = street.pretraining(files, runs / "pretrained")
-pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
-sizes, params, tokenizer = load_t5(pretrained)
-apply, _ = as_function(nnx.eval_shape(lambda: T5(sizes, rngs=nnx.Rngs(0))))  # its shapes; the parameters are trained
+pretrained = pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True)
+t5 = load(pretrained)
+tokenizer, (apply, params) = t5.tokenizer, as_function(t5.model())
 
 question = rows["unasked"][0]
 inputs = jnp.array(encode_sources(tokenizer, [qa_source(question["question"])], 24)[0])
@@ -103,14 +99,18 @@ generated = jax.jit(partial(greedy, apply, max_new_tokens=8))(params, inputs, in
 print(question["question"], "->", tokenizer.decode(np.array(generated.tokens[0])), "    wanted:", question["answer"])
 
 # %% [markdown]
-# It has read whatever there is to know, and does not answer. Why should it? It has learned to fill holes; a question
-# has none. What is missing is not knowledge but *manners*, and manners are quickly taught. That is **fine-tuning**:
-# the same model, the same loss, but now the input is a question and the target an answer.
+# It has read all that there is to know, and it does not answer. Why should it? It has learned to fill holes, and a
+# question has none. What is missing is not knowledge but the *form* of an answer, and a form is quickly learned. That
+# is **fine-tuning**: the same model, the same loss, but now the input is a question and the target an answer.
 #
 # ## Fine-tuning
 #
-# Twelve people, five facts each, asked in several forms. Next to it the control: *the same* fine-tuning from random
-# weights. (In transfer learning a number without such a control says nothing.) Each cell is a resume cell as well.
+# Twelve people, five facts each, asked in several forms. Beside it stands the control: *the same* fine-tuning from
+# random weights. (In transfer learning a number without such a control says nothing.) For these calls, too, the same
+# call again continues.
+#
+# The program's default settings are those of T5's authors: Adafactor at a constant rate. For models as small as ours
+# AdamW learns faster, so the settings ask for it.
 
 # %%
 def answer_from_memory(out: str, start_from: Path | None) -> Path:
@@ -118,9 +118,8 @@ def answer_from_memory(out: str, start_from: Path | None) -> Path:
     return finetune_qa(FinetuneQASettings(
         out=str(runs / out), start_from=start_from and str(start_from), model=str(files / "model.json"),
         closed_book_questions=str(files / "asked.jsonl"), held_out_closed_book=str(files / "unasked.jsonl"),
-        input_length=24, target_length=6, batch_size=64, dropout=0.0, weight_decay=0.0,
-        relative_bias_rate=30.0, resume=(runs / out / "config.json").exists(),
-        **settings,
+        input_length=24, target_length=6, batch_size=64, optimizer="adamw", decay="linear", dropout=0.0,
+        relative_bias_rate=30.0, **settings,
     ))  # fmt: skip
 
 
@@ -132,7 +131,7 @@ from_nothing = answer_from_memory("closed_book_from_nothing", None)
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)
 last = {}
-titles = {"loss": "asked (training)", "eval_closed_book_loss": "never asked about"}
+titles = {"loss": "asked (training)", "eval_closed_book_qa_loss": "never asked about"}
 for axes, (key, title) in zip(panels, titles.items(), strict=True):
     for run, label in [(closed_book, "pretrained"), (from_nothing, "from random weights")]:
         points = [(row["step"], row[key]) for row in read_metrics(run / "metrics.jsonl") if key in row]
@@ -141,17 +140,18 @@ for axes, (key, title) in zip(panels, titles.items(), strict=True):
     axes.set(xlabel="step", ylabel="loss, nats a token", title=title, ylim=(0, None))
     axes.legend()
 show(figure, "06_finetuning")
-assert SMOKE or last["pretrained", "eval_closed_book_loss"] < last["from random weights", "eval_closed_book_loss"]
+held_out_loss = {name: loss for (name, key), loss in last.items() if key == "eval_closed_book_qa_loss"}
+assert SMOKE or held_out_loss["pretrained"] < held_out_loss["from random weights"]
 
 # %% [markdown]
 # Look at both pictures. On the left the two are alike in the end: any model learns the training questions by heart. On
-# the right is what matters, people about whom it was never asked. Random weights have nothing to draw on there. Only
-# from a held-out curve can one see a difference between knowing and having been told the answers.
+# the right is what matters, people about whom it was never asked. There random weights have no knowledge to use. Only a
+# held-out curve shows the difference between knowing and having been told the answers.
 #
 # ## How an answer is written
 #
-# The decoder gives, for each position, a distribution over the next token. *Greedy* decoding takes the likeliest,
-# appends it, and asks again, until the model writes the end token.
+# The decoder gives, for each position, a distribution over the next token. *Greedy* decoding takes the most probable
+# token, appends it, and asks again, until the model writes the end token.
 #
 # ## Exercise 1: write
 #
@@ -178,7 +178,8 @@ check.write_answer(write_answer)
 # after them, where the causal mask hides it.)
 
 # %%
-sizes, params, tokenizer = load_t5(closed_book)
+t5 = load(closed_book)
+apply, params = as_function(t5.model())
 encode = jax.jit(partial(apply, method="encode"))
 decode = jax.jit(partial(apply, method="decode"))
 MAX = 6
@@ -200,9 +201,9 @@ for row in rows["unasked"][:4]:
 # %% [markdown]
 # ## Why a cache
 #
-# Your loop runs the whole decoder again for every token. Yet of what it computes, almost everything has been computed
+# Your loop runs the whole decoder again for every token. Yet almost everything that it computes has been computed
 # before: the decoder looks only back, so the keys and values of the words already written do not change; and those of
-# the encoder's output do not change at all. Keep them, in a *cache*, and a step costs one token.
+# the encoder's output do not change at all. If they are kept, in a *cache*, a step costs one token.
 #
 # ## Exercise 2: count
 #
@@ -234,7 +235,7 @@ for T, S in [(6, 24), (32, 128), (128, 512)]:
 def operations(T: int, S: int) -> tuple[float, float]:
     """Floating point operations for T tokens after S inputs: without and with a cache."""
     count = lambda function, *arguments: jax.jit(function).lower(*arguments).cost_analysis()["flops"]
-    encoded, token = jnp.zeros((1, S, sizes.d_model)), jnp.zeros(1, int)
+    encoded, token = jnp.zeros((1, S, t5.config.d_model)), jnp.zeros(1, int)
     start = lambda params, encoded: apply(params, encoded, T, method="start_cache")
     step, cache = partial(apply, method="decode_step"), jax.eval_shape(start, params, encoded)
     a_step = count(step, params, token, jnp.int32(0), cache)
@@ -305,28 +306,27 @@ print("Yours are the package's probabilities. The first:", asked[0], f"{probabil
 # ## With a passage
 #
 # Now reading. A passage tells one thing about a stranger, and things of the same kind about two others: where she was
-# born, and where her aunt and her landlord were. So whoever only knows a town when he sees one is right in one of
-# three cases: *that* is the baseline here, not zero.
+# born, and where her aunt and her landlord were born. So a rule that only knows what a town is gives the right answer
+# in one of three cases: *that* is the baseline here, not zero.
 
 # %%
 steps = dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=300, evaluate_every=100, warmup=20)
 reading = finetune_qa(FinetuneQASettings(
     out=str(runs / "reading"), start_from=str(pretrained), context_questions=str(files / "reading.jsonl"),
     held_out_context=str(files / "reading_held_out.jsonl"), input_length=64, target_length=6, batch_size=64,
-    learning_rate=1e-3, decay="constant", dropout=0.0, weight_decay=0.0, relative_bias_rate=100.0,
-    resume=(runs / "reading/config.json").exists(), **steps,
+    optimizer="adamw", dropout=0.0, relative_bias_rate=100.0, **steps,
 ))  # fmt: skip
 
 # %% [markdown]
 # ## The table
 #
-# Each score stands beside what it has to beat, and has an interval. The answers come from `open_model`, which is what
-# the command line uses too: batches, padding to few lengths, one compiled loop, all devices.
+# Each score stands beside the baseline that it has to beat, and has an interval. The answers come from `open_model`,
+# which the command line uses too: batches of similar length, one compiled loop, all devices.
 
 # %%
 def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float, float]:
     """Exact match in percent, and its 95% interval."""
-    score = evaluate({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
+    score = score_answers({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
     return (score.exact_match, *bootstrap_interval(score.exact_match_per_example))
 
 
@@ -341,7 +341,7 @@ answers = {
     "memory\npretrained": open_model(closed_book)(unasked, use_context=False),
     "memory\nnot pretrained": open_model(from_nothing)(unasked, use_context=False),
     "with passage": open_model(reading)(held_out),
-    "passage\nwithheld": open_model(reading)(held_out, use_context=False),
+    "without\npassage": open_model(reading)(held_out, use_context=False),
 }
 texts = {name: [answer.text for answer in given] for name, given in answers.items()}
 table = {
@@ -349,7 +349,7 @@ table = {
     "memory\nnot pretrained": scored(texts["memory\nnot pretrained"], unasked),
     "commonest\nanswer": scored([commonest[row["relation"]].most_common(1)[0][0] for row in rows["unasked"]], unasked),
     "with passage": scored(texts["with passage"], held_out),
-    "passage\nwithheld": scored(texts["passage\nwithheld"], held_out),
+    "without\npassage": scored(texts["without\npassage"], held_out),
     "first of\nits kind": scored([values[0] for values in of_its_kind], held_out),
     "last of\nits kind": scored([values[-1] for values in of_its_kind], held_out),
 }
@@ -368,16 +368,16 @@ for name, (score, low, high) in table.items():
 assert SMOKE or table["memory\npretrained"][0] > table["memory\nnot pretrained"][0]
 
 # %% [markdown]
-# Read it as a critic would. **Memory**: what is blue above orange came from reading before. Is orange above the gray
-# beside it, the answer given most often in training? Then fine-tuning alone has taught it something, too. **Passage**:
-# what is blue above *gray* is reading; what is blue above orange shows only that the passage helped somehow. The
-# intervals speak of the choice of questions: another seed of the training would give yet another number, and a claim
-# in a paper would need several seeds.
+# Read it as a critic would. **Memory**: the difference between blue and orange came from pretraining. Is orange higher
+# than the gray bar beside it, the answer given most often in training? Then fine-tuning alone has taught it something,
+# too. **Passage**: the difference between blue and *gray* is reading; the difference between blue and orange shows only
+# that the passage helped somehow. The intervals measure the choice of questions: another seed of the training would
+# give another number again, and a claim in a paper would need several seeds.
 #
 # ## What it cannot know
 #
-# Now ask about somebody whom nobody has ever told of: not in any passage, not in any question. There is an honest
-# answer to that. Will it come?
+# Now ask about people who occur nowhere: not in any passage, not in any question. There is an honest answer to that.
+# Will the model give it?
 
 # %%
 nobody = make_people(random.Random(99), 40, exclude=street.people_of_the_street())
@@ -393,8 +393,8 @@ kinds = {kind: sum(answer.text in values for answer in given) for kind, values i
 print("answers that are a", kinds, "of", len(given))
 
 # %% [markdown]
-# It answers, in one word, politely, and of the right kind. It has never seen "I do not know": not one of its training
-# targets said so. A model of this sort has no way to be silent. Does its probability give it away at least?
+# It answers, in one word, and of the right kind. It has never seen "I do not know": not one of its training targets
+# said so. A model of this sort cannot be silent. Does at least its probability show that it does not know?
 
 # %%
 memory = list(zip(answers["memory\npretrained"], unasked, strict=True))
@@ -416,14 +416,14 @@ assert all(0 < p <= 1.0001 for p in sum(groups.values(), []))
 
 # %% [markdown]
 # Compare the three in your figure. Where "right" stands further to the right than the other two, a threshold would
-# help: say nothing below it. How much it helps has to be measured, on held-out questions, like anything else; and
-# where the colours overlap the model is *sure and wrong*. A probability says how a model spreads its bets over the
-# texts that it could write. That there may be nothing to know is not among them.
+# help: give no answer below it. How much it helps has to be measured, on held-out questions, like anything else; and
+# where the colours overlap, the model is *sure and wrong*. A probability says how a model divides its belief among the
+# texts that it could write. That there may be nothing to know is not one of these texts.
 #
 # ## Passage against memory
 #
-# The last question is the one that matters in use: passage and memory disagree. Tell the reading model of residents,
-# whom it has read about, something else than it has read. Whom does it believe?
+# The last question is the one that matters in use: what if passage and memory disagree? Tell the reading model
+# something about residents that differs from what it has read about them. Which does it believe?
 
 # %%
 rng, contradicted, remembered = random.Random(3), [], []
@@ -447,15 +447,17 @@ assert believed.total() == len(contradicted)
 # %% [markdown]
 # ## What you know now
 #
-# - Pretraining brings knowledge, fine-tuning brings the manner of answering; a control without pretraining tells them
-#   apart.
-# - Greedy decoding takes the likeliest token until the end; a cache saves what does not change, and changes nothing.
-# - An answer's probability is a product, its end token included. It is no permission to believe.
-# - People must be held out in the way that fits the claim: told but not asked for memory, never told for reading.
-# - A model asked for what it cannot know answers all the same.
+# - Pretraining brings knowledge, fine-tuning the way of answering; a control without pretraining shows which is which.
+# - Greedy decoding takes the most probable token until the end; a cache saves what does not change, and the answers
+#   stay the same.
+# - An answer's probability is a product that includes the end token. A high one does not prove that the answer is
+#   right.
+# - People must be held out in the way that fits the claim: for memory, told about but never asked about; for reading,
+#   never told about.
+# - A model that is asked what it cannot know answers all the same.
 #
-# *Try next:* other numbers in `street.py` (more residents: when does memory fill up?), or the whole tiny world:
-# `tlqa quickstart`.
+# *Try next:* other numbers in `street.py` (more residents: when does memory fill up?). Give the runs other names then:
+# a run with other settings under the same name is refused. Or the whole tiny world: `tlqa quickstart`.
 #
 # *Read on:* Roberts et al. 2020, "How Much Knowledge Can You Pack Into the Parameters of a Language Model?"; Lewis et
 # al. 2021, "Question and Answer Test-Train Overlap in Open-Domain Question Answering Datasets", on what held out

@@ -38,7 +38,7 @@ from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.answer_spans import SpanAnswerer, best_spans, span_scores
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, pointing_at_answers as check, show, street
-from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, evaluate, official_report, with_threshold
+from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, official_report, score_answers, with_threshold
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
@@ -363,7 +363,7 @@ assert (owned == np.arange(len(long_windows.contexts[0].tokens))).all()  # every
 # %%
 def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float, float, float]:
     """Exact match in percent, its 95% interval, and F1."""
-    score = evaluate({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
+    score = score_answers({example.id: text for example, text in zip(examples, answers, strict=True)}, examples)
     return (score.exact_match, *bootstrap_interval(score.exact_match_per_example), score.f1)
 
 

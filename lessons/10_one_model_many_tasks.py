@@ -25,11 +25,12 @@ from matplotlib import pyplot as plt
 
 from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.data.tiny_world import TYPE_OF, bundled, typed_mentions
+from tlqa_jax.examples import TextExample
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, many_tasks as check, show, street
 from tlqa_jax.metrics import texts
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
-from tlqa_jax.tasks.text_tasks import SIMILARITY, TASKS, TextExample, TextTask
+from tlqa_jax.tasks.text_tasks import SIMILARITY, TASKS, TextTask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.training.finetune_tasks import FinetuneTasksSettings, finetune_tasks, read_examples
 from tlqa_jax.training.pretrain_spans import pretrain_spans

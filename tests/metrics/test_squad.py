@@ -1,29 +1,27 @@
 """The scores against cases with published results and figures that can be checked by hand."""
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from tlqa_jax.examples import QAExample
 from tlqa_jax.metrics.squad import (
     best_threshold,
     bootstrap_interval,
-    evaluate,
     exact_match,
     f1,
     normalize_answer,
     official_report,
+    score_answers,
     with_threshold,
     write_predictions,
 )
 
 
-@dataclass(frozen=True)
-class Question:
-    id: str
-    answers: tuple[str, ...]
+def gold(id, answers):
+    return QAExample(id, "?", answers)
 
 
 @pytest.mark.parametrize(
@@ -67,21 +65,21 @@ def test_single_answers(prediction, answers, em, overlap):
 
 def test_four_cases_with_known_scores():
     examples = [
-        Question("1", ("big moose", "hippo")),
-        Question("2", ("correct1",)),
-        Question("3", ("correct2.1", "correct2.2")),
-        Question("4", ("a", "b")),
+        gold("1", ("big moose", "hippo")),
+        gold("2", ("correct1",)),
+        gold("3", ("correct2.1", "correct2.2")),
+        gold("4", ("a", "b")),
     ]
     predictions = {"1": "‘a big  Moose!‘", "2": "wrong", "3": "correct2.2", "4": "c"}
-    score = evaluate(predictions, examples)
+    score = score_answers(predictions, examples)
     assert (score.exact_match, score.f1, score.n, score.missing) == (25.0, pytest.approx(35.0), 4, 0)
     assert score.exact_match_per_example.tolist() == [0, 0, 100, 0]
     assert score.f1_per_example.tolist() == pytest.approx([40, 0, 100, 0])
 
 
 def test_a_missing_prediction_is_wrong_even_where_the_right_answer_is_none():
-    examples = [Question("1", ("b",)), Question("2", ()), Question("3", ())]
-    score = evaluate({"1": "b", "2": "", "unknown": "c"}, examples)
+    examples = [gold("1", ("b",)), gold("2", ()), gold("3", ())]
+    score = score_answers({"1": "b", "2": "", "unknown": "c"}, examples)
     assert score.exact_match_per_example.tolist() == score.f1_per_example.tolist() == [100, 100, 0]
     assert score.exact_match == score.f1 == pytest.approx(200 / 3)
     assert score.missing == 1
@@ -89,7 +87,7 @@ def test_a_missing_prediction_is_wrong_even_where_the_right_answer_is_none():
 
 def test_no_examples_is_an_error():
     with pytest.raises(ValueError, match="no examples"):
-        evaluate({"1": "b"}, [])
+        score_answers({"1": "b"}, [])
 
 
 answers = st.text(st.sampled_from("abct the.'‘$\tİΣ\u0307"), max_size=8) | st.text(max_size=8)
@@ -120,8 +118,8 @@ def test_prediction_and_gold_may_change_places(one, other):
 
 @given(answers, st.lists(answers, min_size=1, max_size=3))
 def test_f1_is_the_harmonic_mean_of_precision_and_recall(prediction, golds):
-    def slow(gold):
-        left, said = gold.split(), normalize_answer(prediction).split()
+    def slow(right):
+        left, said = right.split(), normalize_answer(prediction).split()
         wanted = len(left)
         if not said:
             return 0.0
@@ -135,11 +133,11 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(prediction, golds):
 
     worded = [gold for gold in map(normalize_answer, golds) if gold]
     if worded:
-        assert f1(prediction, golds) == pytest.approx(max(slow(gold) for gold in worded))
+        assert f1(prediction, golds) == pytest.approx(max(map(slow, worded)))
 
 
 def test_threshold_and_breakdown_by_hand():
-    examples = [Question("a", ("x",)), Question("b", ("x y",)), Question("c", ()), Question("d", ("x",))]
+    examples = [gold("a", ("x",)), gold("b", ("x y",)), gold("c", ()), gold("d", ("x",))]
     predictions = {"a": "x", "b": "x", "c": "x", "d": "y"}  # F1 of b is 2 / 3
     no_answer = {"a": -2.0, "b": -1.0, "c": 0.5, "d": 0.0}
     assert with_threshold(predictions, no_answer, 0.0) == {"a": "x", "b": "x", "c": "", "d": "y"}
@@ -157,12 +155,12 @@ def test_threshold_and_breakdown_by_hand():
 
 
 def test_equal_no_answer_scores_stand_on_one_side_of_a_threshold():
-    examples = [Question("a", ("x",)), Question("b", ())]
+    examples = [gold("a", ("x",)), gold("b", ())]
     assert best_threshold({"a": "x", "b": "x"}, {"a": 3.0, "b": 3.0}, examples) == (50.0, 2.0)  # none said, not a alone
 
 
 def test_saying_nothing_at_all_can_be_best_and_a_missing_prediction_is_wrong_at_any_threshold():
-    examples = [Question("a", ()), Question("b", ()), Question("c", ("x",))]
+    examples = [gold("a", ()), gold("b", ()), gold("c", ("x",))]
     assert best_threshold({"a": "x", "c": "y"}, {"a": 1.0, "c": 0.5}, examples) == (pytest.approx(100 / 3), -0.5)
     assert best_threshold({}, {}, examples) == (0.0, 0.0)
 
@@ -174,11 +172,11 @@ def test_saying_nothing_at_all_can_be_best_and_a_missing_prediction_is_wrong_at_
     )
 )
 def test_the_best_threshold_is_that_of_a_sweep_over_all(rows):
-    examples = [Question(str(i), golds) for i, (_, golds, _) in enumerate(rows)]
+    examples = [gold(str(i), golds) for i, (_, golds, _) in enumerate(rows)]
     predictions = {str(i): text for i, (text, _, _) in enumerate(rows)}
     scores = {str(i): score / 2 for i, (_, _, score) in enumerate(rows)}
     for metric, mean in (("exact", "exact_match"), ("f1", "f1")):
-        at = lambda threshold: getattr(evaluate(with_threshold(predictions, scores, threshold), examples), mean)
+        at = lambda threshold: getattr(score_answers(with_threshold(predictions, scores, threshold), examples), mean)
         best, threshold = best_threshold(predictions, scores, examples, metric=metric)
         assert best == pytest.approx(at(threshold))
         assert best == pytest.approx(max(map(at, np.arange(-3, 3, 0.25))))

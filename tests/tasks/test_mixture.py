@@ -4,20 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.errors import UserError
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
 
 SEED = 3
-
-
-class InOrder:
-    """A task's examples, one after another, without a shuffle: the place in its stream can be read off."""
-
-    def __init__(self, num_examples):
-        self.num_examples = num_examples
-
-    def __getitem__(self, positions):
-        return positions % self.num_examples
 
 
 def test_rates_by_hand():
@@ -63,7 +54,7 @@ mixtures = st.tuples(tasks, st.integers(0, 9), st.integers(4, 40))
 
 def built(tasks, seed, period):
     sizes, weights = np.array(tasks).T
-    return Mixture([InOrder(size) for size in sizes.tolist()], weights / weights.sum(), seed, period)
+    return Mixture([ShuffledOrder(size, SEED) for size in sizes.tolist()], weights / weights.sum(), seed, period)
 
 
 @given(mixtures, st.integers(0, 5))
@@ -78,7 +69,7 @@ def test_a_period_has_each_task_as_often_as_its_rate_says(mixture, period):
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=6))
 def test_counts_are_the_rates_to_a_row(weights):
     rates = np.array(weights) / sum(weights)
-    counts = Mixture([InOrder(1)] * len(rates), rates, 0, period=2000).counts
+    counts = Mixture([ShuffledOrder(1, SEED)] * len(rates), rates, 0, period=2000).counts
     assert counts.sum() == 2000
     few = rates * 2000 < 1  # these have one row all the same, which the others pay
     assert (np.abs(counts - rates * 2000)[~few] < 1 + few.sum()).all() and (counts[few] == 1).all()
@@ -94,9 +85,10 @@ def test_a_task_goes_through_all_its_examples_before_it_sees_one_again(mixture):
     starts = np.cumsum([0, *(order.num_examples for order in mixture.orders)])
     for task, order in enumerate(mixture.orders):
         assert places[tasks == task].tolist() == list(range((tasks == task).sum()))
-        assert (rows[tasks == task] - starts[task]).tolist() == [
-            place % order.num_examples for place in range((tasks == task).sum())
-        ]
+        own = rows[tasks == task] - starts[task]
+        assert own.tolist() == order[np.arange(len(own))].tolist()
+        epochs = own[: len(own) // order.num_examples * order.num_examples].reshape(-1, order.num_examples)
+        assert (np.sort(epochs) == np.arange(order.num_examples)).all()
 
 
 @given(mixtures, st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
@@ -110,18 +102,18 @@ def test_a_position_is_the_same_whatever_was_asked_before(mixture, positions):
 
 def test_parts_of_the_stream_are_within_what_independent_draws_would_give():
     rates = np.array([0.7, 0.2, 0.1])
-    mixture = Mixture([InOrder(5)] * 3, rates, SEED)
+    mixture = Mixture([ShuffledOrder(5, SEED)] * 3, rates, SEED)
     tasks, _ = mixture.tasks_and_places(np.arange(40_000))
     for window in np.split(tasks, 40):  # 1000 rows each
         counts = np.bincount(window, minlength=3)
         assert (np.abs(counts - 1000 * rates) < 4.5 * np.sqrt(1000 * rates * (1 - rates))).all()
     assert len({tuple(window[:10]) for window in np.split(tasks, 40)}) > 30  # and no pattern is repeated
-    other = Mixture([InOrder(5)] * 3, rates, SEED + 1).tasks_and_places(np.arange(1000))[0]
+    other = Mixture([ShuffledOrder(5, SEED)] * 3, rates, SEED + 1).tasks_and_places(np.arange(1000))[0]
     assert (other != tasks[:1000]).any()
 
 
 def test_a_mixture_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="2 tasks, 1 rates"):
-        Mixture([InOrder(1)] * 2, np.ones(1), 0)
+        Mixture([ShuffledOrder(1, SEED)] * 2, np.ones(1), 0)
     with pytest.raises(ValueError, match="a period of 1 rows"):
-        Mixture([InOrder(1)] * 2, np.ones(2) / 2, 0, period=1)
+        Mixture([ShuffledOrder(1, SEED)] * 2, np.ones(2) / 2, 0, period=1)

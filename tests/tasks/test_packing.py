@@ -1,33 +1,25 @@
 """Packing: every example once, whole and in one piece; nothing overflows; the rows depend on the seed alone."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 import tlqa_jax.tasks.packing as module
 from tlqa_jax.tasks.packing import Packing, first_fit
-
-
-@dataclass
-class Rows:
-    inputs: np.ndarray
-    targets: np.ndarray
-    input_lengths: np.ndarray
-    target_lengths: np.ndarray
+from tlqa_jax.tasks.text_to_text import TextArrays
 
 
 def padded(rows: list[list[int]], length: int) -> np.ndarray:
     return np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
 
 
-def examples(lengths: list[tuple[int, int]], input_length: int, target_length: int) -> Rows:
+def examples(lengths: list[tuple[int, int]], input_length: int, target_length: int) -> TextArrays:
     """Examples whose tokens say where they come from: example 2's inputs are 201, 202, …, its targets 251, 252, …"""
     inputs = [[100 * i + 1 + j for j in range(n)] for i, (n, _) in enumerate(lengths)]
     targets = [[100 * i + 51 + j for j in range(n)] for i, (_, n) in enumerate(lengths)]
     n, m = np.array(lengths, np.int32).reshape(-1, 2).T
-    return Rows(padded(inputs, input_length), padded(targets, target_length), n, m)
+    whole = np.zeros(len(lengths), bool)
+    return TextArrays(padded(inputs, input_length), padded(targets, target_length), n, m, whole, whole)
 
 
 def unpack(tokens: np.ndarray, segments: np.ndarray) -> list[list[list[int]]]:

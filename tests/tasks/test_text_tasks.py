@@ -1,5 +1,6 @@
 """Records of tasks: rows to text and back by hand, and every way to write a record wrong in one line."""
 
+import dataclasses
 import json
 import unicodedata
 
@@ -21,7 +22,6 @@ from tlqa_jax.tasks.text_tasks import (
     TextTask,
     find_tasks,
     read_task,
-    records,
     task_of,
 )  # fmt: skip
 from tlqa_jax.tasks.text_to_text import qa_source
@@ -126,13 +126,13 @@ def test_a_perfect_writer_is_right_whatever_its_vocabulary_cannot_say(answer):
         (SENTIMENT, {"txt": "a", "label": 1}, 'row 3: no field "text" or "sentence" or .*; found "txt", "label"'),
         (SENTIMENT, {"text": "a", "label": None}, 'row 3: no field "label"'),
         (SENTIMENT, {"text": "a", "label": 2}, 'row 3: "label" is \'2\'; task sentiment knows 0, 1'),
-        (SENTIMENT, {"text": ["a"], "label": 1}, 'row 3: "text" is .* can make no text'),
+        (SENTIMENT, {"text": ["a"], "label": 1}, 'row 3: "text" is .*: task sentiment needs a text or a number there'),
         (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": "high"}, 'row 3: "label" is \'high\', not a number'),
         (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": float("nan")}, '"label" is nan, not a number'),
         (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": "inf"}, "\"label\" is 'inf', not a number"),
         (SIMILARITY, {"sentence1": "a", "sentence2": "b", "label": 10**400}, '"label" is 10+, not a number'),
         (CONTEXT_QA, {"question": "a", "answers": []}, 'row 3: no field "context"'),
-        (TRANSLATION, {"en": "a"}, 'row 3: no field "de", which task translation wants; found "en"'),
+        (TRANSLATION, {"en": "a"}, 'row 3: no field "de", which task translation needs; found "en"'),
     ],
 )
 def test_a_row_that_does_not_fit_is_named(task, row, message):
@@ -144,10 +144,10 @@ def test_a_row_that_does_not_fit_is_named(task, row, message):
 @pytest.mark.parametrize(
     ("slip", "message"),
     [
-        ({"metrics": "accuracy"}, r'task puns: "metrics" is a text; wanted are several: \("accuracy",\)'),
-        ({"labels": {0: "no", 1: "yes"}}, 'task puns: the label 0 is no text: write "0"'),
-        ({"other_names": {"text": "joke"}}, "\"other_names\" of 'text' are 'joke': several texts are wanted"),
-        ({"other_names": {"text": ("joke", 5)}}, "of 'text' are .* several texts are wanted"),
+        ({"metrics": "accuracy"}, "task puns: \"metrics\" is 'accuracy': it has to be a list of texts"),
+        ({"labels": {0: "no", 1: "yes"}}, "\"labels\" is {0: 'no', 1: 'yes'}: it has to be an object of texts"),
+        ({"other_names": {"text": "joke"}}, "\"other_names\" is {'text': 'joke'}: it has to be an object of lists"),
+        ({"other_names": {"text": ("joke", 5)}}, r"is {'text': \('joke', 5\)}: it has to be an object of lists"),
     ],
 )
 def test_a_slip_in_a_record_is_named(slip, message):
@@ -165,7 +165,7 @@ def test_tasks_are_found_by_name_or_file_and_survive_a_config(tmp_path):
     tasks = find_tasks(["sentiment", str(tmp_path / "puns.json"), "rhymes"], [own])
     assert list(tasks) == ["sentiment", "puns", "rhymes"] and tasks["rhymes"] is own
     assert tasks["puns"].example({"joke": "a", "label": 0}, "").input == "is it a pun: a"
-    stored = json.loads(json.dumps(records(tasks)))
+    stored = json.loads(json.dumps({name: dataclasses.asdict(task) for name, task in tasks.items()}))
     assert {name: task_of(record, "config.json") for name, record in stored.items()} == tasks
 
 
@@ -189,19 +189,19 @@ def test_a_task_that_is_not_there_is_named(names, message):
         ([PUNS], "a task is a JSON object with the fields name, input, target"),
         (PUNS | {"prefix": "x"}, "a task has no field prefix; known are name, input"),
         ({"name": "puns"}, 'a task needs a field "input"'),
-        (PUNS | {"input": 3}, '"input" is 3, which is of the wrong kind'),
+        (PUNS | {"input": 3}, '"input" is 3: it has to be a text'),
         (PUNS | {"input": "pun or not"}, "it needs a field, such as {text}"),
         (PUNS | {"input": "pun: {}"}, "it needs a field"),
         (PUNS | {"input": "pun: {text"}, "task puns: \"input\" is 'pun: {text': "),
-        (PUNS | {"input": "pun: {text:d}"}, "of a field only its name goes in braces: {text}"),
-        (PUNS | {"input": "pun: {text!r}"}, "only its name goes in braces: {text}"),
-        (PUNS | {"input": "pun: {text.real} {text[0]}"}, "only its name goes in braces: {text}"),
+        (PUNS | {"input": "pun: {text:d}"}, "write only the name of a field in braces: {text}"),
+        (PUNS | {"input": "pun: {text!r}"}, "only the name of a field in braces: {text}"),
+        (PUNS | {"input": "pun: {text.real} {text[0]}"}, "only the name of a field in braces: {text}"),
         (PUNS | {"name": "a/b"}, "a task's name is 'a/b'"),
         (PUNS | {"metrics": ["fun"]}, "task puns: there is no metric 'fun'; known: accuracy"),
         (PUNS | {"metrics": []}, '"metrics" names none'),
-        (PUNS | {"other_names": {"text": "joke"}}, '"other_names" is {"text": "joke"}, which is of the wrong kind'),
-        (PUNS | {"other_names": {"text": 5}}, '"other_names" is {"text": 5}, which is of the wrong kind'),
-        (PUNS | {"other_names": {"text": ["joke", 5]}}, "which is of the wrong kind"),
+        (PUNS | {"other_names": {"text": "joke"}}, "\"other_names\" is {'text': 'joke'}: it has to be an object of lists"),
+        (PUNS | {"other_names": {"text": 5}}, "\"other_names\" is {'text': 5}: it has to be an object of lists"),
+        (PUNS | {"other_names": {"text": ["joke", 5]}}, "it has to be an object of lists"),
         (PUNS | {"step": 0}, '"step" is 0: it has to be above 0'),
     ],
 )

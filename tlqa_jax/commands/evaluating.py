@@ -136,7 +136,7 @@ def show_scores(arguments: Namespace, predictions: Mapping[str, str], examples: 
     """Exact match and F1, each with its interval; both also of the questions with and without an answer."""
     from tlqa_jax.metrics import squad
 
-    score = squad.evaluate(predictions, examples)
+    score = squad.score_answers(predictions, examples)
     closed_book = ", without contexts" if arguments.closed_book else ""
     print(f"{arguments.run}: {score.n} questions of {arguments.questions}{closed_book}")
     for name, mean, each in (

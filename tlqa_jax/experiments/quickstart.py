@@ -30,7 +30,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.experiments.report import write_report
 from tlqa_jax.fields import Settings, number, settings_class
 from tlqa_jax.inference.predictors import open_model
-from tlqa_jax.metrics.squad import evaluate
+from tlqa_jax.metrics.squad import score_answers
 from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
 from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
 from tlqa_jax.training.progress import read_metrics
@@ -166,7 +166,7 @@ def held_out_forms(out: Path, group: str, source: str) -> float:
     """EM of the fine-tuned model on the dev facts, asked in words that no training question used."""
     questions = open_questions(source)
     answers = open_model(out)(questions, use_context=group == "context")
-    return evaluate({question.id: answer.text for question, answer in zip(questions, answers)}, questions).exact_match
+    return score_answers({question.id: answer.text for question, answer in zip(questions, answers)}, questions).exact_match
 
 
 def asked(path: str) -> list[Asked]:

@@ -21,7 +21,7 @@ from tlqa_jax.checkpoints.directories import CONFIG
 from tlqa_jax.checkpoints.load import Pretrained, load
 from tlqa_jax.core.devices import compute_dtype, replicate
 from tlqa_jax.errors import UserError
-from tlqa_jax.examples import QAExample
+from tlqa_jax.examples import QAExample, TextExample
 from tlqa_jax.inference.answer_spans import SpanAnswer, SpanAnswerer
 from tlqa_jax.inference.answers import Answer, Answerer, to_answer
 from tlqa_jax.inference.classifier import Classifier, TextClass
@@ -29,7 +29,7 @@ from tlqa_jax.inference.generation_config import GenerationConfig
 from tlqa_jax.inference.generator import Generation, Generator
 from tlqa_jax.inference.length_buckets import padded_length
 from tlqa_jax.models.functional import as_function
-from tlqa_jax.tasks.text_tasks import TextExample, TextTask, task_of
+from tlqa_jax.tasks.text_tasks import TextTask, task_of
 from tlqa_jax.tasks.text_to_text import encode_sources, encode_texts
 
 

@@ -1,7 +1,7 @@
 """Exact match and F1 for answers, by the rules of SQuAD's official evaluation script.
 
 Two answers are compared after normalisation: "The Eiffel Tower!" and "eiffel tower" are the same. Exact match asks
-whether all is equal, F1 how many words are shared; where there are several gold answers the best one counts.
+whether they are equal, F1 how many words they share. If there are several gold answers, the best one counts.
 Rajpurkar et al. 2016, section 6.1; with questions that have no answer, Rajpurkar et al. 2018.
 """
 
@@ -12,24 +12,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.whole_files import write_whole
+from tlqa_jax.examples import QAExample
+from tlqa_jax.text.atomic_write import write_atomically
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as the official script: “ ” stay
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-
-
-@runtime_checkable
-class Example(Protocol):
-    """What scoring needs of an example. No answers means: unanswerable, the right prediction is the empty text."""
-
-    id: str
-    answers: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class Score:
 
 
 def normalize_answer(text: str) -> str:
-    """Lower-cases, strips ASCII punctuation, drops the articles a, an, the, and squeezes white space, in this order."""
+    """Lower-cases, removes ASCII punctuation, removes the articles a, an, the, joins white space, in this order."""
     text = text.lower().translate(_WITHOUT_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", text).split())
 
@@ -63,23 +56,23 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _gold(answers: Sequence[str]) -> list[str]:
-    """The gold answers, normalised. Of an unanswerable question, and of answers of punctuation only, that is [""]."""
+    """The gold answers, normalised: [""] if the question has no answer, or if all answers are only punctuation."""
     return [gold for answer in answers if (gold := normalize_answer(answer))] or [""]
 
 
 def _word_f1(prediction: list[str], gold: list[str]) -> float:
     """2PR / (P + R), where precision P and recall R count shared words as often as both sides have them."""
     if not prediction or not gold:
-        return float(prediction == gold)  # nothing said where nothing is to be said is right (the rule of v2.0)
+        return float(prediction == gold)  # two empty answers are equal (the rule of v2.0)
     shared = (Counter(prediction) & Counter(gold)).total()
     return 2 * shared / (len(prediction) + len(gold))  # the same formula, without dividing 0 by 0
 
 
-def evaluate(predictions: Mapping[str, str], examples: Iterable[Example]) -> Score:
+def score_answers(predictions: Mapping[str, str], examples: Iterable[QAExample]) -> Score:
     """Scores `predictions`, a text for each example id, against the gold answers of every example.
 
-    Every example counts. One without a prediction is wrong, even where no answer was the right answer: so does the
-    official script of v1.1, while that of v2.0 leaves it out of the mean. Raises ValueError if there are no examples.
+    Every example counts. An example without a prediction is wrong, even if it has no answer: as in the official script
+    of v1.1, while that of v2.0 leaves it out of the mean. Raises ValueError if there are no examples.
     """
     examples = list(examples)
     if not examples:
@@ -96,15 +89,15 @@ def evaluate(predictions: Mapping[str, str], examples: Iterable[Example]) -> Sco
     return Score(float(matches.mean()), float(overlaps.mean()), len(examples), missing, matches, overlaps)
 
 
-def official_report(predictions: Mapping[str, str], examples: Iterable[Example]) -> dict[str, float]:
-    """The figures of the official script of v2.0 under its names, in percent: exact, f1, total, then the same with
-    HasAns_ for the questions that have an answer and with NoAns_ for those that have none, where there are any.
+def official_report(predictions: Mapping[str, str], examples: Iterable[QAExample]) -> dict[str, float]:
+    """The figures of the official script of v2.0 under its names, in percent: exact, f1, total.
 
-    For those of a no-answer threshold give the predictions `with_threshold`. Missing predictions count as in
-    `evaluate`. Raises ValueError if there are no examples.
+    Then follow the same figures as HasAns_ for the questions with an answer and as NoAns_ for those without one, if
+    there are any. For a no-answer threshold give the predictions `with_threshold`. Missing predictions count as in
+    `score_answers`. Raises ValueError if there are no examples.
     """
     examples = list(examples)
-    score = evaluate(predictions, examples)
+    score = score_answers(predictions, examples)
     answerable = np.array([bool(example.answers) for example in examples])
     report: dict[str, float] = {}
     for name, group in (("", answerable | True), ("HasAns_", answerable), ("NoAns_", ~answerable)):
@@ -118,48 +111,48 @@ def official_report(predictions: Mapping[str, str], examples: Iterable[Example])
 def with_threshold(
     predictions: Mapping[str, str], no_answer_scores: Mapping[str, float], threshold: float
 ) -> dict[str, str]:
-    """The predictions, but none ("") where the no-answer score is above the threshold."""
+    """The predictions, but the empty text where the no-answer score is above the threshold."""
     return {id: "" if no_answer_scores[id] > threshold else text for id, text in predictions.items()}
 
 
 def best_threshold(
     predictions: Mapping[str, str],
     no_answer_scores: Mapping[str, float],
-    examples: Iterable[Example],
+    examples: Iterable[QAExample],
     *,
     metric: Literal["exact", "f1"] = "f1",
 ) -> tuple[float, float]:
     """(the best score in percent, the lowest threshold that gives it) of all thresholds for `with_threshold`.
 
-    `predictions` are what is said where something is said. The questions are gone through in the order of their
-    no-answer scores: below the threshold the predictions count, above it saying nothing does. It is tuned on the very
-    examples that it is scored on; for an honest figure tune on others. Raises ValueError if there are no examples.
+    `predictions` are the best texts, also where the answer may be none. One pass over the questions in the order of
+    their no-answer scores: up to the threshold the predictions count, above it the empty text does. The threshold is
+    tuned on the examples that it is scored on; for an honest figure use others. Raises ValueError if there are none.
     """
     examples = list(examples)
     per_example = [
-        getattr(evaluate(texts, examples), "exact_match_per_example" if metric == "exact" else "f1_per_example")
+        getattr(score_answers(texts, examples), "exact_match_per_example" if metric == "exact" else "f1_per_example")
         for texts in (predictions, dict.fromkeys(predictions, ""))
     ]
     asked = np.array([example.id in predictions for example in examples])  # the others are wrong at any threshold
     scores = np.array([no_answer_scores[example.id] for example in examples if example.id in predictions])
     order = np.argsort(scores, kind="stable")
-    scores, (spoken, silent) = scores[order], ([values[asked][order] for values in per_example])
-    totals = silent.sum() + np.concatenate([[0.0], np.cumsum(spoken - silent)])  # the first 0, 1, 2, … say something
-    # thresholds: just below every score, then each score in turn; of equal scores only the last is one that can be had
+    scores, (answered, empty) = scores[order], ([values[asked][order] for values in per_example])
+    totals = empty.sum() + np.concatenate([[0.0], np.cumsum(answered - empty)])  # the first 0, 1, 2, … are answered
+    # thresholds: below all scores, then each score in turn; of equal scores only the last can be a threshold
     thresholds = np.concatenate([scores[:1] - 1, scores])
-    real = np.append(thresholds[1:] != thresholds[:-1], True)
-    best = int(np.argmax(np.where(real, totals, -np.inf)))
+    possible = np.append(thresholds[1:] != thresholds[:-1], True)
+    best = int(np.argmax(np.where(possible, totals, -np.inf)))
     return float(totals[best] / len(examples)), float(thresholds[best]) if len(thresholds) else 0.0
 
 
 def bootstrap_interval(
     per_example_values: Float[np.ndarray, "n"] | Sequence[float], *, seed: int = 0, resamples: int = 1000
 ) -> tuple[float, float]:
-    """A 95% interval (low, high) around the mean: how far it may move on another sample of as many examples.
+    """A 95% interval (low, high) around the mean: how much it would vary on other samples of as many examples.
 
     The percentile bootstrap (Efron and Tibshirani 1993, chapter 13): draw n of the n values with replacement, take the
-    mean, do so `resamples` times, and cut 2.5% of the means off either end. It speaks of the choice of examples, not
-    of what another training seed would give. Raises ValueError if there are no values.
+    mean, repeat this `resamples` times, and leave out 2.5% of the means at either end. It says nothing about other
+    training seeds. Raises ValueError if there are no values.
     """
     values = np.asarray(per_example_values, np.float64)
     if not len(values):
@@ -171,16 +164,14 @@ def bootstrap_interval(
 
 
 def write_predictions(path: str | Path, predictions: Mapping[str, str]) -> None:
-    """Writes {id: answer} as JSON in UTF-8, the file that the official scripts score; whole or not at all."""
-    text = json.dumps(dict(predictions), ensure_ascii=False, indent=2)
-    write_whole(path, text + "\n")
+    """Writes {id: answer} as JSON in UTF-8, the file that the official scripts score; atomically."""
+    write_atomically(path, json.dumps(dict(predictions), ensure_ascii=False, indent=2) + "\n")
 
 
 def read_predictions(path: str | Path) -> dict[str, str]:
-    """Reads {id: answer} from a file as `write_predictions` and the official scripts know it.
+    """Reads {id: answer} from a file as `write_predictions` and the official scripts write it.
 
-    Raises:
-      UserError: it cannot be read, is not JSON in UTF-8, or is not an object of texts.
+    Raises UserError if it cannot be read, is not JSON in UTF-8, or is not an object of texts.
     """
     try:
         predictions = json.loads(Path(path).read_text(encoding="utf-8"))

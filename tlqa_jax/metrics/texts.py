@@ -1,4 +1,4 @@
-"""Scores of written texts against the right ones, for whole groups of examples, in percent. Each is found by its name:
+"""Scores of generated texts against the right ones, for groups of examples, in percent. Each has a name:
 
     accuracy        the text is one of the right ones
     exact_match f1  SQuAD's, see `squad`
@@ -8,16 +8,17 @@
     rouge1 rouge2 rougeL    n-grams shared with a summary (Lin 2004), by rouge-score
     bleu            n-grams shared with a translation (Papineni et al. 2002), by sacrebleu
 
-GLUE takes Matthews correlation for CoLA, and Pearson and Spearman for STS-B (Wang et al. 2019, section 3).
+GLUE uses Matthews correlation for CoLA, and Pearson and Spearman for STS-B (Wang et al. 2019, section 3).
 """
 
 import importlib
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.metrics import squad
@@ -27,28 +28,25 @@ Answers = Sequence[Sequence[str]]  # of each example one or more right texts; th
 NO_NUMBER = -1.0  # what a text without a number counts as
 
 
-def score(names: Sequence[str], predictions: Texts, answers: Answers) -> dict[str, float]:
+def score_texts(names: Sequence[str], predictions: Texts, answers: Answers) -> dict[str, float]:
     """The metrics called `names`, each over all examples. Raises ValueError if there are none."""
     if not predictions or len(predictions) != len(answers):
         raise ValueError(f"{len(predictions)} predictions for {len(answers)} examples")
     return {name: float(METRICS[name](predictions, answers)) for name in names}
 
 
+def mean_score(score: Callable[[str, Sequence[str]], float], predictions: Texts, answers: Answers) -> float:
+    """The mean of a score of one text against its right texts."""
+    return float(100 * np.mean([score(prediction, right) for prediction, right in zip(predictions, answers)]))
+
+
 def accuracy(predictions: Texts, answers: Answers) -> float:
-    """Share of predictions that are, to the letter, one of the right texts."""
-    return 100 * _mean([prediction in right for prediction, right in zip(predictions, answers)])
-
-
-def exact_match(predictions: Texts, answers: Answers) -> float:
-    return 100 * _mean([squad.exact_match(prediction, right) for prediction, right in zip(predictions, answers)])
-
-
-def f1(predictions: Texts, answers: Answers) -> float:
-    return 100 * _mean([squad.f1(prediction, right) for prediction, right in zip(predictions, answers)])
+    """Share of predictions that are exactly one of the right texts."""
+    return mean_score(lambda prediction, right: prediction in right, predictions, answers)
 
 
 def matthews(predictions: Texts, answers: Answers) -> float:
-    """Matthews correlation of two or more classes (Gorodkin 2004); any text is a class. 0 where it is undefined."""
+    """Matthews correlation of two or more classes (Gorodkin 2004); every text is a class. 0 if it is undefined."""
     classes = {text: number for number, text in enumerate(dict.fromkeys([*predictions, *(r[0] for r in answers)]))}
     counts = np.zeros((len(classes), len(classes)))
     np.add.at(counts, ([classes[right[0]] for right in answers], [classes[text] for text in predictions]), 1)
@@ -59,7 +57,7 @@ def matthews(predictions: Texts, answers: Answers) -> float:
 
 
 def pearson(predictions: Texts, answers: Answers) -> float:
-    """Linear correlation of the numbers that the texts say; 0 where one side is constant. Text is `NO_NUMBER`."""
+    """Linear correlation of the numbers in the texts; 0 if one side is constant. Other texts are `NO_NUMBER`."""
     return _correlation(*_numbers(predictions, answers))
 
 
@@ -69,10 +67,10 @@ def spearman(predictions: Texts, answers: Answers) -> float:
 
 
 def rouge(name: str, predictions: Texts, answers: Answers) -> float:
-    """F-measure of rouge-score with stemming, the best of the right texts; "rougeL" takes a text as one sentence."""
+    """F-measure of rouge-score with stemming, the best of the right texts; for "rougeL" a text is one sentence."""
     scorer = _library("rouge_score.rouge_scorer", name).RougeScorer([name], use_stemmer=True)
-    best = [max(scorer.score(one, text)[name].fmeasure for one in right) for text, right in zip(predictions, answers)]
-    return 100 * _mean(best)
+    best = lambda text, right: max(scorer.score(one, text)[name].fmeasure for one in right)
+    return mean_score(best, predictions, answers)
 
 
 def bleu(predictions: Texts, answers: Answers) -> float:
@@ -83,11 +81,10 @@ def bleu(predictions: Texts, answers: Answers) -> float:
 
 
 METRICS: dict[str, Callable[[Texts, Answers], float]] = {
-    "accuracy": accuracy, "exact_match": exact_match, "f1": f1, "matthews": matthews, "pearson": pearson,
-    "spearman": spearman, "bleu": bleu,
-} | {
-    name: lambda predictions, answers, name=name: rouge(name, predictions, answers)
-    for name in ("rouge1", "rouge2", "rougeL")
+    "accuracy": accuracy, "exact_match": partial(mean_score, squad.exact_match), "f1": partial(mean_score, squad.f1),
+    "matthews": matthews, "pearson": pearson, "spearman": spearman,
+    "rouge1": partial(rouge, "rouge1"), "rouge2": partial(rouge, "rouge2"), "rougeL": partial(rouge, "rougeL"),
+    "bleu": bleu,
 }  # fmt: skip
 
 
@@ -108,21 +105,19 @@ def _library(module: str, metric: str) -> Any:
         raise UserError(f"the metric {metric} needs {package}: pip install 'tlqa-jax[metrics]' ({error})") from None
 
 
-def _mean(values: Sequence[float | bool]) -> float:
-    return float(np.mean(values))
-
-
-def _numbers(predictions: Texts, answers: Answers) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    return np.array([number(text) for text in predictions]), np.array([number(right[0]) for right in answers])
-
-
-def number(text: str) -> float:
-    """The number that a text is, `NO_NUMBER` if it is none; so does T5's own evaluation."""
+def parse_number(value: str | float | int) -> float | None:
+    """A text or a number as a finite number; None if it is none."""
     try:
-        value = float(text)
-    except ValueError:
-        return NO_NUMBER
-    return value if math.isfinite(value) else NO_NUMBER
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(predictions: Texts, answers: Answers) -> list[Float[np.ndarray, "n"]]:
+    texts = (predictions, [right[0] for right in answers])
+    numbers = ([parse_number(text) for text in side] for side in texts)
+    return [np.array([NO_NUMBER if one is None else one for one in side]) for side in numbers]  # as T5's own evaluation
 
 
 def _correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
@@ -134,5 +129,4 @@ def _correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
 
 def _ranks(numbers: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    last: Int[np.ndarray, "m"] = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[places]
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]

@@ -2,35 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import LabelledText
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
-TEXTS_AT_ONCE = 512  # encoded before they are cut: as Python's lists, ids take several times the room of the rows
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    text: str
-    label: str
-
-
-@runtime_checkable
-class Tokenizer(Protocol):
-    pad_id: int
-    cls_id: int
-    sep_id: int
-
-    def encode_batch(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
+TEXTS_AT_ONCE = 512  # encoded before they are cut: ids in Python's lists take several times the memory of the rows
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Texts as rows of ids, padded, and the number of each one's class."""
+    """Texts as rows of ids with padding, and the number of each text's class."""
 
     tokens: Int32[np.ndarray, "N L"]
     labels: Int32[np.ndarray, "N"]
@@ -41,7 +26,7 @@ class LabelledRows:
         return len(self.tokens)
 
     def build(self, indices: np.ndarray, *_) -> dict[str, np.ndarray]:
-        """The rows `indices`, as `data.batches` wants them."""
+        """The rows `indices`, as `data.batches` asks for them."""
         return {"tokens": self.tokens[indices], "labels": self.labels[indices]}
 
     def report(self) -> str:
@@ -50,9 +35,9 @@ class LabelledRows:
 
 
 def encode_texts(
-    tokenizer: Tokenizer, texts: Sequence[str], *, input_length: int
+    tokenizer: WordPieceTokenizer, texts: Sequence[str], *, input_length: int
 ) -> tuple[Int32[np.ndarray, "N L"], Int32[np.ndarray, "N"]]:
-    """[CLS] text [SEP] in each row, and how long each is whole: one longer than `input_length` loses its end."""
+    """[CLS] text [SEP] in each row, and the length that it needs: a text longer than `input_length` loses its end."""
     if input_length < 3:
         raise UserError(f"--input-length {input_length}: [CLS], [SEP] and one token of the text need at least 3")
     rows, room = np.full((len(texts), input_length), tokenizer.pad_id, np.int32), input_length - 2
@@ -66,17 +51,11 @@ def encode_texts(
 
 
 def encode_labelled(
-    tokenizer: Tokenizer, examples: Sequence[Labelled], *, labels: Sequence[str], input_length: int
+    tokenizer: WordPieceTokenizer, examples: Sequence[LabelledText], *, labels: Sequence[str], input_length: int
 ) -> LabelledRows:
-    """The examples as arrays, no longer than the longest needs; a class's number is its place in `labels`."""
+    """The examples as arrays, no longer than the longest needs; the number of a class is its place in `labels`."""
     numbers = {label: number for number, label in enumerate(labels)}
     tokens, lengths = encode_texts(tokenizer, [example.text for example in examples], input_length=input_length)
     labels = np.array([numbers[example.label] for example in examples], np.int32)
     longest = -(-lengths.max(initial=0) // 8) * 8
     return LabelledRows(tokens[:, :longest], labels, int((lengths > input_length).sum()))
-
-
-def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
-    """The labels that occur: numbers by size, then the others in alphabetical order."""
-    by_size = lambda label: (len(label) if label.isdecimal() else 99, label)
-    return tuple(sorted({example.label for example in examples}, key=by_size))

@@ -1,11 +1,11 @@
-"""Questions about contexts longer than the model reads: windows over the context, each with the question before it.
+"""Questions about contexts longer than a T5's input: windows over the context, each with the question before it.
 
     question: Where was Mira born? context: Mira, a clockmaker, plays
     question: Where was Mira born? context: plays the flute. She was born
     question: Where was Mira born? context: was born in Oss.
 
-The windows go over the tokens of the context. Two that follow each other share `stride` tokens (the number that
-`extractive_qa` calls so), or half of the room that the question leaves, if that is less.
+Each window holds as many tokens of the context as fit. Two neighbours share `stride` of them, as in `extractive_qa`, or
+half of the room that the question leaves, if that is less.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,27 +15,29 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.tasks.text_to_text import Example, Tokenizer, encode_examples, qa_source
+from tlqa_jax.examples import QAExample
+from tlqa_jax.tasks.text_to_text import encode_examples, qa_source
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 
 class QuestionRows(NamedTuple):
-    """The rows of a list of examples, each its tokens, the end token, padding; those of one example side by side."""
+    """The rows of a list of examples, each its tokens, the end token, padding; those of one example follow each other."""
 
     inputs: Int32[np.ndarray, "R I"]
-    lengths: Int32[np.ndarray, "R"]  # tokens in each row, the end token among them
+    lengths: Int32[np.ndarray, "R"]  # tokens in each row, the end token included
     begins: Int32[np.ndarray, "N_plus_1"]  # the rows of example i are [begins[i], begins[i + 1])
     cut: Bool[np.ndarray, "N"]  # True where the context lost its end
 
 
 def question_rows(
-    tokenizer: Tokenizer,
-    examples: Iterable[Example],
+    tokenizer: SentencePieceTokenizer,
+    examples: Iterable[QAExample],
     *,
     input_length: int,
     stride: int | None = None,
     use_context: bool = True,
 ) -> QuestionRows:
-    """One row for each question; where its context does not fit, one for each window, or, without a stride, a cut one.
+    """One row for each question. If its context does not fit: one for each window, or, without a stride, one cut row.
 
     Raises UserError if a question leaves no room for its context, or does not fit itself.
     """
@@ -46,7 +48,7 @@ def question_rows(
     begins = [0]
     for i, example in enumerate(examples):
         if windowed[i]:
-            rows += windows_of(tokenizer, example, input_length, stride)
+            rows += _windows_of(tokenizer, example, input_length, stride)
         else:
             rows.append(whole.inputs[i, : whole.input_lengths[i]].tolist())
         begins.append(len(rows))
@@ -57,7 +59,9 @@ def question_rows(
     return QuestionRows(inputs, lengths, np.array(begins, np.int32), whole.inputs_cut & ~windowed)
 
 
-def windows_of(tokenizer: Tokenizer, example: Example, input_length: int, stride: int) -> list[list[int]]:
+def _windows_of(
+    tokenizer: SentencePieceTokenizer, example: QAExample, input_length: int, stride: int
+) -> list[list[int]]:
     """The ids of each window of one example: the question, a part of the context, the end token."""
     question, context = tokenizer.encode_batch([f"{qa_source(example.question)} context:", example.context.strip()])
     room = input_length - 1 - len(question)

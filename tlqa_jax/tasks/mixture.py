@@ -1,43 +1,34 @@
 """One stream of examples from several tasks, each at its rate.
 
-How often should each task come? With e examples of a task, Raffel et al. 2020, section 3.5.2, try
+How often should each task come? For a task with e examples, Raffel et al. 2020, section 3.5.2, try
 
-    scale=S           S e: as if each task had S times its examples, which is felt by a cap behind it
+    scale=S           S e: as if each task had S times its examples; it matters before a cap
     proportional=K    min(e, K): as often as it has examples, but no task as if it had more than K
     temperature=T     these to the power 1/T: T = 1 changes nothing, a large T makes all tasks equal
-    equal             all alike
+    equal             all tasks equally often
 
-Stages are named with a comma between them, "proportional=2000,temperature=2", and work in the order they are named in;
-SeqIO's is scale, proportional, temperature.
+Several stages have commas between them, "proportional=2000,temperature=2", and are applied in this order. SeqIO's order
+is scale, proportional, temperature.
 
-The stream is a function of (seed, position), so that batches need no memory of those before. It goes in periods. Each
-has every task exactly as often as its rate says, to the nearest whole row and at least once, in an order drawn from
-(seed, period). So the place that a position has in its task's own stream can be counted, and a task goes through all of
-its examples before it sees one of them again, however the tasks lie among each other.
+The stream is a function of (seed, position), so batches need no memory of earlier ones. It consists of periods. In each
+period every task comes exactly as often as its rate says, rounded to whole rows and at least once, in an order drawn
+from (seed, period). So the place of a position in its task's own stream can be counted, and a task goes through all of
+its examples before it repeats one.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.errors import UserError
 
-PERIOD = 2**14  # rows; a task with a smaller share than one of these comes more often than its rate says
-
-
-@runtime_checkable
-class Order(Protocol):
-    """An endless stream of the examples of one task: `data.batches.ShuffledOrder`."""
-
-    num_examples: int
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray: ...
+PERIOD = 2**14  # rows; a task with a smaller share than one row comes more often than its rate says
 
 
 def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np.ndarray, "tasks"]:
-    """The rates of tasks with that many examples; they add up to 1. Raises UserError for an unknown `mixing`."""
+    """The rates of tasks with so many examples; their sum is 1. Raises UserError for an unknown `mixing`."""
     weights = np.asarray(sizes, np.float64)
     for stage in mixing.split(","):
         name, equals, value = stage.strip().partition("=")
@@ -59,17 +50,17 @@ def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np
 
 
 class Mixture:
-    """The endless stream of a mixture: `mixture[positions]` are rows of its tasks' examples laid end to end.
+    """The endless stream of a mixture: `mixture[positions]` are numbers of examples, all tasks' examples in one list.
 
-    The examples of task m begin at row `starts[m]`; `counts[m]` rows of a period are its own.
+    The examples of task m begin at `starts[m]`; it has `counts[m]` rows of each period.
 
     Args:
         orders: the stream of each task's own examples.
-        rates: of each task, adding up to 1.
-        period: rows after which every task has come as often as its rate says.
+        rates: of the tasks; their sum is 1.
+        period: number of rows in which every task comes as often as its rate says.
     """
 
-    def __init__(self, orders: Sequence[Order], rates: Float[np.ndarray, "tasks"], seed: int, period: int = PERIOD):
+    def __init__(self, orders: Sequence[ShuffledOrder], rates: Float[np.ndarray, "tasks"], seed: int, period: int = PERIOD):
         if len(orders) != len(rates) or period < len(orders):
             raise ValueError(f"{len(orders)} tasks, {len(rates)} rates, and a period of {period} rows")
         self.orders, self.seed, self.counts = orders, seed, _whole(rates, period)
@@ -88,7 +79,7 @@ class Mixture:
     def tasks_and_places(
         self, positions: Int[np.ndarray, "n"]
     ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-        """The task at each position, and which place that is in the task's own stream."""
+        """The task at each position, and the place of that position in the task's own stream."""
         periods, offsets = np.divmod(np.asarray(positions, np.int64), self.counts.sum())
         tasks, places = np.empty_like(periods), np.empty_like(periods)
         for period in np.unique(periods).tolist():
@@ -99,7 +90,7 @@ class Mixture:
         return tasks, places
 
     def _period(self, period: int) -> tuple[Int[np.ndarray, "period"], Int[np.ndarray, "period"]]:
-        """(the task of each row, how often it came before in this period)"""
+        """(the task of each row, how often the task came before in this period)"""
         if self._last is None or self._last[0] != period:
             tasks = np.repeat(np.arange(len(self.counts)), self.counts)
             before = np.arange(len(tasks)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
@@ -113,10 +104,10 @@ class Mixture:
 
 
 def _whole(rates: Float[np.ndarray, "tasks"], period: int) -> Int[np.ndarray, "tasks"]:
-    """Whole rows, at least one of each task, that add up to the period: the largest remainders are rounded up."""
+    """Whole rows, at least one for each task; their sum is the period. The largest remainders are rounded up."""
     exact = np.asarray(rates, np.float64) * period
     counts = np.maximum(np.floor(exact).astype(np.int64), 1)
-    for _ in range(counts.sum() - period):  # what the smallest were given is taken from the largest
+    for _ in range(counts.sum() - period):  # the rows that the smallest tasks got are taken from the largest
         counts[np.argmax(counts)] -= 1
     counts[np.argsort(counts - exact, kind="stable")[: period - counts.sum()]] += 1
     return counts

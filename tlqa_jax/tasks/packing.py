@@ -3,33 +3,25 @@
     inputs            a1 a2 a3 b1 b2 c1 c2 c3  0           targets            A1 A2 B1 C1 C2 C3  0
     input_segments     1  1  1  2  2  3  3  3  0           target_segments     1  1  2  3  3  3  0
 
-An example keeps its whole row to itself in every respect but memory: attention stays within a segment (`models.t5`),
-and the loss is a mean over target tokens, which does not mind in what row they stand.
+The examples of a row do not influence each other: attention stays within a segment (`models.t5`), and the loss is a
+mean over target tokens, whatever row they are in.
 
-Which examples share a row is drawn once, from the seed; every epoch then shuffles the rows as it would have shuffled
-the examples, so that each comes once and a batch stays a function of (seed, step). (Were they grouped anew each epoch,
-its number of rows would be another one, and where a step stands would depend on all the epochs before.)
+Which examples share a row is drawn once, from the seed. Every epoch then shuffles the rows instead of the examples, so
+each example comes once and a batch stays a function of (seed, step). (With new groups in every epoch the number of rows
+would change, and the epoch of a step would depend on all epochs before.)
 
 n is the number of examples, I and T the lengths of their inputs and targets, R that of the packed rows.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32, Integer
 
-CHUNK = 1024  # examples that are packed together: the more, the less room is left, and the longer it takes
+from tlqa_jax.tasks.text_to_text import TextArrays
 
-
-@runtime_checkable
-class Examples(Protocol):
-    """What is packed: `TextArrays`, or whatever else has rows of tokens followed by padding, and their lengths."""
-
-    inputs: Int32[np.ndarray, "n I"]
-    targets: Int32[np.ndarray, "n T"]
-    input_lengths: Int32[np.ndarray, "n"]
-    target_lengths: Int32[np.ndarray, "n"]
+CHUNK = 1024  # examples that are packed together; a larger chunk leaves less padding and takes longer
 
 
 class PackedRows(NamedTuple):
@@ -42,18 +34,18 @@ class PackedRows(NamedTuple):
 
 
 class Packing:
-    """`Examples`, several to a row.
+    """The examples of `TextArrays`, several in a row.
 
     Only examples of one group share a row. `groups` are the sizes of groups that follow each other in `examples`, such
-    as those of several tasks; None: all are one. The rows of a group follow each other too: `sizes` says how many.
+    as the tasks of a mixture; None: one group. The rows of a group follow each other too; `sizes` are their numbers.
 
-    The inputs of a row are as long as those of an example may be. Its targets too, or longer: as long as the targets
-    that full inputs bring on average, and a quarter more, so that short questions do not leave the inputs half empty.
+    Rows have inputs as long as `examples.inputs`, and targets as long as `examples.targets` or longer: 1.25 times the
+    targets that belong to full inputs on average. Otherwise short questions would leave the inputs half empty.
 
     Row r holds the examples members[borders[r] : borders[r + 1]], in this order.
     """
 
-    def __init__(self, examples: Examples, seed: int, groups: Sequence[int] | None = None):
+    def __init__(self, examples: TextArrays, seed: int, groups: Sequence[int] | None = None):
         self.examples = examples
         lengths = np.stack([examples.input_lengths, examples.target_lengths], axis=1)
         input_length, target_length = examples.inputs.shape[1], examples.targets.shape[1]
@@ -85,7 +77,7 @@ class Packing:
     def rows(self, indices: Int[np.ndarray, "B"]) -> PackedRows:
         """The rows with these numbers."""
         counts = self.borders[indices + 1] - self.borders[indices]
-        # the places of their members: those of the first row one after the other, then those of the second, …
+        # the places of their members: first those of the first row, then those of the second, …
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         members = self.members[np.repeat(self.borders[indices], counts) + within]
         row = np.repeat(np.arange(len(indices)), counts)
@@ -100,7 +92,7 @@ class Packing:
         return PackedRows(inputs, targets, input_segments, target_segments)
 
     def report(self) -> str:
-        """One line for the user: how much padding it saves."""
+        """One line for the user: how much padding this saves."""
         tokens = np.array([self.examples.input_lengths.sum(), self.examples.target_lengths.sum()])
         before = 100 - 100 * tokens / [self.examples.inputs.size, self.examples.targets.size]
         after = 100 - 100 * tokens / (self.size * np.array([self.input_length, self.target_length]))
@@ -114,8 +106,8 @@ class Packing:
 def first_fit(lengths: Integer[np.ndarray, "n 2"], room: tuple[int, int]) -> Int[np.ndarray, "n"]:
     """The row of each example: the first that has room for its inputs and its targets, or a new one.
 
-    The longest come first: what is left beside them is then filled with short ones. Raises ValueError for an example
-    that is longer than a row.
+    The longest examples are placed first, and short ones then fill the rest. Raises ValueError for an example that is
+    longer than a row.
     """
     if (lengths > room).any():
         example = int((lengths > room).any(axis=1).argmax())
@@ -135,7 +127,7 @@ def _laid_out(
     tokens: Int32[np.ndarray, "m length"], lengths: Int32[np.ndarray, "m"], row: Int[np.ndarray, "m"],
     segment: Int[np.ndarray, "m"], shape: tuple[int, int],
 ) -> tuple[Int32[np.ndarray, "B width"], Int32[np.ndarray, "B width"]]:
-    """(rows, their segments): examples behind each other, each in the row and under the segment number it is given."""
+    """(rows, their segments): the examples of each `row` one after another, their tokens numbered by `segment`."""
     filled = np.arange(shape[1]) < np.bincount(row, weights=lengths, minlength=shape[0])[:, None]
     packed, segments = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     packed[filled] = tokens[np.arange(tokens.shape[1]) < lengths[:, None]]

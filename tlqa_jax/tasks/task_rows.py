@@ -15,10 +15,11 @@ import numpy as np
 from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.data.sources import Source, open_questions, open_rows
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import TextExample
 from tlqa_jax.metrics.texts import check_metrics
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
 from tlqa_jax.tasks.packing import Packing
-from tlqa_jax.tasks.text_tasks import TextExample, TextTask
+from tlqa_jax.tasks.text_tasks import TextTask
 from tlqa_jax.tasks.text_to_text import TextArrays, encode_texts, join
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 

@@ -1,13 +1,13 @@
-"""Tasks as text in and text out, each a small record: one model, one loss, and the task told in the text itself.
+"""Tasks as text in and text out, each a small record: one model, one loss; the text itself names the task.
 
     sentiment: The soup was dull.                                       ->  negative
     question type: By which firm is Ralf employed?                      ->  employer
     question: Where was Mira born? context: Mira comes from Oss.        ->  Oss
     stsb sentence1: A man sleeps. sentence2: Someone is asleep.         ->  4.6
 
-A record is data and nothing else: how a row becomes the text to read and the text to write, how what was written
-becomes a prediction, and how predictions are scored. So a run keeps the records of its tasks in its config.json, and a
-task of one's own is a few lines of Python or of JSON:
+A record is only data: how a row becomes the text to read and the text to write, how the model's text becomes a
+prediction, and how predictions are scored. So a run stores the records of its tasks in its config.json, and a task of
+your own is a few lines of Python or of JSON:
 
     PUNS = TextTask(
         "puns", input="is it a pun: {text}", target="label", labels={"0": "no", "1": "yes"}, metrics=("accuracy",)
@@ -16,9 +16,7 @@ task of one's own is a few lines of Python or of JSON:
 The prefixes are those of Raffel et al. 2020, appendix D, where the task is one of theirs.
 """
 
-import dataclasses
 import json
-import math
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -27,32 +25,37 @@ from pathlib import Path
 from typing import Any
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.metrics import texts
+from tlqa_jax.examples import TextExample
+from tlqa_jax.metrics.texts import METRICS, parse_number, score_texts
 
-
-@dataclass(frozen=True)
-class TextExample:
-    """An example of any task. `head` and `tail` are what must not be cut of the input: all but its last field."""
-
-    id: str
-    input: str
-    target: str  # the text to learn
-    answers: tuple[str, ...]  # the texts that count as right, the best known first
-    head: str = ""  # the question before its context
-    tail: str = ""
+_is_text = lambda value: isinstance(value, str)
+_are_texts = lambda value: isinstance(value, list | tuple) and all(map(_is_text, value))
+_is_object = lambda value: isinstance(value, Mapping)
+KINDS = {  # of each field of a record: what it has to be, and whether a value is that
+    "name": ("a text", _is_text),
+    "input": ("a text", _is_text),
+    "target": ("a text", _is_text),
+    "metrics": ("a list of texts", _are_texts),
+    "labels": ("an object of texts", lambda value: _is_object(value) and _are_texts([*value, *value.values()])),
+    "step": ("a number", lambda value: value is None or type(value) in (int, float)),
+    "whole": ("true or false", lambda value: isinstance(value, bool)),
+    "questions": ("true or false", lambda value: isinstance(value, bool)),
+    "other_names": ("an object of lists", lambda value: _is_object(value) and all(map(_are_texts, value.values()))),
+    "train": ("a text", lambda value: value is None or _is_text(value)),
+    "held_out": ("a text", lambda value: value is None or _is_text(value)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TextTask:
     """One task: how rows with named fields become text, and text becomes a score.
 
-    Raises UserError for a record that cannot be meant.
+    Raises UserError for a record that makes no sense.
     """
 
     name: str
     input: str
-    """What the model reads, fields in braces: "sentiment: {text}". The last field may lose its
-    end; the text behind it stays."""
+    """What the model reads, fields in braces: "sentiment: {text}". If it is too long, the last field loses its end."""
     target: str
     """Name of the field with what it is to write: a text, a number, or a list of texts that are all right."""
     metrics: tuple[str, ...] = ("exact_match",)
@@ -62,39 +65,32 @@ class TextTask:
     step: float | int | None = None
     """Write numbers rounded to multiples of this: 0.2 makes 2.57 the text "2.6" (STS-B as a text)."""
     whole: bool = False
-    """Whether also the last field must fit into the input."""
+    """Whether the last field must fit into the input too."""
     questions: bool = False
-    """Whether the rows are questions: SQuAD's layout, its ways to write answers, no answer at all."""
+    """Whether the rows are questions, read by `data.sources.open_questions`."""
     other_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    """What fields are called in some sources, {"text": ("sentence",)}; the first that a row has is taken."""
+    """Other names of fields in some sources, {"text": ("sentence",)}; the first that a row has is taken."""
     train: str | None = None
-    """Where examples come from if nobody says otherwise."""
+    """Examples to learn from, unless others are given."""
     held_out: str | None = None
     """Examples to evaluate on."""
 
     def __post_init__(self):
+        where = f"task {self.name}"
+        _check_kinds(vars(self), where)
         if not (self.name and self.name.replace("_", "").replace("-", "").isalnum()):
-            raise UserError(f"a task's name is {self.name!r}: letters, digits, - and _ are wanted")
+            raise UserError(f"a task's name is {self.name!r}: use letters, digits, - and _")
         if not self.fields or any(not name for name in self.fields):
-            raise UserError(f'task {self.name}: "input" is {self.input!r}: it needs a field, such as {{text}}')
+            raise UserError(f'{where}: "input" is {self.input!r}: it needs a field, such as {{text}}')
         if strange := [name for _, name, spec, kind in self._parts() if spec or kind or "." in name or "[" in name]:
             name = re.split(r"[.[]", strange[0])[0]
-            raise UserError(
-                f'task {self.name}: "input" is {self.input!r}: of a field only its name goes in braces: {{{name}}}'
-            )
-        if isinstance(self.metrics, str):
-            raise UserError(f'task {self.name}: "metrics" is a text; wanted are several: ("{self.metrics}",)')
-        if number := [key for key in self.labels if not isinstance(key, str)]:
-            raise UserError(f'task {self.name}: the label {number[0]!r} is no text: write "{number[0]}"')
+            raise UserError(f'{where}: "input" is {self.input!r}: write only the name of a field in braces: {{{name}}}')
         if not self.metrics:
-            raise UserError(f'task {self.name}: "metrics" names none; known are {", ".join(texts.METRICS)}')
-        if unknown := [name for name in self.metrics if name not in texts.METRICS]:
-            raise UserError(f"task {self.name}: there is no metric {unknown[0]!r}; known: {', '.join(texts.METRICS)}")
-        for name, others in self.other_names.items():
-            if not isinstance(others, list | tuple) or not all(isinstance(one, str) for one in others):
-                raise UserError(f'task {self.name}: "other_names" of {name!r} are {others!r}: several texts are wanted')
+            raise UserError(f'{where}: "metrics" names none; known are {", ".join(METRICS)}')
+        if unknown := [name for name in self.metrics if name not in METRICS]:
+            raise UserError(f"{where}: there is no metric {unknown[0]!r}; known: {', '.join(METRICS)}")
         if self.step is not None and not self.step > 0:
-            raise UserError(f'task {self.name}: "step" is {self.step}: it has to be above 0')
+            raise UserError(f'{where}: "step" is {self.step}: it has to be above 0')
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -109,17 +105,17 @@ class TextTask:
             raise UserError(f'task {self.name}: "input" is {self.input!r}: {error}') from None
 
     def example(self, row: Mapping[str, Any], where: str, id: str = "") -> TextExample:
-        """The example in a row. Raises UserError, beginning with `where`, for a field that is missing or no text."""
+        """The example in a row. Raises UserError, which begins with `where`, for a field that is missing or no text."""
         values = {name: str(self._value(row, name, where, (str, int, float))).strip() for name in self.fields}
         target, answers = self._target(row, where)
         pieces = [(text, name) for text, name, _, _ in string.Formatter().parse(self.input)]
         last = max(place for place, (_, name) in enumerate(pieces) if name is not None)
-        written = lambda pieces: "".join(text + values.get(name, "") for text, name in pieces)
+        as_text = lambda pieces: "".join(text + values.get(name, "") for text, name in pieces)
         head, tail = (pieces, []) if self.whole else (pieces[:last], pieces[last + 1 :])
-        return TextExample(id or where, written(pieces), target, answers, written(head), written(tail))
+        return TextExample(id or where, as_text(pieces), target, answers, as_text(head), as_text(tail))
 
     def prediction(self, output: str) -> str:
-        """What is scored, of what the model wrote: a label whatever its case, else the text."""
+        """What is scored: a label in any case of letters, otherwise the text that the model wrote."""
         text = output.strip()
         return next((word for word in self.labels.values() if word.lower() == text.lower()), text)
 
@@ -128,20 +124,20 @@ class TextTask:
     ) -> dict[str, float]:
         """Each metric of what the model wrote for `examples`, in percent.
 
-        Texts are compared after `normalize`. For a model it is its vocabulary's (`SentencePieceTokenizer.normalize`):
-        one that makes "km2" of "km²", and one line of two, can write nothing else.
+        Texts are compared after `normalize`, for a model its vocabulary's (`SentencePieceTokenizer.normalize`): a model
+        whose vocabulary turns "km²" into "km2" cannot write anything else.
         """
         predictions = [normalize(self.prediction(output)) for output in outputs]
         answers = [[normalize(answer) for answer in example.answers or ("",)] for example in examples]
-        return texts.score(self.metrics, predictions, answers)
+        return score_texts(self.metrics, predictions, answers)
 
     def _target(self, row: Mapping[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
         value = self._value(row, self.target, where, (str, int, float, list, tuple))
-        if isinstance(value, list | tuple):  # no answer at all: nothing is to be written
+        if isinstance(value, list | tuple):  # no answer: the empty text
             answers = tuple(str(answer).strip() for answer in value)
             return (answers[0] if answers else ""), answers
         if self.step is not None:
-            number = _number(value)
+            number = parse_number(value)
             if number is None:
                 raise UserError(f'{where}: "{self.target}" is {value!r}, not a number')
             return self.rounded(number), (str(number),)  # scored against the number as it was
@@ -164,19 +160,18 @@ class TextTask:
         if found is None:
             wanted = " or ".join(f'"{one}"' for one in names)
             there = ", ".join(f'"{one}"' for one in row) or "none"
-            raise UserError(f"{where}: no field {wanted}, which task {self.name} wants; found {there}")
+            raise UserError(f"{where}: no field {wanted}, which task {self.name} needs; found {there}")
         if type(row[found]) not in kinds:
             shown = json.dumps(row[found])[:40]
-            raise UserError(f'{where}: "{found}" is {shown}, of which task {self.name} can make no text')
+            raise UserError(f'{where}: "{found}" is {shown}: task {self.name} needs a text or a number there')
         return row[found]
 
 
-def _number(value: str | int | float) -> float | None:
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+def _check_kinds(record: Mapping[str, Any], where: str | Path) -> None:
+    for name, value in record.items():
+        wanted, fits = KINDS[name]
+        if not fits(value):
+            raise UserError(f'{where}: "{name}" is {value!r:.40}: it has to be {wanted}')
 
 
 CONTEXT_QA = TextTask(
@@ -187,12 +182,12 @@ CLOSED_BOOK_QA = TextTask(
     "closed_book_qa", "question: {question}", target="answers", metrics=("exact_match", "f1"), questions=True,
     whole=True, train="tiny_world:closed_book_train.json", held_out="tiny_world:closed_book_dev.json",
 )
-SENTIMENT = TextTask(  # its words are those of SST-2 in the paper
+SENTIMENT = TextTask(  # the words of SST-2 in the paper
     "sentiment", "sentiment: {text}", target="label", labels={"0": "negative", "1": "positive"}, metrics=("accuracy",),
     other_names={"text": ("sentence", "review")},
     train="tiny_world:reviews_train.jsonl", held_out="tiny_world:reviews_dev.jsonl",
 )
-QUESTION_TYPE = TextTask(  # what is asked for: the tiny world's relations (held out are other forms), or TREC's classes
+QUESTION_TYPE = TextTask(  # what a question asks for: the tiny world's relations, or TREC's classes
     "question_type", "question type: {question}", target="label", metrics=("accuracy",),
     labels={
         "birthplace": "town of birth", "home": "town", "birth_year": "year of birth", "house_year": "year of the house",
@@ -235,7 +230,7 @@ def find_tasks(names: Sequence[str], own: Sequence[TextTask] = ()) -> dict[str, 
     for name in names:
         task = read_task(name) if name.endswith(".json") else known.get(name)
         if task is None:
-            raise UserError(f"there is no task {name!r}; known are {', '.join(known)}, or give a .json file of one")
+            raise UserError(f"there is no task {name!r}; known are {', '.join(known)}, or give a .json file with one")
         if task.name in found:
             raise UserError(f"the task {task.name} is named twice")
         found[task.name] = task
@@ -256,32 +251,14 @@ def read_task(path: str | Path) -> TextTask:
 
 
 def task_of(record: Any, where: str | Path) -> TextTask:
-    """A TextTask from a JSON object; a field that is unknown, missing or of another kind is an error that names it."""
-    kinds = {
-        "name": str, "input": str, "target": str, "metrics": list | tuple, "labels": dict,
-        "step": float | int | None, "whole": bool, "questions": bool, "other_names": dict,
-        "train": str | None, "held_out": str | None,
-    }  # fmt: skip
+    """A TextTask from a JSON object. Raises UserError for a field that is unknown, missing or of another kind."""
     if not isinstance(record, dict):
-        raise UserError(f"{where}: a task is a JSON object with the fields {', '.join(kinds)}")
-    if unknown := sorted(record.keys() - kinds):
-        raise UserError(f"{where}: a task has no field {', '.join(unknown)}; known are {', '.join(kinds)}")
+        raise UserError(f"{where}: a task is a JSON object with the fields {', '.join(KINDS)}")
+    if unknown := sorted(record.keys() - KINDS):
+        raise UserError(f"{where}: a task has no field {', '.join(unknown)}; known are {', '.join(KINDS)}")
     if missing := [name for name in ("name", "input", "target") if name not in record]:
         raise UserError(f'{where}: a task needs a field "{missing[0]}"')
-    several = lambda value: value if isinstance(value, list | tuple) else [None]
-    texts_of = {
-        "metrics": list, "labels": dict.values,
-        "other_names": lambda names: [text for value in names.values() for text in several(value)],
-    }  # fmt: skip
-    for name, value in record.items():
-        within = texts_of.get(name, lambda _: ())
-        if not isinstance(value, kinds[name]) or not all(isinstance(text, str) for text in within(value)):
-            raise UserError(f'{where}: "{name}" is {json.dumps(value)[:40]}, which is of the wrong kind')
+    _check_kinds(record, where)
     other_names = {name: tuple(others) for name, others in record.get("other_names", {}).items()}  # JSON has no tuples
     metrics = {"metrics": tuple(record["metrics"])} if "metrics" in record else {}
     return TextTask(**record | {"other_names": other_names} | metrics)
-
-
-def records(tasks: Mapping[str, TextTask]) -> dict[str, dict]:
-    """The tasks as JSON objects, for a run's config.json."""
-    return {name: dataclasses.asdict(task) for name, task in tasks.items()}
