@@ -263,7 +263,7 @@ def test_a_vocabulary_with_more_pieces_than_the_model_is_refused(runs, tmp_path)
 def test_other_special_ids_than_t5s_are_refused(runs, tmp_path, name, id):
     folder = copy_pretrained(runs / "all", tmp_path / "t5")
     set_config(folder, **{name: 5})
-    with pytest.raises(UserError, match=f"t5: {name} is 5; here a T5's is {id}"):
+    with pytest.raises(UserError, match=f"t5: {name} is 5; only {id} is known here"):
         load(folder).tokenizer
 
 

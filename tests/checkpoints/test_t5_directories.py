@@ -111,9 +111,10 @@ def test_tied_by_the_file_and_scaled_by_the_config(saved, tie, scale, scaled):
         hidden = original.decoder_norm(random_state(model))
         expected = np.asarray(hidden @ matrix) * (6**-0.5 if scaled else 1)
         np.testing.assert_allclose(model.logits(hidden), expected, rtol=1e-5, atol=1e-5)
-        again = load(save_pretrained(model, folder.parent / output)).model()
-        assert again.config == model.config
-        assert_same(again, model)
+        if output == "own":
+            again = load(save_pretrained(model, folder.parent / "again")).model()
+            assert again.config == model.config
+            assert_same(again, model)
 
 
 def random_state(model):

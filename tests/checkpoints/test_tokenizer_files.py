@@ -58,9 +58,9 @@ def test_a_vocabulary_in_tokenizer_json(tmp_path):
     [
         ({"strip_accents": False}, "strip_accents is False"),
         ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars False"),
-        ({"do_basic_tokenize": False}, "do_basic_tokenize is false; known here is true"),
-        ({"word_tokenizer_type": "mecab"}, 'word_tokenizer_type is "mecab"; known here is "basic"'),
-        ({"subword_tokenizer_type": "character"}, 'subword_tokenizer_type is "character"; known here is "wordpiece"'),
+        ({"do_basic_tokenize": False}, "do_basic_tokenize is false; only true is known here"),
+        ({"word_tokenizer_type": "mecab"}, 'word_tokenizer_type is "mecab"; only "basic" is known here'),
+        ({"subword_tokenizer_type": "character"}, 'subword_tokenizer_type is "character"; only "wordpiece" is known here'),
     ],
 )
 def test_other_rules_are_refused(tmp_path, settings, message):
@@ -100,7 +100,7 @@ def test_a_t5s_vocabulary_comes_along(vocabulary, tmp_path):
     assert_alike(read_tokenizer(folder, SentencePieceTokenizer), vocabulary)
     for wrong in ("5", 5.0, -1, None):
         (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"extra_ids": wrong}))
-        with pytest.raises(UserError, match="tokenizer_config.json: extra_ids is .*, not a whole number from 0 on"):
+        with pytest.raises(UserError, match="tokenizer_config.json: extra_ids is .*, not a whole number of at least 0"):
             read_tokenizer(folder, SentencePieceTokenizer)
     (folder / "tokenizer_config.json").unlink()  # as the first ones were: a hundred
     assert len(read_tokenizer(folder, SentencePieceTokenizer).sentinels) == 100

@@ -1,17 +1,18 @@
-"""Models to and from disk.
-
-Reading order:
+"""Models to and from disk. In reading order:
 
     load             the one door to pretrained models: runs, Hugging Face directories, names on the hub
-    save             the same directories written
-    usage            what is needed to use a model as it was trained, in `config.json`
-    bert_names       BERT's parameters and sizes under Hugging Face's names
-    t5_names         the same of T5
-    family           what such a table of names consists of, and checks of `config.json`
-    named_arrays     nested parameters as flat dicts, compared
-    safetensors_files   arrays in files
-    tokenizer_files  vocabularies in Hugging Face's directories
+    save             the same directories, written
+    usage            what is needed to use a model as it was trained
     directories      names of files, downloads from the hub, JSON
-    run_record       the record of a training run: is it new, to be continued, or complete?
+    family           rules that map our parameters to Hugging Face's arrays and back; checks of `config.json`
+    bert_names       these rules, and `config.json`, for BERT
+    t5_names         the same for T5
+    named_arrays     nested parameters as flat dicts, and how two of them differ
+    weights          arrays in safetensors files
+    tokenizer_files  vocabularies in Hugging Face directories
+    run_record       the record of a run: whether it is new, can be continued, or is complete
     resume           checkpoints of the training state
+
+A directory that we write, a run or an export, is one that Transformers opens: `config.json`, `model.safetensors`,
+`vocab.txt` or `spiece.model`, `tokenizer_config.json`, `special_tokens_map.json`.
 """

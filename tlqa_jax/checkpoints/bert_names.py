@@ -74,13 +74,13 @@ HEADS = {
 }
 
 BUFFERS = {"embeddings.position_ids", "embeddings.token_type_ids"}  # 0, 1, 2, ... and 0, 0, 0, ...
-# a copy of another array, which older files carry too
+# older files have copies of other arrays, too
 COPIES = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-# bert-base-uncased and its kin call themselves BertForMaskedLM and bring next-sentence prediction as well
-# (architecture="BertForPreTraining" reads it)
+# bert-base-uncased names itself BertForMaskedLM and has a next-sentence head as well, which
+# load(name, "BertForPreTraining") reads
 LEFT_OUT = {"BertForMaskedLM": ("cls.seq_relationship.weight", "cls.seq_relationship.bias")}
 
 
@@ -118,7 +118,7 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
         labels, problem = config.num_labels, values.get("problem_type")
         if labels == 1 or problem not in (None, "single_label_classification"):
             problem = f"problem_type is {json.dumps(problem)}, of {labels} label(s)"
-            raise UserError(f"{where}: {problem}; known here is the choice of one class of several")
+            raise UserError(f"{where}: {problem}; only one class of several is known here")
     return config, {"attention": "causal"} if values.get("is_decoder") else {}
 
 
@@ -135,7 +135,7 @@ def config_to_json(model: Bert | Head) -> dict[str, Any]:
 
 
 def empty_model(architecture: str, config: BertConfig, names: set[str], **options: Any) -> nnx.Module:
-    """The model with shapes in place of arrays. It has a pooler if its class reads one or the file brings one."""
+    """The model with shapes in place of arrays. It has a pooler if its class reads one or the file has one."""
     kind = ARCHITECTURES[architecture]
     pooler = getattr(kind, "pooler", None) is True or any(name.endswith("pooler.dense.weight") for name in names)
 

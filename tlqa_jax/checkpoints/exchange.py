@@ -24,7 +24,7 @@ from tlqa_jax.checkpoints.runs import (
     save_vocabulary,
     start_run,
 )
-from tlqa_jax.checkpoints.tokenizer_files import check_vocabulary
+from tlqa_jax.checkpoints.tokenizer_files import check_tokenizer as check_vocabulary
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5, T5Encoder

@@ -34,7 +34,10 @@ from tlqa_jax.checkpoints.directories import (
 )
 from tlqa_jax.checkpoints.named_arrays import compare, flatten
 from tlqa_jax.checkpoints.safetensors_file import read_safetensors, write_safetensors
-from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_vocabulary, load_tokenizer, write_tokenizer
+from tlqa_jax.checkpoints.directories import SENTENCEPIECE, WORDPIECE, TOKENIZER, TOKENIZER_CONFIG
+from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer as check_vocabulary, read_tokenizer, write_tokenizer
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function, as_module
 
@@ -196,3 +199,11 @@ def _read_weights(directory: Path, name: str | Path) -> dict[str, np.ndarray]:
     if pickles:
         raise UserError(f"{directory} has its parameters in {', '.join(pickles)}, {reason}")
     raise UserError(f"{directory} has no {WEIGHTS}")
+
+
+def load_tokenizer(name):
+    directory = find_directory(name)
+    read = lambda file: read_json(directory / file) if (directory / file).exists() else {}
+    t5 = (directory / SENTENCEPIECE).exists() or (read(TOKENIZER).get("model") or {}).get("type") == "Unigram"
+    t5 = t5 or read(CONFIG).get("model_type") == "t5"
+    return read_tokenizer(directory, SentencePieceTokenizer if t5 else WordPieceTokenizer)

@@ -15,7 +15,7 @@ from flax import nnx
 from tlqa_jax.checkpoints import bert_names, t5_names
 from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, find_directory, is_old_run, read_json
 from tlqa_jax.checkpoints.family import fill
-from tlqa_jax.checkpoints.weights import read_weights
+from tlqa_jax.checkpoints.weights import read_safetensors, weight_files
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, read_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage
 from tlqa_jax.errors import UserError
@@ -54,7 +54,9 @@ class Pretrained:
             raise UserError(f"{where}: is_decoder is true, so attention is causal and cannot be {attention!r}")
         options = {**self.options, "dtype": dtype} | ({"attention": attention} if attention else {})
         family = FAMILIES[self.family]
-        arrays = read_weights(self.files, self.name if self.on_hub else None)
+        arrays = {}
+        for file in weight_files(self.files, self.where):
+            arrays |= read_safetensors(file)
         arrays = family.canonicalize(self.architecture, arrays, self.config, self.where)
         empty = family.empty_model(self.architecture, self.config, set(arrays), **options)
         rules = family.rules(self.architecture, self.config)

@@ -1,4 +1,4 @@
-"""Nested parameters as flat dicts of named arrays, and two of these compared."""
+"""Nested parameters as flat dicts of named arrays, and the comparison of two of these."""
 
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,19 @@ import numpy as np
 
 from tlqa_jax.errors import UserError
 
-MOST = 4  # keys of a kind that are named
+MOST = 4  # so many keys of a kind are named
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """{"params/encoder_0/…": leaf}: the leaves by the path one would write."""
+    """{"params/encoder_0/…": leaf}: the leaves by their paths."""
     name = lambda key: str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
     return {"/".join(name(key) for key in path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def compare(stored: dict[str, Any], wanted: dict[str, Any], where: Path | str) -> None:
-    """Raise UserError naming the keys by which two flat trees of arrays differ: MOST of each kind, and how many more.
+    """Raise UserError if two flat dicts of arrays differ.
 
-    The kinds are what is missing, what is left over, and what is of another shape or dtype.
+    It names the keys that are missing, left over, or of another shape or dtype: MOST of each kind, and how many more.
     """
     describe = lambda x: f"{np.dtype(x.dtype).name}{list(x.shape)}"
     missing = [f"missing {key} {describe(wanted[key])}" for key in wanted if key not in stored]

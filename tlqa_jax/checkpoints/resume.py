@@ -1,4 +1,4 @@
-"""What resuming a run needs, in RUN/checkpoints/STEP/: parameters, optimizer state and step, kept by Orbax."""
+"""What a run needs to continue, in RUN/checkpoints/STEP/: parameters, optimizer state and step, stored by Orbax."""
 
 import contextlib
 import logging
@@ -15,13 +15,13 @@ CHECKPOINTS = "checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints of one run: atomic (a killed write leaves no half checkpoint), the newest `keep` are kept.
+    """The checkpoints of one run, of which the newest `keep` are kept. A write that is killed leaves no half checkpoint.
 
-    With `read_only` nothing is made or tidied up: a program may be training in this very directory.
+    With `read_only` nothing is created or deleted: a program may be training in this directory.
     """
 
     def __init__(self, run: Path | str, keep: int | None = 3, *, read_only: bool = False):
-        import orbax.checkpoint as ocp  # takes seconds to import: not before it is needed
+        import orbax.checkpoint as ocp  # takes seconds to import
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._args = ocp.args
@@ -42,13 +42,13 @@ class Checkpoints:
         return self.directory / str(max(steps)) if steps else None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state (a nested structure of arrays) as of after `step` steps."""
+        """Write the state after `step` steps, a nested structure of arrays."""
         self._manager.save(step, args=self._args.StandardSave(jax.tree.map(np.asarray, state)))
 
     def restore(self, like: dict[str, Any]) -> dict[str, Any]:
         """The newest checkpoint, as numpy arrays in the structure of `like` (arrays or shapes).
 
-        `like` may hold a part of the top-level entries (only "params", say). Raises UserError, before anything is read,
+        `like` may have some of the top-level entries only, such as "params". Raises UserError, before anything is read,
         naming keys that are missing, left over or of another shape or dtype.
         """
         latest = self.latest()
@@ -64,21 +64,18 @@ class Checkpoints:
             restored = self._manager.restore(int(latest.name), args=self._args.StandardRestore(template))
         return {name: restored[name] for name in like}
 
-    def close(self) -> None:
-        self._manager.close()
-
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
+        self._manager.close()
 
 
 @contextlib.contextmanager
 def readable(checkpoint: Path):
-    """What Orbax raises on a checkpoint with a part missing or damaged, as one line.
+    """What Orbax raises on a checkpoint that is incomplete or damaged, as an error of one line.
 
-    It advises to delete the checkpoint where there is one before it, and it is not the memory or the rights that lack.
+    It advises to delete the checkpoint if there is an older one, and the reason is not the memory or a permission.
     """
     try:
         yield

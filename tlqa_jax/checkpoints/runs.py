@@ -26,7 +26,7 @@ from tlqa_jax.checkpoints.directories import CONFIG, read_json
 from tlqa_jax.checkpoints.family import check_fields, is_of_type as of_kind
 from tlqa_jax.checkpoints.huggingface import from_pretrained, is_t5, load_tokenizer, read_task
 from tlqa_jax.checkpoints.named_arrays import compare, flatten
-from tlqa_jax.checkpoints.tokenizer_files import check_vocabulary
+from tlqa_jax.checkpoints.tokenizer_files import check_tokenizer as check_vocabulary
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config

@@ -6,7 +6,6 @@ A training program writes the same files into its run, one by one. Of several pr
 """
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,11 +17,11 @@ import jax
 from flax import nnx
 
 from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, SPECIAL_TOKENS, WEIGHTS, read_json, write_json
-from tlqa_jax.checkpoints.family import arrays_of, check_fields
+from tlqa_jax.checkpoints.family import arrays_of
 from tlqa_jax.checkpoints.load import FAMILIES, load
 from tlqa_jax.checkpoints.weights import weight_files, write_safetensors
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
-from tlqa_jax.checkpoints.usage import USAGE, read_usage, with_usage
+from tlqa_jax.checkpoints.usage import read_usage, with_usage
 from tlqa_jax.errors import UserError
 
 ARCHITECTURES = {kind: name for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
@@ -34,8 +33,8 @@ def save_pretrained(
 ) -> Path:  # fmt: skip
     """Write a new directory with the model, and the vocabulary if there is one. Returns it.
 
-    It appears when it is complete. A directory that is in use is left alone, unless `overwrite` says to replace it,
-    and only if it holds a model and is no run; what else was in it is gone then.
+    It appears when it is complete. A directory that is in use is only replaced, with all that is in it, if `overwrite`
+    is true and it holds a model and is no run.
 
     Raises UserError for a model of another class, a vocabulary that does not fit, a directory in use.
     """
@@ -59,7 +58,7 @@ def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = Fa
     Nothing else is copied, such as a run's checkpoints. `overwrite` is as for `save_pretrained`.
     """
     pretrained, out = load(source), Path(out)
-    weight_files(pretrained.files, pretrained.name if pretrained.on_hub else None)  # or there is nothing to copy
+    weight_files(pretrained.files, pretrained.where)  # raises an error if there are none
     files = [file for pattern in (*FETCHED, SPECIAL_TOKENS) for file in pretrained.files.glob(pattern)]
     with _new_directory(out, overwrite) as new:
         for file in files:
@@ -71,7 +70,9 @@ def write_config(directory: str | Path, model: nnx.Module, usage: dict[str, Any]
     """Write `config.json`: the model's class and sizes, and what is needed to use it (`usage.py`)."""
     family, path = _family(model), Path(directory) / CONFIG
     values = {"architectures": [ARCHITECTURES[type(model)]], "model_type": family.MODEL_TYPE}
-    _write_usage(path, values | family.config_to_json(model), usage or {})
+    values = with_usage(values | family.config_to_json(model), usage or {}, path)
+    if jax.process_index() == 0:
+        write_json(path, values)
 
 
 def update_usage(directory: str | Path, **usage: Any) -> None:
@@ -79,7 +80,7 @@ def update_usage(directory: str | Path, **usage: Any) -> None:
     path = Path(directory) / CONFIG
     if jax.process_index() == 0:
         values = read_json(path)
-        _write_usage(path, values, read_usage(values, path) | usage)
+        write_json(path, with_usage(values, read_usage(values, path) | usage, path))
 
 
 def write_weights(directory: str | Path, model: nnx.Module) -> None:
@@ -99,16 +100,9 @@ def _family(model: nnx.Module):
     return family
 
 
-def _write_usage(path: Path, values: dict[str, Any], usage: dict[str, Any]) -> None:
-    usage = json.loads(json.dumps({name: value for name, value in usage.items() if value is not None}))
-    check_fields({name: value for name, value in usage.items() if name in USAGE}, USAGE, path)
-    if jax.process_index() == 0:
-        write_json(path, with_usage(values, usage))
-
-
 @contextlib.contextmanager
 def _new_directory(directory: Path, overwrite: bool) -> Iterator[Path]:
-    """A directory to fill, which then takes its place. An error leaves what was there."""
+    """A temporary directory to fill, which then becomes `directory`. After an error everything is as before."""
     if directory.exists() and (not directory.is_dir() or os.listdir(directory)):
         if not overwrite:
             raise UserError(f"{directory} is already in use: give another, or overwrite it (overwrite=True, --overwrite)")

@@ -1,7 +1,7 @@
-"""The vocabularies in Hugging Face's directories: a BERT's vocab.txt, a T5's spiece.model, or either in tokenizer.json.
+"""Vocabularies in Hugging Face's directories: a BERT's vocab.txt, a T5's spiece.model, or either in tokenizer.json.
 
-Files that Transformers wrote may be of any version: 4 writes vocab.txt or spiece.model and tokenizer.json, 5 the last
-one alone. What is written here is read by both.
+Transformers 4 writes vocab.txt or spiece.model, and tokenizer.json; Transformers 5 writes tokenizer.json alone. All of
+these are read here. What is written here is read by both versions.
 """
 
 import base64
@@ -17,13 +17,11 @@ import jax
 
 from tlqa_jax.checkpoints.directories import (
     ADDED_TOKENS,
-    CONFIG,
     SENTENCEPIECE,
     SPECIAL_TOKENS,
     TOKENIZER,
     TOKENIZER_CONFIG,
     WORDPIECE,
-    find_directory,
     read_json,
     write_json,
 )
@@ -37,19 +35,18 @@ from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
 WORDPIECE_SPECIALS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 SENTENCEPIECE_SPECIALS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-WORDPIECE_RULES = {  # the only ones that are known here
+WORDPIECE_RULES = {  # no others are known here
     "do_basic_tokenize": True, "word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"
 }  # fmt: skip
 Tokenizer = WordPieceTokenizer | SentencePieceTokenizer
 
 
 def read_tokenizer(directory: Path, kind: type[Tokenizer]) -> Tokenizer:
-    """The vocabulary of a directory: SentencePiece of a T5, WordPiece of a BERT.
+    """The vocabulary of a directory. `kind`: SentencePieceTokenizer for a T5, WordPieceTokenizer for a BERT.
 
-    SentencePiece with as many sentinels as `tokenizer_config.json` says ("extra_ids"); WordPiece cased or not, as it
-    says there.
+    `tokenizer_config.json` says how many sentinels there are ("extra_ids"), and whether text is lower-cased.
 
-    Raises UserError if there is none, or if it cuts text by rules that our tokenizers do not have.
+    Raises UserError if there is no vocabulary, or if its rules are not those of our tokenizers.
     """
     read = lambda file: read_json(directory / file) if (directory / file).exists() else {}
     whole, settings = read(TOKENIZER), read(TOKENIZER_CONFIG)
@@ -61,7 +58,7 @@ def read_tokenizer(directory: Path, kind: type[Tokenizer]) -> Tokenizer:
         tokenizer = _sentencepiece(whole, settings, directory / TOKENIZER)
     else:
         raise UserError(f"{directory} has no vocabulary of a T5: copy its {SENTENCEPIECE} or {TOKENIZER} there")
-    # each of three files may tell what was added, each in its own way
+    # added tokens may stand in each of three files, in three formats
     added = [*read(ADDED_TOKENS).items()] + [(it["content"], it["id"]) for it in whole.get("added_tokens") or []]
     added += [(it["content"], int(id)) for id, it in (settings.get("added_tokens_decoder") or {}).items()]
     _check_added(tokenizer, added, directory)
@@ -69,56 +66,20 @@ def read_tokenizer(directory: Path, kind: type[Tokenizer]) -> Tokenizer:
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: BertConfig | T5Config, where: Path | str) -> None:
-    """Raise UserError if a model has no embedding for some of the ids: it would be nan that comes of them.
-
-    Also for a T5 whose texts begin, end or are padded with other ids than T5's own.
-    """
-    check_vocabulary(tokenizer, config, where)
+    """Raise UserError if the model has no embedding for some of the ids, or a T5 has other special ids than T5's own."""
+    if tokenizer.vocab_size > config.vocab_size:
+        sizes = f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {config.vocab_size}"
+        raise UserError(f"{where}: {sizes}")
     if isinstance(config, T5Config):
         for name, id in (("decoder_start_token_id", 0), ("eos_token_id", 1), ("pad_token_id", 0)):
             if getattr(config, name) != id:
-                raise UserError(f"{where}: {name} is {getattr(config, name)}; here a T5's is {id}")
-
-
-def load_tokenizer(name: str | Path) -> Tokenizer:
-    """The vocabulary of a directory or hub name: SentencePiece of a T5, WordPiece of a BERT.
-
-    SentencePiece with as many sentinels as `tokenizer_config.json` says ("extra_ids"); WordPiece cased or not, as it
-    says there.
-
-    Raises UserError if there is none, or if it cuts text by rules that our tokenizers do not have.
-    """
-    directory = find_directory(name)
-    read = lambda file: read_json(directory / file) if (directory / file).exists() else {}
-    whole, settings = read(TOKENIZER), read(TOKENIZER_CONFIG)
-    kind = (whole.get("model") or {}).get("type")
-    if (directory / SENTENCEPIECE).exists():
-        tokenizer = SentencePieceTokenizer(directory / SENTENCEPIECE, extra_ids=_extra_ids(settings, directory))
-    elif kind == "Unigram" and not (directory / WORDPIECE).exists():
-        tokenizer = _sentencepiece(whole, settings, directory / TOKENIZER)
-    else:
-        if not whole and read(CONFIG).get("model_type") == "t5":
-            raise UserError(f"{directory} has no vocabulary of a T5: copy its {SENTENCEPIECE} or {TOKENIZER} there")
-        tokenizer = _wordpiece(whole, settings, directory)
-    # each of three files may tell what was added, each in its own way
-    added = [*read(ADDED_TOKENS).items()] + [(it["content"], it["id"]) for it in whole.get("added_tokens") or []]
-    added += [(it["content"], int(id)) for id, it in (settings.get("added_tokens_decoder") or {}).items()]
-    _check_added(tokenizer, added, directory)
-    return tokenizer
-
-
-def check_vocabulary(tokenizer: Tokenizer, config: BertConfig | T5Config, where: Path | str) -> None:
-    """Raise UserError if a model has no embedding for some of the ids: it would be nan that comes of them."""
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{where}: the vocabulary has {tokenizer.vocab_size} pieces, the model only {config.vocab_size}"
-        )
+                raise UserError(f"{where}: {name} is {getattr(config, name)}; only {id} is known here")
 
 
 def write_tokenizer(tokenizer: Tokenizer, directory: Path, longest: int | None) -> None:
-    """The files from which Transformers makes the same tokenizer; `longest` input in tokens, if there is a limit.
+    """Write the files from which Transformers makes the same tokenizer. Of several processes the first one writes.
 
-    Of several processes the first one writes.
+    `longest`: the longest input in tokens, if there is a limit.
     """
     if jax.process_index() != 0:
         return
@@ -139,19 +100,20 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, longest: int | None) 
 
 def _wordpiece(whole: dict[str, Any], given: dict[str, Any], directory: Path) -> WordPieceTokenizer:
     normalizer = whole.get("normalizer") or {}
-    settings = {"do_lower_case": normalizer.get("lowercase", True), "strip_accents": normalizer.get("strip_accents")}
-    settings["tokenize_chinese_chars"] = normalizer.get("handle_chinese_chars", True)
-    settings |= given
+    settings = {
+        "do_lower_case": normalizer.get("lowercase", True), "strip_accents": normalizer.get("strip_accents"),
+        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True), **given,
+    }  # fmt: skip
     lowercase = bool(settings["do_lower_case"])
     if settings["strip_accents"] not in (None, lowercase) or not settings["tokenize_chinese_chars"]:
         raise UserError(
             f"{directory}: strip_accents is {settings['strip_accents']}, "
             f"tokenize_chinese_chars {settings['tokenize_chinese_chars']}; "
-            "known here are accents stripped just where text is lower-cased, and Chinese characters apart"
+            "only known here: accents are stripped if and only if text is lower-cased, and Chinese characters are split"
         )
     for name, known in WORDPIECE_RULES.items():
         if settings.get(name, known) != known:
-            raise UserError(f"{directory}: {name} is {json.dumps(settings[name])}; known here is {json.dumps(known)}")
+            raise UserError(f"{directory}: {name} is {json.dumps(settings[name])}; only {json.dumps(known)} is known here")
     if (directory / WORDPIECE).exists() or not whole:
         return WordPieceTokenizer(directory / WORDPIECE, lowercase=lowercase)
     model = whole.get("model") or {}
@@ -168,7 +130,7 @@ def _wordpiece(whole: dict[str, Any], given: dict[str, Any], directory: Path) ->
 
 
 def _sentencepiece(whole: dict[str, Any], settings: dict[str, Any], where: Path) -> SentencePieceTokenizer:
-    """From a tokenizer.json, which has the sentinels as pieces: they are left to `SentencePieceTokenizer`."""
+    """From a tokenizer.json. It has the sentinels as pieces; `SentencePieceTokenizer` adds them itself."""
     try:
         pieces = [(str(piece), float(score)) for piece, score in whole["model"]["vocab"]]
     except (KeyError, TypeError, ValueError):
@@ -188,7 +150,7 @@ def _sentencepiece(whole: dict[str, Any], settings: dict[str, Any], where: Path)
 
 @contextlib.contextmanager
 def _as_file(content: bytes, where: Path) -> Iterator[Path]:
-    """A file that holds a vocabulary while it is read. What is wrong with it is said of `where` it was taken from."""
+    """A temporary file with a vocabulary. Errors name `where` it was taken from instead."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "vocabulary"
         file.write_bytes(content)
@@ -199,8 +161,8 @@ def _as_file(content: bytes, where: Path) -> Iterator[Path]:
 
 
 def _check_added(tokenizer: Tokenizer, added: list[tuple[str, int]], directory: Path) -> None:
-    """Refuse tokens that were added to a vocabulary, unless ours makes the same id of such a token in a text."""
-    specials = {piece: id for id, piece in enumerate(SENTENCEPIECE_SPECIALS.values())}  # no text becomes these
+    """Raise UserError for tokens that were added to a vocabulary, unless ours encodes them to the same ids."""
+    specials = {piece: id for id, piece in enumerate(SENTENCEPIECE_SPECIALS.values())}  # not encoded from text
     known = specials if isinstance(tokenizer, SentencePieceTokenizer) else {}
     other = {token: id for token, id in added if known.get(token) != id and tokenizer.encode(token) != [id]}
     if other:
@@ -209,8 +171,8 @@ def _check_added(tokenizer: Tokenizer, added: list[tuple[str, int]], directory: 
 
 
 def _extra_ids(settings: dict[str, Any], directory: Path) -> int:
-    """How many sentinels there are; 100 where nothing is said."""
+    """The number of sentinels, 100 by default."""
     extra_ids = settings.get("extra_ids", 100)
     if not is_of_type(extra_ids, int) or extra_ids < 0:
-        raise UserError(f"{directory / TOKENIZER_CONFIG}: extra_ids is {extra_ids!r}, not a whole number from 0 on")
+        raise UserError(f"{directory / TOKENIZER_CONFIG}: extra_ids is {extra_ids!r}, not a whole number of at least 0")
     return extra_ids

@@ -3,6 +3,7 @@
 Transformers hands these values through and does not read them. A directory that we did not write has none.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ def read_usage(values: dict[str, Any], where: Path | str) -> dict[str, Any]:
     return usage
 
 
-def with_usage(values: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
-    """The same `config.json` with this usage; without it where there is none."""
-    tasks = {**(values.get("task_specific_params") or {}), KEY: usage}
-    if not usage:
-        del tasks[KEY]
-    others = {name: value for name, value in values.items() if name != "task_specific_params"}
-    return others | ({"task_specific_params": tasks} if tasks else {})
+def with_usage(values: dict[str, Any], usage: dict[str, Any], where: Path | str) -> dict[str, Any]:
+    """The same `config.json` with this usage. Raises UserError for a value of another type."""
+    tasks = json.loads(json.dumps({**(values.get("task_specific_params") or {}), KEY: usage}))
+    tasks[KEY] = read_usage({"task_specific_params": tasks}, where)
+    values = {name: value for name, value in values.items() if name != "task_specific_params"}
+    tasks = {name: task for name, task in tasks.items() if task}
+    return values | ({"task_specific_params": tasks} if tasks else {})
