@@ -60,13 +60,13 @@ def score_task(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """(a task's metrics in percent, the predictions by id) of what a T5 wrote for `examples`.
 
-    Questions are scored by `score_answers`. Texts are compared after `normalize`, the vocabulary's.
+    Questions are scored by `score_questions`. Texts are compared after `normalize`, the vocabulary's.
     """
     if task.questions:
         questions = [QAExample(e.id, e.input, with_normalized(e.answers, normalize)) for e in examples]
         texts = {example.id: one.text for example, one in zip(examples, written, strict=True)}
         scores = {example.id: no_answer_score(one.probability) for example, one in zip(examples, written)}
-        return score_answers(questions, texts, scores)
+        return score_questions(questions, texts, scores)
     outputs = [one.text for one in written]
     predictions = {example.id: task.prediction(text) for example, text in zip(examples, outputs, strict=True)}
     return task.score(outputs, examples, normalize), predictions
@@ -77,7 +77,7 @@ def with_normalized(answers: Sequence[str], normalize: Callable[[str], str]) -> 
     return tuple(dict.fromkeys([*answers, *map(normalize, answers)]))
 
 
-def score_answers(
+def score_questions(
     examples: Sequence[QAExample], predictions: Mapping[str, str], no_answer_scores: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """(EM, F1 and an interval around it; the predictions that were scored) of the answers to held-out questions.

@@ -30,7 +30,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.inference.answer_spans import SpanAnswerer, span_logits, write_n_best
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
-from tlqa_jax.training.evaluation import mean_over_examples, save_answers, score_answers, summed_over_devices
+from tlqa_jax.training.evaluation import mean_over_examples, save_answers, score_questions, summed_over_devices
 from tlqa_jax.training.initial_model import load_or_init_bert
 from tlqa_jax.training.loop import TrainingRun
 from tlqa_jax.training.settings import BertSettings, input_file, number, settings_class
@@ -128,7 +128,7 @@ def finetune_spans(settings: FinetuneSpansSettings, *, quiet: bool = False) -> P
             {example.id: getattr(answer, name) for example, answer in zip(held_out, answers)}
             for name in ("text", "no_answer_score")
         )
-        scores, predictions = score_answers(held_out, texts, no_answer_scores)
+        scores, predictions = score_questions(held_out, texts, no_answer_scores)
         save_answers(run.path, PREDICTIONS, scores, predictions)
         if jax.process_index() == 0:
             write_n_best(run.path / N_BEST, predictions, answers)
