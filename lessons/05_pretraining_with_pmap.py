@@ -1,21 +1,22 @@
 # %% [markdown]
 # # Lesson 5: Pretraining on eight devices
 #
-# **Time** 80 minutes, of which the computer needs two (two CPU cores).
+# **Time** 80 minutes, of which the computer needs two or three (two CPU cores).
 #
 # **Know first** T5 and span corruption (lesson 4). Gradient descent. That JAX functions are pure and `jax.jit`
 # compiles them.
 #
 # **You will be able to**
 # - say what `jax.pmap` does with a function, and what `psum` adds over;
-# - average a loss over devices without lying, and prove it on gradients;
-# - give every device its own noise, and every step too;
-# - pretrain a T5, read its curve against two guesses, and see what it knows;
-# - lose the machine in the middle and go on as if nothing had happened.
+# - compute the mean loss over all devices correctly, and prove it on gradients;
+# - give every device and every step its own noise;
+# - pretrain a T5, compare its curve with two guesses, and see what it knows;
+# - lose the machine in the middle of a run and continue as if nothing had happened.
 
 # %%
 import dataclasses
 import inspect
+import json
 import re
 import shutil
 from functools import partial
@@ -31,7 +32,7 @@ from matplotlib import pyplot as plt
 if jax.config.jax_num_cpu_devices != 8:
     jax.config.update("jax_num_cpu_devices", 8)  # before anything is computed: JAX makes its devices only once
 
-from tlqa_jax.checkpoints.runs import load_t5
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.core.devices import AXIS, replicate, unreplicate
 from tlqa_jax.core.dropout import dropout
 from tlqa_jax.core.losses import cross_entropy
@@ -43,8 +44,11 @@ from tlqa_jax.lessons import SMOKE, pretraining_with_pmap as check, show, street
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
 from tlqa_jax.tasks import span_corruption
-from tlqa_jax.training.pretrain_spans import SpanCorruptionData, make_train_step, pretrain_spans
+from tlqa_jax.tasks.span_corruption_rows import SpanCorruptionRows
+from tlqa_jax.training.pretrain_spans import pretrain_spans
 from tlqa_jax.training.progress import read_metrics
+from tlqa_jax.training.sequence_loss import sequence_loss, target_tokens
+from tlqa_jax.training.step import accumulated, update
 
 cpus = jax.devices("cpu")
 assert len(cpus) == 8, "restart the runtime, and run the cells from the top"
@@ -53,13 +57,13 @@ print(len(cpus), "virtual devices on this processor; JAX trains on", jax.local_d
 # %% [markdown]
 # ## Eight devices out of one
 #
-# A TPU host has four or eight chips, a server several GPUs. You have, perhaps, one processor; JAX can pretend that it
-# is eight devices. They are no faster than one. But a program that is right on eight virtual devices is right on eight
-# real ones, and that is what this lesson is about. (Only the demonstrations ask for `cpus`. The training at the end
-# takes what your machine has: on a TPU or GPU, that.)
+# A TPU host has four or eight chips, and a server has several GPUs. You may have one processor, but JAX can pretend
+# that it is eight devices. They are no faster than one. But a program that is right on eight virtual devices is right
+# on eight real ones, and that is what this lesson is about. (Only the demonstrations ask for `cpus`. The training at
+# the end uses what your machine has, such as a TPU or a GPU.)
 #
-# (In new code JAX's authors would rather see `jax.shard_map`, on which today's `pmap` is built and which can also cut
-# up the model. `psum`, `axis_index` and all that follows are the same there; `pmap` has less to explain.)
+# (For new code JAX's authors recommend `jax.shard_map`, on which today's `pmap` is built and which can also split the
+# model. `psum`, `axis_index` and all that follows are the same there; `pmap` needs less explanation.)
 #
 # `jax.pmap` takes a function of arrays and runs it on all devices at once, **each on its own slice of the leading
 # axis**:
@@ -72,8 +76,8 @@ print(pmap(lambda rows: rows.sum())(batch))
 assert (np.array(pmap(lambda rows: rows.sum())(batch)) == batch.sum(axis=1)).all()
 
 # %% [markdown]
-# Eight sums, one of each device. Nobody has seen the numbers of anybody else. To make one model of it, they have to
-# talk, and the word for it is `psum`: "add this over all devices, and give everybody the result".
+# Eight sums, one from each device. No device has seen the numbers of another. To train one model together, they have
+# to communicate, and the operation for it is `psum`: "add this over all devices, and give every device the result".
 
 # %%
 print(pmap(lambda rows: jax.lax.psum(rows.sum(), AXIS))(batch))
@@ -82,9 +86,9 @@ assert (np.array(pmap(lambda rows: jax.lax.psum(rows.sum(), AXIS))(batch)) == ba
 
 # %% [markdown]
 # Now training. Every device has a **copy** of the parameters and **its own rows** of the batch. It computes the
-# gradient of its rows; `psum` makes of all these the gradient of the batch, the same on every device; so every device
-# takes the same step, and the copies stay equal without ever being compared. This is *data parallelism*, and the
-# picture is all there is to it:
+# gradient of its rows; `psum` adds these to the gradient of the batch, which is then the same on every device. So every
+# device takes the same step, and the copies stay equal without ever being compared. This is *data parallelism*, and
+# this picture shows all of it:
 
 # %%
 figure, axes = plt.subplots(figsize=(10, 4.2), layout="constrained")
@@ -111,10 +115,10 @@ show(figure, "05_pmap")
 # %% [markdown]
 # ## The wrong version first: a mean of means
 #
-# The loss of a batch is the mean over its tokens. The tempting way to compute it on several devices: each takes the
-# mean of its own tokens, then `pmean` the means. It is in many programs. With the same number of tokens on each device
-# it is even right. But texts have different lengths; what is missing is padding, which counts nothing. Two devices
-# will do to see it:
+# The loss of a batch is the mean over its tokens. There is a tempting way to compute it on several devices: each takes
+# the mean of its own tokens, then `pmean` takes the mean of these means. Many programs do this. With the same number of
+# tokens on each device it is even right. But texts have different lengths; they are filled up with padding, which does
+# not count. Two devices are enough to see the problem:
 #
 # | | token losses | sum | tokens | mean |
 # |---|---|---|---|---|
@@ -132,8 +136,8 @@ print("the mean of the means:", mean_of_means, "  the mean:", (losses * weights)
 assert mean_of_means[0] == 3.0
 
 # %% [markdown]
-# 3.0 instead of 1.4. Why care, if it is only a number to print? Because its *gradient* moves the model. How much does
-# each token pull?
+# 3.0 instead of 1.4. Why does it matter, if it is only a number to print? Because its *gradient* changes the model. How
+# much influence does each token have?
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
@@ -148,16 +152,17 @@ for axes, (name, pull) in zip(panels, pulls.items(), strict=True):
 show(figure, "05_mean_of_means")
 
 # %% [markdown]
-# One token has half of the say because it happened to land on an emptier device. Shuffle the rows, and another token
-# will; change the number of devices, and the model learns something else. The cure needs no new idea: a mean is a sum
-# divided by a number, and **sums may be added**. With $w_t$ the weight of token $t$ and $\ell_t$ its loss:
+# One token has half of the influence because it happened to be on the emptier device. If the rows are shuffled, another
+# token will have it; with another number of devices, the model learns something else. The solution needs no new idea:
+# a mean is a sum divided by a number, and **sums may be added**. With $w_t$ the weight of token $t$ and $\ell_t$ its
+# loss:
 #
 # $$\text{loss} = \frac{\sum_\text{devices} \sum_t w_t \ell_t}{\sum_\text{devices} \sum_t w_t}
 #   = \frac{\text{psum}\big(\sum_t w_t \ell_t\big)}{\text{psum}\big(\sum_t w_t\big)}$$
 #
 # ## Exercise 1: the global mean
 #
-# Called on every device with its own rows. (`AXIS` is the name of the axis, "devices".)
+# It is called on every device with its own rows. (`AXIS` is the name of the axis, "devices".)
 
 # %%
 def global_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
@@ -181,12 +186,12 @@ assert np.allclose(two(global_mean)(losses, weights), 1.4)
 #
 # $$\nabla\, \text{loss} = \sum_\text{devices} \nabla \Big( \frac{1}{W} \sum_t w_t \ell_t \Big)$$
 #
-# So: `psum` the weight; differentiate this device's share, its own sum over $W$; `psum` the gradients. The order
+# So: `psum` the weight; differentiate this device's share, its own sum divided by $W$; `psum` the gradients. The order
 # matters. If you `psum` the loss first and differentiate that, JAX differentiates through the `psum` as well. This
-# device's loss stands in the sum of every device, so its gradient is its *own share, eight times*: without a second
+# device's loss is a part of the sum on every device, so its gradient is its *own share, eight times*: without a second
 # `psum` the copies of the parameters drift apart, and with one the step is eight times too large. Adam hides that,
-# since it divides by the gradient's size. The clipping of the gradient, and you when you read the numbers, will not be
-# so lucky.
+# since it divides by the gradient's size. But the clipping of the gradient acts on the wrong number, and so do you when
+# you read it.
 #
 # ## Exercise 2: the gradient of the global mean
 
@@ -253,13 +258,14 @@ assert differences["gradients"] < 1e-4 < 0.05 < differences["mean_of_means_gradi
 assert abs(differences["gradients_of_the_summed_loss"] - 7) < 1e-3  # eight times the true one is off by seven times it
 
 # %% [markdown]
-# Eight devices and one give the same gradient, to the rounding of float32. (So does *accumulation*, where one device
-# takes its rows in several slices to save memory: the same sums, added one after the other.)
+# Eight devices and one give the same gradient, to the rounding of float32. (So does *gradient accumulation*, where each
+# device splits its rows into micro-batches to save memory: the same sums, added one after the other.)
 #
 # ## Noise: a key for each device and each step
 #
-# T5 trains with dropout: one value in ten is zeroed, at random. JAX has no hidden random state; whoever wants noise
-# brings a key. **The wrong version first**: the same key for all, as the parameters are the same for all.
+# T5 trains with dropout: one value in ten is set to zero, at random. JAX has no hidden random state: a function that
+# needs noise gets a key. **The wrong version first**: the same key for all devices, as the parameters are the same for
+# all.
 
 # %%
 ones = jnp.ones(40)
@@ -275,9 +281,9 @@ show(figure, "05_dropout")
 assert (np.array(same) == np.array(same)[0]).all() and not (np.array(own) == np.array(own)[0]).all()
 
 # %% [markdown]
-# On the left eight devices throw one pair of dice: the noise does not average out over the batch. `fold_in` makes a
-# new key from a key and a number. And it has to be a function of (seed, step, device) and of nothing else: then a run
-# that was stopped can go on with the very noise it would have had.
+# On the left all eight devices have the same noise, so it does not average out over the batch. `fold_in` makes a new
+# key from a key and a number. The key has to be a function of (seed, step, device) and of nothing else: then a run that
+# was stopped can continue with exactly the noise that it would have had.
 #
 # ## Exercise 3: the dropout key
 
@@ -297,19 +303,19 @@ check.dropout_key(dropout_key)
 # %% [markdown]
 # ## State that stays on the devices
 #
-# Parameters and the optimizer's memory must not travel at every step. They are *replicated* once and stay: every device
-# has all of them. So they are not cut along a first axis, neither going in (`in_axes=None`, as the parameters above)
-# nor coming out: `out_axes=None` says that all devices have computed the same, which `psum` has seen to. Without it,
-# there is a row from each device:
+# Parameters and the optimizer's state must not be copied to the devices at every step. They are *replicated* once and
+# stay there: every device has all of them. So they are not split along a first axis, neither as arguments
+# (`in_axes=None`, as for the parameters above) nor as results: `out_axes=None` says that all devices have computed the
+# same, which `psum` makes sure of. Without it, the result has a row from each device:
 
 # %%
 mean = lambda rows: jax.lax.pmean(rows.mean(), AXIS)
 print("a copy from each device:", pmap(mean)(batch), " once:", pmap(mean, out_axes=None)(batch))
 
 # %% [markdown]
-# Adam remembers two numbers for each parameter, so the state is three times the model: 2.7 GB for T5-base in float32. A
-# step makes a new state from the old one, for a moment there are two. Unless the old one's memory is reused: it is
-# **donated**.
+# Adam keeps two numbers for each parameter, so the state is three times the model: 2.7 GB for T5-base in float32. A
+# step makes a new state from the old one, so for a moment there are two, unless the memory of the old one is reused:
+# then it is **donated**.
 
 # %%
 copies = pmap(lambda _, x: x, in_axes=(0, None), out_axes=None)(np.arange(8), np.ones(1000, np.float32))
@@ -323,28 +329,38 @@ assert shrunk.is_deleted()  # its memory holds shrunk_again
 print("old state after a donating step: deleted is", shrunk.is_deleted())
 
 # %% [markdown]
-# Whoever donates must not look back: `shrunk` cannot be read any more.
+# What was donated is gone: `shrunk` cannot be read any more.
 #
 # ## The package's step
 #
-# That was all. Here is the step that pretraining takes, read from the package as you have it. Look for your three
-# exercises, and for the donation:
+# These are all the parts. Here is the one `update` of all training programs, read from the package as you have it. Look
+# for your three exercises:
 
 # %%
-print(inspect.getsource(make_train_step))
+print(inspect.getsource(update))
+print(inspect.getsource(accumulated))
 
 # %% [markdown]
-# `loss_share` is this device's share, `accumulate` differentiates it in slices, `psum` adds. To see that it is *your*
-# gradient, let it take one step of plain gradient descent with a learning rate of 1: the parameters must move by
-# exactly that.
+# `share` is this device's share of the mean: the sums of the losses, each divided by the weight on all devices.
+# `accumulated` differentiates it, in one piece or in micro-batches; `psum` adds. (`partition` and `combine` set frozen
+# parameters aside. They have no gradient.) What the loss is, and what it is a mean over, are arguments: for a T5
+# `sequence_loss` sums over the target tokens, and `target_tokens` counts them. Every program wraps `update` in `pmap`
+# as in the next cell, with the donation.
+#
+# To see that it is *your* gradient, let it take one step of plain gradient descent with a learning rate of 1: the
+# parameters must move by exactly that.
 
 # %%
-devices = jax.local_device_count()  # this is not a demonstration any more: what the machine has
-state = {"params": params, "opt_state": optax.sgd(1.0).init(params), "step": np.int32(0)}
+devices = jax.local_device_count()  # from here on no demonstration: what the machine has
+sgd = optax.sgd(1.0)
+train_step = jax.pmap(
+    partial(update, partial(sequence_loss, apply), target_tokens, sgd, seed=0),
+    axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
+)  # fmt: skip
+state = {"params": params, "opt_state": sgd.init(params), "step": np.int32(0)}
+its_rows = {name: rows[name].reshape(devices, 16 // devices, 9) for name in ("inputs", "targets")}
 with jax.default_matmul_precision("float32"):  # on a TPU too
-    step = make_train_step(apply, optax.sgd(1.0), seed=0)
-    its_rows = {name: rows[name].reshape(devices, 16 // devices, 9) for name in ("inputs", "targets")}
-    state, metrics = step(replicate(state), its_rows)
+    state, metrics = train_step(replicate(state), its_rows)
 moved = jax.tree.map(lambda old, new: old - new, params, unreplicate(state["params"]))
 print(f"moved by your gradient, to within {largest_difference(moved, whole):.1e}")
 assert largest_difference(moved, whole) < 1e-3
@@ -352,16 +368,16 @@ assert largest_difference(moved, whole) < 1e-3
 # %% [markdown]
 # ## Pretraining
 #
-# Now for real, and small. One street of the tiny world has 24 residents; 40 passages tell about each, always in other
-# words. The T5 reads them again and again with holes, by span corruption as in lesson 4. Two in ten rows hide random
-# spans. The others hide what matters, half of the towns, years, trades, firms and instruments: *salient* spans (Guu et
-# al. 2020; for closed-book T5: Roberts et al. 2020). A random hole is mostly filled from grammar; a salient one only
-# by who knows.
+# Now a real run, if a small one. One street of the tiny world has 24 residents; 40 passages tell about each, always in
+# other words. The T5 reads them again and again with holes, by span corruption as in lesson 4. Two in ten rows mask
+# random spans. The others mask what matters, half of the towns, years, trades, firms and instruments: *salient* spans
+# (Guu et al. 2020; for closed-book T5: Roberts et al. 2020). A random hole can mostly be filled by grammar; a salient
+# one only by knowledge.
 #
-# Before you start it, a word on Colab: its machine is lent for some hours, and what was trained on it goes with it.
+# Before you start it, a word on Colab: you have its machine for some hours only, and what is on it is lost afterwards.
 
 # %%
-# With True, runs go to your Google Drive, and you can go on with them tomorrow on another machine.
+# With True, runs go to your Google Drive, and you can continue them tomorrow on another machine.
 KEEP_ON_DRIVE = False
 runs = Path("runs/lessons/smoke" if SMOKE else "runs/lessons")
 if KEEP_ON_DRIVE:
@@ -373,41 +389,44 @@ if KEEP_ON_DRIVE:
 files = street.write_street(runs / "street")
 marked = list(open_marked_texts(files / "texts.jsonl"))
 print(len(marked), "passages. The first:", marked[0].text)
-print("worth hiding:", [marked[0].text[start:end] for start, end in marked[0].spans])
+print("worth masking:", [marked[0].text[start:end] for start, end in marked[0].spans])
 
 # %% [markdown]
-# The settings of a run are a frozen dataclass, and the program is one function. Two of them deserve a word.
-# `relative_bias_rate=100`: the position biases of lesson 4 begin near 0 and must reach several units, but Adam moves no
-# number by much more than the learning rate in a step. In a run as short as this they would never arrive, so their
-# steps are multiplied. And `dropout=0.0`: it is there to keep a model from learning by heart, which is just what we
-# want.
+# The settings of a run are a frozen dataclass, and the program is one function. Two of the settings need an
+# explanation. `relative_bias_rate=100`: the position biases of lesson 4 begin near 0 and must reach several units, but
+# in a step Adam moves no number by much more than the learning rate. In a run as short as this they would never get
+# there, so their steps are multiplied. And `dropout=0.0`: dropout keeps a model from learning by heart, and here
+# learning by heart is what we want.
 #
-# If you have run this cell before, it takes up the run where it was left, from the newest checkpoint; else it begins
-# one. That makes it the **resume cell**: whatever happens to the machine, run the cells from the top.
+# **The same call again continues.** If you have run this cell before and the run was interrupted, it continues from the
+# newest checkpoint. If the run is complete, the call returns at once: lessons 6, 10, 11 and 12 begin with the same
+# call. So whatever happens to the machine, run the cells from the top.
 
 # %%
 config = street.pretraining(files, runs / "pretrained")
 print({field: value for field, value in vars(config).items() if value != getattr(type(config)(), field)})
-run = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()))
+run = pretrain_spans(config)
 
 # %% [markdown]
 # ## Reading the curve
 #
 # Is a loss of 2 good? Compare it with guesses that need no network, on the same held-out text:
 #
-# - **fair**: each of the $V$ tokens is as likely as any other, $\log V$;
-# - **by frequency**: how often a token is hidden in the training text, whatever stands around the hole.
+# - **uniform**: each of the $V$ tokens is as probable as any other, $\log V$;
+# - **by frequency**: how often a token is masked in the training text, whatever stands around the hole.
 
 # %%
-_, trained, tokenizer = load_t5(run)
-plain = dataclasses.replace(config, salient_share=0.0)
+pretrained = load(run)  # a run is a directory that `load` opens, and Hugging Face's Transformers too
+tokenizer = pretrained.tokenizer
 hidden = {}
 for name, texts in [("train", config.texts), ("held out", config.held_out)]:
-    data = SpanCorruptionData(plain, tokenizer, texts)
+    data = SpanCorruptionRows(
+        texts, tokenizer, input_length=config.input_length, seed=config.seed, batch_size=config.batch_size
+    )
     targets = data.build_evaluation(np.arange(data.size), slice(0, data.size), 0)["targets"]
     hidden[name] = targets[targets != 0]
 counts = 1 + np.bincount(hidden["train"], minlength=tokenizer.vocab_size)  # 1 for what was never seen
-fair = np.log(tokenizer.vocab_size)
+uniform = np.log(tokenizer.vocab_size)
 by_frequency = -np.log(counts / counts.sum())[hidden["held out"]].mean()
 
 # %%
@@ -415,30 +434,30 @@ metrics = read_metrics(run / "metrics.jsonl")
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 for name, label in [("loss", "training (random and salient holes)"), ("eval_loss", "held out (random holes)")]:
     axes.plot(*zip(*[(row["step"], row[name]) for row in metrics if name in row], strict=True), ".-", label=label)
-for value, label in [(fair, "fair guess"), (by_frequency, "guess by frequency")]:
+for value, label in [(uniform, "uniform guess"), (by_frequency, "guess by frequency")]:
     axes.axhline(value, color="tab:gray", linestyle=":")
     axes.text(config.steps, value, f"{label}, {value:.2f}", ha="right", va="bottom")
 axes.set(xlabel="step", ylabel="loss, nats a token", ylim=(0, None), title="Pretraining on one street")
 axes.legend(loc="lower left")
 show(figure, "05_curve")
 held_out_loss = [row["eval_loss"] for row in metrics if "eval_loss" in row][-1]
-print(f"held out {held_out_loss:.2f}, by frequency {by_frequency:.2f}, fair {fair:.2f}")
-assert SMOKE or held_out_loss < by_frequency < fair
+print(f"held out {held_out_loss:.2f}, by frequency {by_frequency:.2f}, uniform {uniform:.2f}")
+assert SMOKE or held_out_loss < by_frequency < uniform
 
 # %% [markdown]
 # The curve falls steeply while the model learns what words there are and which follow which. That part is *language*,
-# and it carries over to the people of the held-out text. Then training goes on falling and the held-out line does not:
-# what is learned now is *who lives where*, and that is of no use for strangers. In most of machine learning this gap
-# is called overfitting and feared. For a model that is to answer from memory, it is the point.
+# and it is also right for the people of the held-out text. Then the training loss keeps falling, but the held-out loss
+# does not: what is learned now is *who lives where*, and that does not help with strangers. In most of machine learning
+# this gap is called overfitting, and people try to avoid it. For a model that has to answer from memory, it is what we
+# want.
 #
 # ## What does it fill in?
 #
-# Hide half of the values of a passage, let the model write, and compare. Once for residents, of whom it has read, and
-# once for people of whom nobody told it.
+# Mask half of the values of a passage, let the model write, and compare: once for residents, of whom it has read, and
+# once for people of whom nothing was told.
 
 # %%
-sizes = load_t5(run)[0]
-apply, _ = as_function(nnx.eval_shape(lambda: T5(sizes, rngs=nnx.Rngs(0))))  # its shapes; the parameters are trained
+apply, trained = as_function(pretrained.model())
 write = jax.jit(partial(greedy, apply, max_new_tokens=24))
 
 
@@ -474,35 +493,54 @@ for group, texts in [("residents", marked), ("others", list(open_marked_texts(fi
 assert SMOKE or (shares["residents"][0] > shares["others"][0] and shares["others"][1] > 0.5)
 
 # %% [markdown]
-# It knows that a trade belongs where a trade is missing, for anybody: that is language. Whose trade it is, it can only
-# know of the residents. For strangers it does not stay silent, though. It writes a trade, any trade, with the same
-# fluency. Keep this in mind for lesson 6.
+# It knows that a trade belongs where a trade is missing, for anybody: that is language. But whose trade it is, it can
+# know only of the residents. For strangers it does not stay silent, though. It writes a trade, any trade, just as
+# fluently. Keep this in mind for lesson 6.
 #
 # ## Losing the machine
 #
-# A checkpoint holds parameters, the optimizer's memory and the number of the step, and the order of the data and all
-# noise are functions of (seed, step). So a run that is resumed must be *the same run*. Let us say the machine was
-# taken away just before the last checkpoint was written:
+# A checkpoint holds the parameters, the optimizer's state and the number of the step; the order of the data and all
+# noise are functions of (seed, step). So a run that was interrupted and continued must be *the same run*. Here is an
+# experiment, with a run short enough to be repeated: first all of it without an interruption.
 
 # %%
-newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
-shutil.rmtree(newest)
-run = pretrain_spans(dataclasses.replace(config, resume=True))
+steps = 4 if SMOKE else 40
+short = dataclasses.replace(
+    config, out=str(runs / "uninterrupted"), steps=steps, save_every=steps // 2, warmup=0, overwrite=True
+)
+uninterrupted = pretrain_spans(short, quiet=True)
+print("checkpoints:", sorted(path.name for path in (uninterrupted / "checkpoints").glob("[0-9]*")))
 
-again = load_t5(run)[1]
-same = jax.tree.map(lambda a, b: np.array_equal(a, b), trained, again)
-print("parameters equal, bit for bit:", all(jax.tree.leaves(same)))
+# %% [markdown]
+# Now a copy of it as it was when the machine was lost, after half of the steps: the last checkpoint is not there yet,
+# and the run's record does not say that it is finished. Then the same call again:
+
+# %%
+interrupted = runs / "interrupted"
+shutil.rmtree(interrupted, ignore_errors=True)
+shutil.copytree(uninterrupted, interrupted)
+shutil.rmtree(interrupted / f"checkpoints/{steps}")
+record = json.loads((interrupted / "run.json").read_text())
+(interrupted / "run.json").write_text(json.dumps(record | {"finished": False}))
+
+pretrain_spans(dataclasses.replace(short, out=str(interrupted), overwrite=False), quiet=True)
+assert (interrupted / f"checkpoints/{steps}").exists()  # it has trained again what was lost
+one, two = (as_function(load(directory).model())[1] for directory in (uninterrupted, interrupted))
+same = all(jax.tree.leaves(jax.tree.map(np.array_equal, one, two)))
+print("parameters equal, bit for bit:", same)
 if jax.default_backend() == "cpu":  # on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true makes it hold as well
-    assert all(jax.tree.leaves(same))
+    assert same, "interrupted and continued, the run has other parameters"
 
 # %% [markdown]
 # ## What you know now
 #
-# - `pmap` runs one function on all devices, each on its slice; `psum` adds over them and tells everybody.
-# - A mean over devices is a sum over a sum. A mean of means weighs tokens by where they landed.
+# - `pmap` runs one function on all devices, each on its slice; `psum` adds over them and gives all of them the result.
+# - A mean over devices is a sum divided by a sum. A mean of means weighs tokens by the device they are on.
 # - Differentiate this device's share, then `psum` the gradients: eight devices take the step of one.
-# - Noise is a function of (seed, step, device), order of (seed, step): then a run can be lost and taken up.
-# - A loss means something beside a guess, and a model that fills every hole does not know everything it says.
+# - Noise is a function of (seed, step, device), the order of the data of (seed, step): then a run can be interrupted
+#   and continued, and nothing is different.
+# - A loss means something when it stands beside a guess. And a model that fills every hole does not know everything it
+#   says.
 #
 # The run is in `runs/lessons/pretrained`. In lesson 6 it learns to answer.
 #

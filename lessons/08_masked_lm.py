@@ -14,9 +14,7 @@
 # - pretrain a BERT, look at what it fills in, and find out by experiment what it goes by.
 
 # %%
-import dataclasses
 import json
-import random
 import time
 from functools import partial
 from pathlib import Path
@@ -29,45 +27,40 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from tlqa_jax.checkpoints.bert_runs import load_bert_model
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.core.losses import cross_entropy
-from tlqa_jax.data.tiny_world import VALUES, bundled, make_people, tell
+from tlqa_jax.data.tiny_world import VALUES, bundled
 from tlqa_jax.inference.fill_mask import fill_mask
 from tlqa_jax.lessons import SMOKE, masked_lm as check, show, street
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.masked_lm import mask_tokens, reassemble
+from tlqa_jax.tasks.masked_lm_rows import MaskedLMRows
 from tlqa_jax.tasks.next_sentence import assemble
 from tlqa_jax.text.sentences import split_sentences
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.initial_model import bert_config
-from tlqa_jax.training.pretrain_mlm import (
-    MaskedLMData,
-    PretrainMLMSettings,
-    pretrain_mlm,
-    pretraining_logits,
-    task_sums,
-)
+from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings, pretrain_mlm, pretraining_logits, task_sums
 from tlqa_jax.training.progress import read_metrics
 
 # %% [markdown]
 # ## Labels for nothing
 #
 # A label costs money: somebody has to read a review and write down whether it is kind. A few hundred thousand labels
-# are a large data set. Text, on the other hand, lies about by the terabyte, and nobody has written anything beside it.
+# are a large data set. Of text, on the other hand, there are terabytes, but without any labels.
 #
-# **Self-supervision** makes labels out of the text itself: take something away, and ask for it back. The question is
-# the damaged text, the answer is what was there, and both are free. T5 takes spans away and writes them (lesson 4).
-# BERT (Devlin et al. 2019, section 3.1) is an encoder, it has a vector for each token and nothing to write with; so it
-# is asked in place: *which piece stood here?* To answer well one has to know grammar, what words mean, and who lives
-# where.
+# **Self-supervision** makes labels out of the text itself: take something away, and ask for it. The question is the
+# damaged text, the answer is what was there, and both cost nothing. T5 takes spans away and writes them (lesson 4).
+# BERT (Devlin et al. 2019, section 3.1) is an encoder: it has a vector for each token, and it cannot write. So the
+# question is asked in place: *which piece stood here?* To answer well a model has to know grammar, what words mean, and
+# who lives where.
 #
-# The text is that of the street of lesson 5: 24 residents, 40 passages about each. To test with, there are passages
-# that were never read: about the same residents, in other words, and about people of elsewhere.
+# The text is that of the street of lesson 5: 24 residents, 40 passages about each. For the test there are passages that
+# the model never reads: about the same residents, in other words, and about strangers from other places.
 
 # %%
-# With True, runs go to your Google Drive, and you can go on with them tomorrow on another machine.
+# With True, runs go to your Google Drive, and you can continue them tomorrow on another machine.
 KEEP_ON_DRIVE = False
 runs = Path("runs/lessons/smoke" if SMOKE else "runs/lessons")
 if KEEP_ON_DRIVE:
@@ -77,12 +70,10 @@ if KEEP_ON_DRIVE:
     runs = Path("/content/drive/MyDrive/tlqa_jax")
 
 files = street.write_street(runs / "street")
-rng, residents = random.Random(8), street.people_of_the_street()
-strangers = make_people(rng, 240, exclude=residents)
-groups = {"residents": residents * 10, "strangers": strangers}
-passages = {name: [tell(rng, [p], relations=street.RELATIONS) for p in people] for name, people in groups.items()}
-for name, told in passages.items():
-    street.write_rows(files / f"mlm_{name}.jsonl", map(street.marked, told))
+unread = street.unread_passages()  # which are in unread_residents.jsonl and unread_strangers.jsonl
+groups = {name: [person for person, _ in pairs] for name, pairs in unread.items()}
+passages = {name: [passage for _, passage in pairs] for name, pairs in unread.items()}
+residents, strangers = street.people_of_the_street(), groups["strangers"]
 texts = [json.loads(line)["text"] for line in (files / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
 print(len(texts), "passages to learn from. The first:", texts[0])
 
@@ -90,7 +81,7 @@ print(len(texts), "passages to learn from. The first:", texts[0])
 # ## WordPiece in one cell
 #
 # BERT's subwords are a list of pieces, and one rule: from the left, always the longest piece that fits. A piece that
-# continues a word is written with `##`. (How such a list is *learned* is nearly BPE, your lesson 2.)
+# continues a word is written with `##`. (Such a list is *learned* in nearly the same way as BPE, lesson 2.)
 
 # %%
 tokenizer = WordPieceTokenizer(bundled("wordpiece.txt"))
@@ -117,15 +108,15 @@ assert all(wordpiece(word, set(pieces)) == tokenizer.pieces(word) for word in wo
 print(f"{len(words)} words of the street: yours and the package's agree on each.")
 
 # %% [markdown]
-# The vocabulary was made for the tiny world. What is frequent there, `zither`, is one piece; a word it has met seldom
-# is put together; and a letter it has never seen makes the whole word unknown. (The package takes accents off first,
-# so there `naïve` is `naive`.) Remember `ne ##w ##s ##p ##a ##per`: it will come back.
+# The vocabulary was made for the tiny world. A word that is frequent there, `zither`, is one piece; a rare word
+# consists of several pieces; and a letter that was never seen makes the whole word unknown. (The package removes
+# accents first, so there `naïve` is `naive`.) Remember `ne ##w ##s ##p ##a ##per`: we shall need it again.
 #
 # ## What to hide
 #
 # **The wrong version first**: ask about every token of the text as it stands. The encoder sees all of its input, also
-# the token it is asked for. It would learn to copy, at no loss at all, and nothing else. So what is asked must be
-# hidden. But hide all, and there is nothing left to tell it from. BERT's recipe, for each row:
+# the token that it is asked about. It would learn to copy, with a loss of 0, and nothing else. So what is asked about
+# must be hidden. But if everything is hidden, nothing is left from which to predict it. BERT's recipe, for each row:
 #
 # 1. of the tokens that are text (no `[CLS]`, no `[SEP]`, no padding) choose **15 %** at random;
 # 2. of the chosen, **80 %** become `[MASK]`, **10 %** a random ordinary piece (no special one), **10 %** stay as they
@@ -133,10 +124,11 @@ print(f"{len(words)} words of the street: yours and the package's agree on each.
 # 3. the loss is on the chosen **and only on them**, on all three kinds.
 #
 # Why not simply `[MASK]` for all? Because the model that answers questions later never meets a `[MASK]`. If only masks
-# were ever asked for, the last layer could leave all other tokens' vectors empty: no loss would look at them. With rule
-# 2 any token may be one that is asked for, and any may be wrong: no place can be taken on trust. (How much it matters
-# is another question, and the paper asked it, in its table 8. Fine-tuned, masks alone did as well on MNLI, 84.3 against
-# 84.2. Where BERT's vectors were used as they are, on named entities, they lost something: 94.0 against 94.9.)
+# were ever asked about, the last layer could leave all other tokens' vectors empty: no loss would look at them. With
+# rule 2 any token may be asked about, and any may be wrong, so that the model cannot rely on any single token. (How
+# much it matters is another question, and the paper asked it, in its table 8. Fine-tuned, masks alone did as well on
+# MNLI, 84.3 against 84.2. Where BERT's vectors were used as they are, on named entities, they were a little worse: 94.0
+# against 94.9.)
 #
 # ## Exercise 1: mask a row
 #
@@ -203,24 +195,22 @@ assert (reassemble(package) == rows).all()  # targets and what is seen together 
 # ## The second task: does it follow?
 #
 # Many questions are about *two* texts: a question and its passage. So BERT was given a second task with free labels,
-# **next-sentence prediction**: `[CLS] A [SEP] B [SEP]`, where B is in half of the rows what follows A, and in the other
-# half comes from another document. `[CLS]` has to tell which. A and B are whole stretches of text, several sentences
-# each, so that a row comes out full. The package calls the two labels 0, "follows", and 1, "from elsewhere", as
-# Google's code did.
+# **next-sentence prediction**: `[CLS] A [SEP] B [SEP]`. In half of the rows B is what follows A, and in the other half
+# it comes from another document. `[CLS]` has to tell which. A and B are whole stretches of text, several sentences
+# each, so that the row is full. The package's two labels are 0, "follows", and 1, "from elsewhere", as in Google's
+# code.
 #
-# The settings of the run that comes at the end know how to make such rows. Sizes first: two layers of width 128. One
-# number is not BERT's. The recipe draws every matrix with deviation 0.02, at a width of 768. What comes out of a matrix
-# has the size $0.02\sqrt{768} = 0.55$ of what went in, and at width 128 only 0.23: the layers would hardly say anything
-# at first. With 0.05 it is 0.57 again. (It matters: halfway through this run, 76 % of the held-out pieces were right;
-# with 0.02 and all else alike, 43 %.)
+# `MaskedLMRows` makes such rows. The settings are those of the run that comes at the end, which lessons 9 and 13 use as
+# well. Sizes first: two layers of width 128. One number is not BERT's. The recipe draws every matrix with deviation
+# 0.02, at a width of 768. What comes out of a matrix has the size $0.02\sqrt{768} = 0.55$ of what went in, and at width
+# 128 only 0.23: at first the layers would hardly have an effect. With 0.05 it is 0.57 again. (It matters: halfway
+# through this run, 76 % of the held-out pieces were right; with 0.02 and all else alike, 43 %.)
 
 # %%
-config = dataclasses.replace(
-    street.masked_lm(files, runs / "masked_lm"),  # BERT's recipe for the street, which lesson 9 takes up
-    held_out=str(files / "mlm_residents.jsonl"), evaluate_every=3 if SMOKE else 200,
-)  # fmt: skip
+config = street.masked_lm(files, runs / "masked_lm")
 print(json.loads(Path(config.model).read_text(encoding="utf-8")))
-data = MaskedLMData(config, tokenizer, config.texts)
+row_settings = dict(input_length=config.input_length, seed=config.seed, batch_size=config.batch_size)
+data = MaskedLMRows(config.texts, tokenizer, **row_settings)
 batch = data.build_evaluation(np.arange(64), slice(0, 64), 0)
 print(data.size, "rows. A batch:", {name: x.shape for name, x in batch.items()})
 
@@ -303,9 +293,9 @@ def pretraining_loss(
 check.pretraining_loss(pretraining_loss)
 
 # %% [markdown]
-# On the batch of the picture, with the model as the run will begin with it. The judge is what the package's training
-# step sums up. And you know what a model should lose that has learned nothing: $\log V$ for the piece, $\log 2$ for the
-# pair.
+# On the batch of the picture, with the model that the run will begin with. The judge is what the package's training
+# step sums up. And you know what the loss of a model should be that has learned nothing: $\log V$ for the piece,
+# $\log 2$ for the pair.
 
 # %%
 its_sizes = bert_config(config.model, tokenizer)
@@ -362,8 +352,8 @@ for name in ("tiny", "mini", "small", "base", "large"):
 assert saved["tiny"] > 4 and saved["large"] < 1.1
 
 # %% [markdown]
-# For BERT-large the table hardly counts. In BERT-tiny it is nearly all there is: asked everywhere, the model would
-# spend its time on answers that no loss ever looks at. A clock should see it too. The same loss, the same gradient,
+# For BERT-large the table hardly counts. In BERT-tiny it is nearly everything: with logits at all positions, the model
+# would spend its time on numbers that no loss ever looks at. We can measure it. The same loss, the same gradient,
 # computed in both ways, with BERT-tiny and the full vocabulary:
 
 # %%
@@ -403,17 +393,18 @@ same = jax.tree.map(lambda a, b: float(abs(a - b).max() / max(abs(a).max(), 1e-6
 print(f"gradients differ by {max(jax.tree.leaves(same)):.0e} of a leaf's largest entry")
 
 # %% [markdown]
-# The pencil was about right. Nothing was lost for it: the same loss, the same gradient.
+# The calculation was about right. And nothing is lost: the same loss, the same gradient.
 #
 # ## Pretraining
 #
-# Now for real, with the package's own loop, `training/mlm.py`. You know its parts: the rows, the masks, the loss with
-# its two means, each over all devices (lesson 5). Read its `train_step` when the bar is running: it takes a minute
-# or two. As in lesson 5, this is the **resume cell**: if you have run it before, it goes on where it was left.
+# Now a real run, with the package's program, `training/pretrain_mlm.py`. You know its parts: the rows, the masks, the
+# loss with its two means, each over all devices (`update` of lesson 5 takes a dictionary of sums, one for each task).
+# Read its `train_step` while the bar is running: it takes a minute or two. As in lesson 5, **the same call again
+# continues**.
 
 # %%
 print({field: value for field, value in vars(config).items() if value != getattr(PretrainMLMSettings(), field)})
-run = pretrain_mlm(dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists()))
+run = pretrain_mlm(config)
 
 # %% [markdown]
 # ## Reading the curve
@@ -427,7 +418,7 @@ run = pretrain_mlm(dataclasses.replace(config, resume=(Path(config.out) / "confi
 # - for the pairs: **half**.
 
 # %%
-held_out = MaskedLMData(config, tokenizer, config.held_out)
+held_out = MaskedLMRows(config.held_out, tokenizer, **row_settings)
 rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
 whole = reassemble(package._replace(**{name: rows[name] for name in package._fields}))
 before = np.take_along_axis(whole, np.maximum(rows["positions"] - 1, 0), axis=1)
@@ -467,18 +458,19 @@ print({name: f"{100 * share:.1f} %" for name, share in final.items()})
 assert SMOKE or (final["mlm_accuracy"] > max(guesses.values()) + 0.2 and final["nsp_accuracy"] > 0.75)
 
 # %% [markdown]
-# The left curve has two parts. To a fifth the model comes quickly: which pieces are frequent, and what they stand next
-# to. There it stays for a while, and then climbs past both guesses. To see further than the neighbour it has to learn
-# where to look, and it begins to know who is who. The right curve leaves its half a little earlier. How both can
-# come so high is worth a question, and the rest of the lesson asks it.
+# The left curve has two parts. The model reaches a fifth quickly: it knows which pieces are frequent, and what they
+# stand next to. There it stays for a while, and then it climbs above both guesses. To see further than the neighbour
+# it has to learn where to look, and it begins to know who is who. The right curve leaves its half a little earlier.
+# Why can both become so high? The rest of the lesson asks that.
 #
 # ## What does it fill in?
 #
-# `fill_mask` gives the likeliest pieces for each `[MASK]`. The sentences are of kinds that the text has, and their
-# passages are new. Before training, and after; a resident, and somebody from elsewhere:
+# `fill_mask` gives the most probable pieces for each `[MASK]`. The sentences are of kinds that the text has, and their
+# passages are new. Before training, and after; a resident, and a stranger:
 
 # %%
-model, tokenizer = load_bert_model(run)
+pretrained = load(run)
+model, tokenizer = pretrained.model(), pretrained.tokenizer
 robin, elsewhere = next(p for p in residents if p.name == "Robin Wade"), strangers[0]
 FRAMES = {
     "birthplace": "The birthplace of {name} is [MASK].",
@@ -526,8 +518,9 @@ assert SMOKE or (known[1] > 2 * guessed[1] and guessed[0] > 0.8)
 
 # %% [markdown]
 # For residents nearly every guess is right: this model has learned the street by heart. A stranger gets a trade where a
-# trade belongs, and the right one as often as chance has it. It is what the T5 of lesson 5 did, learned in another way.
-# Note the probabilities: the stranger's are lower and spread over several answers. Sometimes. Do not rely on it.
+# trade belongs, and the right one as often as chance would give it. The T5 of lesson 5 did the same, and learned it in
+# another way. Note the probabilities: the stranger's are often lower, and divided among several answers. But not
+# always: do not rely on it.
 #
 # ## Where it fails, and why
 #
@@ -554,21 +547,22 @@ for group, people in people_of.items():
 assert SMOKE or split["strangers"] > split["residents"]
 
 # %% [markdown]
-# The first is no failure: the model is in two minds, as it should be. But the probability of each right answer is less
-# than one, and only one of them is counted as right.
+# The first is no failure: the model divides its probability between two answers, as it should. But then the probability
+# of each right answer is less than one, and only one of them is counted as right.
 #
-# The second is BERT's own. Each mask is filled for itself: both halves of the firm are asked at the same time, and
-# neither sees what the other becomes. Where the model knows the firm, both mostly agree. Where it does not, the first
-# mask takes the first half of one firm, or a firm of one word, and the second takes anything. Two good guesses
-# are not a good guess of two. (And somebody had to know that there are two.) T5 writes its second token when the first
-# is there. BERT, which does not write, needs another way to give answers of several words: it *points* at them in a
-# text. That is lesson 9.
+# The second is a weakness of BERT. Each mask is filled on its own: both halves of the firm are asked for at the same
+# time, and neither sees what the other becomes. Where the model knows the firm, both mostly agree. Where it does not,
+# the first mask takes the first half of one firm, or a firm of one word, and the second takes anything. Two good
+# guesses do not make a good pair. (And somebody had to know that there are two.) T5 writes its second token when the
+# first is there. BERT, which does not write, needs another way to give answers of several words: it *points* at them in
+# a text. That is lesson 9.
 #
 # ## What makes it say "follows"?
 #
-# The second task has gone up as well. Before one believes that the model understands what follows from what, one should
-# ask what it goes by. An experiment: new passages of residents, cut in the middle; the second half as it is, or with
-# another's name put into it; or the second half of another's passage, or that one with *this* person's name put in.
+# The accuracy on the second task has risen as well. Before one believes that the model understands what follows from
+# what, one should ask what it uses to decide. An experiment: new passages of residents, cut in the middle. The second
+# half is left as it is, or gets another person's name; or it is the second half of another person's passage, as it is
+# or with *this* person's name.
 
 # %%
 def follows(firsts: list[str], seconds: list[str]) -> np.ndarray:
@@ -628,26 +622,26 @@ assert SMOKE or (min(own, another_renamed) > 0.6 and max(another, own_renamed) <
 
 # %%
 for group in groups:
-    held_out = MaskedLMData(config, tokenizer, str(files / f"mlm_{group}.jsonl"))
+    held_out = MaskedLMRows(str(files / f"unread_{group}.jsonl"), tokenizer, **row_settings)
     rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
     right = predict(as_function(model)[1], rows).next_sentence.argmax(axis=-1) == rows["next_sentence"]
     print(f"{group}: {100 * right.mean():.0f} % of {held_out.size} pairs right")
 
 # %% [markdown]
-# It goes by the name. A passage that is torn from another text counts as its continuation once the name fits, although
-# the two halves may now tell two birthplaces; and a real continuation is refused once the name does not. And it has
-# not even learned to compare names: it knows the 24 of the street, and for strangers it is not far from guessing.
-# (Lesson 13 shows what that does to a classifier.)
+# It decides by the name. The second half of another text counts as a continuation if the name fits, although the two
+# halves may now tell two birthplaces; and a real continuation is refused if the name does not fit. And it has not even
+# learned to compare names: it knows the 24 names of the street, and for strangers it is not far from guessing. (Lesson
+# 13 shows the effect on a classifier.)
 #
-# That is no accident of our street. In real text, too, two documents differ in *what they are about*, and to see that
+# This is not special to our street. In real text, too, two documents differ in *what they are about*, and to see that
 # is much easier than to see what follows from what. Liu et al. (2019, RoBERTa) left the task out and lost nothing; Lan
 # et al. (2020, ALBERT) made it harder: both segments from one document, in the right order or the wrong one. The BERT
 # paper had found it of some use (its table 5: without it, 87.9 instead of 88.5 F1 on SQuAD).
 #
 # ## Whole words
 #
-# One more look at `ne ##w ##s ##p ##a ##per`. Hide `##p` alone. What is it? You need no context to tell, and learn
-# nothing.
+# One more look at `ne ##w ##s ##p ##a ##per`. If `##p` alone is hidden, no context is needed to fill it in, and nothing
+# is learned.
 
 # %%
 def ask(text: str, places: list[int]) -> tuple[list[str], np.ndarray]:
@@ -667,7 +661,8 @@ print(text, "\n", *row)
 
 # %% [markdown]
 # **Whole-word masking** chooses words and not pieces: all of a word's pieces are hidden together, or none. (Google
-# released BERTs trained so in 2019; the paper's choose pieces.) It needs to know which pieces make a word.
+# released BERTs trained in this way in 2019; those of the paper choose pieces.) It needs to know which pieces make a
+# word.
 #
 # ## Exercise 4: whole words
 
@@ -705,7 +700,7 @@ for tokens, positions, weights in zip(learned, whole_word_masks.positions, whole
         assert chosen.issuperset(its_word) or chosen.isdisjoint(its_word)
 
 # %% [markdown]
-# How much of the curve above was of that kind? Here is the accuracy on new passages once more, apart by what was
+# How much of the curve above was of that kind? Here is the accuracy on new passages again, separately by what was
 # hidden: one of several pieces of a word, a value, a name, or any other word.
 
 # %%
@@ -715,8 +710,8 @@ name_ids = {id for person in [*residents, *strangers] for id in tokenizer.encode
 score = {}
 for group in groups:
     for whole_words_hidden in (False, True):
-        its_config = dataclasses.replace(config, whole_words=whole_words_hidden)
-        held_out = MaskedLMData(its_config, tokenizer, str(files / f"mlm_{group}.jsonl"))
+        its_settings = row_settings | dict(whole_words=whole_words_hidden)
+        held_out = MaskedLMRows(str(files / f"unread_{group}.jsonl"), tokenizer, **its_settings)
         rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
         hits = np.array(predict(as_function(model)[1], rows).masked_lm.argmax(axis=-1) == rows["targets"])
         whole = reassemble(package._replace(**{name: rows[name] for name in package._fields}))
@@ -750,22 +745,23 @@ known, guessed = (score[group, False, "value"] for group in groups)
 assert SMOKE or (min(lost.values()) > 0.1 and known > 2 * guessed)
 
 # %% [markdown]
-# Parts of words come for nothing as long as the rest of the word stands there, even in passages about strangers, and
-# they raise the figure without anything being learned. Hidden as whole words, a third of them goes wrong.
+# Parts of words are easy as long as the rest of the word can be seen, even in passages about strangers, and they raise
+# the accuracy without anything being learned. Hidden as whole words, a third of them is wrong.
 #
-# And look at the names of strangers. In most rows the name stands a second time, in plain sight, and one would only
-# have to copy it. The model does not: with residents it has never needed to, a piece of the name or a fact was enough
-# to know who is meant. What is asked in training is what is learned, and by the cheapest way there is. For a model that
-# *reads*, one has to train where memorising does not pay. (The tiny world's own pretraining text has people who occur
-# once; a real one has millions.)
+# And look at the names of strangers. In most rows the name occurs a second time and can be seen, so that it would only
+# have to be copied. The model does not do that: with residents it has never needed to, since a piece of the name or a
+# fact was enough to know who is meant. A model learns what training asks for, in the cheapest way that works. For a
+# model that *reads*, one has to train where memorising does not help. (The tiny world's own pretraining text has people
+# who occur once; a real one has millions.)
 #
 # ## What you know now
 #
-# - Text is its own label: hide something and ask for it. Nobody has to write anything down.
-# - 15 % are chosen, never special tokens; 80 % of these hidden, 10 % replaced, 10 % kept, so that no token can be
-#   taken on trust. The loss is on the chosen alone.
-# - BERT's loss is a mean over predictions plus a mean over pairs. The vocabulary is paid for where it is asked.
-# - Each mask is filled on its own. BERT points at likely pieces; it does not write.
+# - Text is its own label: hide something and ask for it. Nobody has to write labels.
+# - 15 % are chosen, never special tokens; 80 % of these are hidden, 10 % replaced, 10 % kept, so that the model cannot
+#   rely on any single token. The loss is on the chosen tokens only.
+# - BERT's loss is a mean over predictions plus a mean over pairs. The vocabulary costs something only at the positions
+#   that are asked about.
+# - Each mask is filled on its own. BERT points at probable pieces; it does not write.
 # - A rising accuracy says that something is learned, not what. Change one thing in the input, and see what moves.
 #
 # The run is in `runs/lessons/masked_lm`. `tlqa fill-mask` asks it from the command line.

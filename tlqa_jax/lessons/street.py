@@ -1,7 +1,8 @@
 """One street of the tiny world: so few people that a model learns them by heart while a lesson runs.
 
-Lessons 5 and 6 share it: `write_street` makes the files, `pretraining` the settings of the run that reads them. The
-lessons on BERT take the same files, and `masked_lm` has the settings of their run.
+`write_street` makes the files. Lessons 5, 6, 10, 11 and 12 need the T5 that was pretrained on them, lessons 8, 9 and 13
+the BERT: `pretraining` and `masked_lm` are the settings of these two runs. Whichever lesson comes first makes the run; the
+others find it complete, and only read it.
 """
 
 import json
@@ -15,9 +16,10 @@ from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings
 from tlqa_jax.training.pretrain_spans import PretrainSpansSettings
 
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
-RESIDENTS, PASSAGES = 24, 40  # who lives in the street, and how often each is told about
-STRANGERS, ROUNDS = 1000, 6  # people of elsewhere; in how many passages each name occurs, with other facts each time
-OTHERS = 2  # in such a passage
+RESIDENTS, PASSAGES = 24, 40  # number of people in the street, and of passages about each
+STRANGERS, ROUNDS = 1000, 6  # people of other places; number of passages with each name, with other facts each time
+OTHERS = 2  # number of other people in such a passage
+UNREAD = 240  # passages about residents, and about strangers, that are in no training text
 SIZES = dict(d_model=128, d_kv=16, d_ff=512, num_layers=2, num_heads=8)
 SMOKE_SIZES = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
 BERT_SIZES = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512)
@@ -28,6 +30,7 @@ def write_street(folder: Path | str = FOLDER / "street") -> Path:
     """Writes the street's files, the same ones every time, and returns their folder.
 
         texts.jsonl, held_out.jsonl     passages about the residents, and about other people; "spans" are the values
+        unread_residents.jsonl, unread_strangers.jsonl    the `unread_passages`
         asked.jsonl, unasked.jsonl      closed-book questions about the first half of the residents, and the second
         reading.jsonl, reading_held_out.jsonl    questions with a passage, about strangers, and about other strangers
         model.json                      the sizes of a small T5
@@ -42,6 +45,8 @@ def write_street(folder: Path | str = FOLDER / "street") -> Path:
     rng.shuffle(passages)
     write_rows(folder / "texts.jsonl", map(marked, passages))
     write_rows(folder / "held_out.jsonl", (marked(tell(rng, [person], relations=RELATIONS)) for person in others))
+    for group, pairs in unread_passages().items():
+        write_rows(folder / f"unread_{group}.jsonl", (marked(passage) for _, passage in pairs))
     write_rows(folder / "asked.jsonl", closed_book(rng, residents[:half], forms=4))
     write_rows(folder / "unasked.jsonl", closed_book(rng, residents[half:], forms=1))
     write_rows(folder / "reading.jsonl", reading(rng, strangers[few:], ROUNDS))
@@ -55,8 +60,19 @@ def people_of_the_street() -> list[Person]:
     return make_people(random.Random(4), RESIDENTS)
 
 
+def unread_passages() -> dict[str, list[tuple[Person, Passage]]]:
+    """New passages about the "residents", and about "strangers": people, and what is told about them."""
+    rng, residents = random.Random(8), people_of_the_street()
+    strangers = make_people(rng, UNREAD, exclude=residents)
+    groups = {"residents": residents * (UNREAD // RESIDENTS), "strangers": strangers}
+    return {
+        group: [(person, tell(rng, [person], relations=RELATIONS)) for person in people]
+        for group, people in groups.items()
+    }
+
+
 def pretraining(folder: Path, out: Path | str) -> PretrainSpansSettings:
-    """The settings under which a T5 learns the street by heart."""
+    """The settings with which a T5 learns the street by heart."""
     settings = dict(steps=1220, batch_size=32, save_every=600, evaluate_every=100, warmup=40)
     if SMOKE:
         settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
@@ -68,15 +84,15 @@ def pretraining(folder: Path, out: Path | str) -> PretrainSpansSettings:
 
 
 def masked_lm(folder: Path, out: Path | str) -> PretrainMLMSettings:
-    """The settings under which a small BERT learns from the street's passages. Its sizes are in bert.json."""
-    # In so narrow a model weights of BERT's 0.02 make all attention weights alike for a long time: 0.05
+    """The settings with which a small BERT learns from the street's passages. Its sizes are in bert.json."""
+    # In so narrow a model, initial weights of BERT's size, 0.02, keep all attention weights alike for a long time: 0.05
     sizes = (SMOKE_BERT_SIZES if SMOKE else BERT_SIZES) | dict(max_position_embeddings=64, initializer_range=0.05)
     (folder / "bert.json").write_text(json.dumps(sizes))
-    settings = dict(steps=2000, batch_size=32, save_every=1000, evaluate_every=500, warmup=50)
+    settings = dict(steps=2000, batch_size=32, save_every=1000, evaluate_every=200, warmup=50)
     if SMOKE:
         settings = dict(steps=6, batch_size=8, save_every=4, evaluate_every=3, warmup=2, log_every=2)
     return PretrainMLMSettings(
-        out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "held_out.jsonl"),
+        out=str(out), texts=str(folder / "texts.jsonl"), held_out=str(folder / "unread_residents.jsonl"),
         model=str(folder / "bert.json"), input_length=48, learning_rate=3e-3, weight_decay=0.0, dropout=0.0, **settings,
     )  # fmt: skip
 
