@@ -85,7 +85,7 @@ check.count_pairs(count_pairs)
 
 # %% [markdown]
 # The rest is a loop. Of pairs equally common we take the alphabetically first, so that everyone gets the same merges.
-# `bpe.merge(symbols, pair)` goes over a word from left to right and joins the pair wherever it stands.
+# `bpe.merge_pair(symbols, pair)` goes over a word from left to right and joins the pair wherever it stands.
 
 # %%
 def learn(text: list[str], num_merges: int) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ def learn(text: list[str], num_merges: int) -> list[tuple[str, str]]:
         if pairs[best] < 2:
             break  # nothing left that occurs twice
         merges.append(best)
-        words = {tuple(bpe.merge(word, best)): count for word, count in words.items()}
+        words = {tuple(bpe.merge_pair(word, best)): count for word, count in words.items()}
     return merges
 
 
@@ -117,11 +117,11 @@ print("last: ", *(" ".join(pair) for pair in merges[-10:]), sep=" | ")
 
 # %%
 def cut_word(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    # Hint: begin with [*word, "</w>"], and use bpe.merge.
+    # Hint: begin with [*word, "</w>"], and use bpe.merge_pair.
     # BLANK
     symbols = [*word, "</w>"]
     for pair in merges:
-        symbols = bpe.merge(symbols, pair)
+        symbols = bpe.merge_pair(symbols, pair)
     return symbols
     # END BLANK
 
@@ -140,8 +140,8 @@ assert "".join(cut_word("Quarrowmoor", merges)) == "Quarrowmoor</w>"  # never se
 # %%
 assert merges == bpe.learn_bpe(passages, len(merges))
 for word in ["Quarrowmoor", "trumpeter", *list(word_counts)[:: 20 if SMOKE else 2]]:
-    assert cut_word(word, merges) == bpe.encode(word, merges)
-assert bpe.decode(bpe.encode(sentence, merges)) == sentence
+    assert cut_word(word, merges) == bpe.encode_bpe(word, merges)
+assert bpe.decode_bpe(bpe.encode_bpe(sentence, merges)) == sentence
 print("The same.")
 
 # %% [markdown]
@@ -154,7 +154,7 @@ all_merges = bpe.learn_bpe(passages, 1000)
 sizes = [0, 100, 400, 1000] if SMOKE else [0, 25, 50, 100, 200, 300, 400, 600, 800, 1000]
 per_word = []
 for size in sizes:
-    lengths = {word: len(bpe.encode(word, all_merges[:size])) for word in dev}
+    lengths = {word: len(bpe.encode_bpe(word, all_merges[:size])) for word in dev}
     per_word.append(sum(count * lengths[word] for word, count in dev.items()) / dev.total())
 assert per_word == sorted(per_word, reverse=True)  # every merge shortens
 
@@ -174,8 +174,8 @@ show(figure, "02_symbols_per_word")
 
 # %%
 known = {"".join(pair) for pair in all_merges[:400]}
-print(*bpe.encode("belongs", all_merges[:400]), " though it knows", *sorted(known & {"be", "long", "s</w>"}))
-assert len(bpe.encode("belongs", all_merges[:400])) > 3 and {"be", "long", "s</w>"} <= known
+print(*bpe.encode_bpe("belongs", all_merges[:400]), " though it knows", *sorted(known & {"be", "long", "s</w>"}))
+assert len(bpe.encode_bpe("belongs", all_merges[:400])) > 3 and {"be", "long", "s</w>"} <= known
 
 # %% [markdown]
 # The **unigram** model (Kudo 2018) turns the question round. Give every piece a probability, and let the probability of

@@ -51,7 +51,7 @@ def test_lesson_count_pairs_wrong(misconception):
 def in_order(word, merges, end=("</w>",)):
     symbols = [*word, *end]
     for pair in merges:
-        symbols = bpe.merge(symbols, pair)
+        symbols = bpe.merge_pair(symbols, pair)
     return symbols
 
 

@@ -53,7 +53,7 @@ def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
 
     def in_order(symbols: list[str], order: list[Pair]) -> list[str]:
         for pair in order:
-            symbols = bpe.merge(symbols, pair)
+            symbols = bpe.merge_pair(symbols, pair)
         return symbols
 
     def longest(symbols: list[str]) -> list[str]:
@@ -80,7 +80,7 @@ def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
     compare(
         "cut_word",
         [cut_word(word, list(merges)) for word in words],
-        [bpe.encode(word, merges) for word in words],
+        [bpe.encode_bpe(word, merges) for word in words],
         {
             "you take the longest known symbol from the left. BPE knows no lengths: it repeats its merges in the order "
             "in which they were learned.": [longest(word) for word in marked],

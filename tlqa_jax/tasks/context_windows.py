@@ -21,7 +21,7 @@ from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 
 class QuestionRows(NamedTuple):
-    """The rows of a list of examples, each its tokens, the end token, padding; those of one example follow each other."""
+    """The rows of some examples, each its tokens, the end token, padding; those of one example follow each other."""
 
     inputs: Int32[np.ndarray, "R I"]
     lengths: Int32[np.ndarray, "R"]  # tokens in each row, the end token included

@@ -60,7 +60,9 @@ class Mixture:
         period: number of rows in which every task comes as often as its rate says.
     """
 
-    def __init__(self, orders: Sequence[ShuffledOrder], rates: Float[np.ndarray, "tasks"], seed: int, period: int = PERIOD):
+    def __init__(
+        self, orders: Sequence[ShuffledOrder], rates: Float[np.ndarray, "tasks"], seed: int, period: int = PERIOD
+    ):
         if len(orders) != len(rates) or period < len(orders):
             raise ValueError(f"{len(orders)} tasks, {len(rates)} rates, and a period of {period} rows")
         self.orders, self.seed, self.counts = orders, seed, _whole(rates, period)

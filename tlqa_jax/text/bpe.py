@@ -1,13 +1,13 @@
-"""Byte-pair encoding from scratch (Sennrich, Haddow and Birch 2016): merge the commonest pair of neighbours, and again.
+"""Byte-pair encoding from scratch (Sennrich, Haddow and Birch 2016): merge the most frequent pair, again and again.
 
     low low lower    l o w </w>  x2,  l o w e r </w>  x1
     merge l o        lo w </w>   x2,  lo w e r </w>   x1
     merge lo w       low </w>    x2,  low e r </w>    x1
     merge low </w>   low</w>     x2,  low e r </w>    x1
 
-The list of merges, in the order they were learned, is the whole model: a new word is cut into characters and the same
-merges are done in the same order. "</w>" marks the end of a word, so that "low" in "lower" and the word "low" are two
-symbols. This is here to be read; for training on real text use `SentencePieceTokenizer`.
+The list of merges in their order is the whole model: a new word is cut into characters, and the same merges are done
+in the same order. "</w>" marks the end of a word, so "low" in "lower" and the word "low" are different symbols. This
+module is for lesson 2; for training on real text use `SentencePieceTokenizer`.
 """
 
 from collections import Counter, defaultdict
@@ -19,10 +19,10 @@ Pair = tuple[str, str]
 
 
 def learn_bpe(texts: Iterable[str], num_merges: int) -> list[Pair]:
-    """The first `num_merges` merges, in order. Fewer, if before that no pair of symbols occurs twice.
+    """The first `num_merges` merges, in order. Fewer, if no pair of symbols occurs twice any more.
 
-    Words are what stands between white space. Of pairs equally common, the alphabetically first is merged, so that the
-    result depends on the words and not on their order.
+    Words are what white space separates. Of equally frequent pairs the alphabetically first is merged, so the result
+    does not depend on the order of the words.
     """
     word_counts = Counter(word for text in texts for word in text.split())
     counts = list(word_counts.values())
@@ -41,10 +41,10 @@ def learn_bpe(texts: Iterable[str], num_merges: int) -> list[Pair]:
         if pair_counts[best] < 2:
             break
         merges.append(best)
-        for index in words_with.pop(best):  # only these words change, so only their pairs are counted anew
+        for index in words_with.pop(best):  # only these words change: only their pairs are counted again
             for pair in pairwise(words[index]):
                 pair_counts[pair] -= counts[index]
-            words[index] = merge(words[index], best)
+            words[index] = merge_pair(words[index], best)
             for pair in pairwise(words[index]):
                 pair_counts[pair] += counts[index]
                 words_with[pair].add(index)
@@ -52,8 +52,8 @@ def learn_bpe(texts: Iterable[str], num_merges: int) -> list[Pair]:
     return merges
 
 
-def merge(symbols: Sequence[str], pair: Pair) -> list[str]:
-    """The symbols with every occurrence of the pair, from left to right, made one symbol."""
+def merge_pair(symbols: Sequence[str], pair: Pair) -> list[str]:
+    """The symbols with every occurrence of the pair, from left to right, joined into one symbol."""
     merged: list[str] = []
     position = 0
     while position < len(symbols):
@@ -66,8 +66,8 @@ def merge(symbols: Sequence[str], pair: Pair) -> list[str]:
     return merged
 
 
-def encode(text: str, merges: Sequence[Pair]) -> list[str]:
-    """The symbols of a text: each word cut into characters, then merged as it was learned."""
+def encode_bpe(text: str, merges: Sequence[Pair]) -> list[str]:
+    """The symbols of a text: each word is cut into characters, then the merges are done in their order."""
     rank = {pair: number for number, pair in enumerate(merges)}
     symbols: list[str] = []
     for word in text.split():
@@ -76,11 +76,11 @@ def encode(text: str, merges: Sequence[Pair]) -> list[str]:
             known = [pair for pair in pairwise(cut) if pair in rank]
             if not known:
                 break
-            cut = merge(cut, min(known, key=rank.__getitem__))
+            cut = merge_pair(cut, min(known, key=rank.__getitem__))
         symbols += cut
     return symbols
 
 
-def decode(symbols: Iterable[str]) -> str:
+def decode_bpe(symbols: Iterable[str]) -> str:
     """The words of a list of symbols, one space between them."""
     return "".join(symbols).replace(END_OF_WORD, " ").strip()

@@ -1,8 +1,8 @@
-"""Which characters BERT drops, sets apart, or takes off a letter: the Unicode categories of its tokenizer, spelled out.
+"""The characters that BERT's tokenizer removes, separates, or removes from a letter: Unicode categories as ranges.
 
-The `tokenizers` library, which made or reads the public BERT vocabularies, knows the categories of Unicode 8, while
-Python's `unicodedata` is newer and another one with each Python. So that a text becomes the same tokens everywhere, the
-ranges stand here (hexadecimal, first to last). A character that Unicode 8 did not have is an ordinary letter.
+The `tokenizers` library, with which the public BERT vocabularies are used, knows the categories of Unicode 8. Python's
+`unicodedata` is newer, and differs between versions of Python. The ranges here (hexadecimal, first to last) make the
+same tokens everywhere. A character that is newer than Unicode 8 is an ordinary letter.
 """
 
 import re
@@ -23,7 +23,7 @@ ff1f-ff20 ff3b-ff3d ff3f ff5b ff5d ff5f-ff65 10100-10102 1039f 103d0 1056f 10857
 16b37-16b3b 16b44 1bc9f 1da87-1da8b
 """
 
-# Category Mn: accents and other marks that take no space. Uncased text loses them.
+# Category Mn: accents and other marks that take no space. Lower-cased text loses them.
 MARKS = """
 300-36f 483-487 591-5bd 5bf 5c1-5c2 5c4-5c5 5c7 610-61a 64b-65f 670 6d6-6dc 6df-6e4 6e7-6e8 6ea-6ed 711 730-74a
 7a6-7b0 7eb-7f3 816-819 81b-823 825-827 829-82d 859-85b 8e3-902 93a 93c 941-948 94d 951-957 962-963 981 9bc 9c1-9c4
@@ -47,13 +47,13 @@ aab0 aab2-aab4 aab7-aab8 aabe-aabf aac1 aaec-aaed aaf6 abe5 abe8 abed fb1e fe00-
 e0100-e01ef
 """
 
-# Categories Cc, Cf, Co and Cs without tab, newline and carriage return; U+FFFD, which stands for broken text. Dropped.
+# Categories Cc, Cf, Co and Cs without tab, newline and carriage return; U+FFFD, the mark of broken text. Removed.
 CONTROLS = """
 0-8 b-c e-1f 7f-9f ad 600-605 61c 6dd 70f 180e 200b-200f 202a-202e 2060-2064 2066-206f d800-f8ff feff fff9-fffb fffd
 110bd 1bca0-1bca3 1d173-1d17a e0001 e0020-e007f f0000-ffffd 100000-10fffd
 """
 
-# White space, as far as it is no control.
+# White space that is not a control.
 SPACES = """
 9-a d 20 a0 1680 2000-200a 2028-2029 202f 205f 3000
 """
@@ -63,7 +63,7 @@ CHINESE = """
 3400-4dbf 4e00-9fff f900-faff 20000-2a6df 2a700-2b81f 2b920-2ceaf 2f800-2fa1f
 """
 
-# Marks that the library's decomposition (Unicode 9) neither divides nor puts in order with others.
+# Marks that the library's decomposition (Unicode 9) neither divides nor reorders.
 LATER_MARKS = """
 7fd 898-89f 8ca-8d3 9fe c3c d3b-d3c eba 1715 1abf-1ace 1df6-1dfa a82c 10d24-10d27 10eab-10eac 10efd-10eff 10f46-10f50
 10f82-10f85 11070 1133b 1145e 11839-1183a 11938 1193d-1193e 11943 119e0 11a34 11a47 11a99 11d42 11d44-11d45 11d97

@@ -1,14 +1,15 @@
-"""The names, numbers and dates in a text, by a few rules: what has to be known and cannot be guessed from grammar.
+"""The names, numbers and dates in a text, by a few rules: what must be known and cannot be guessed from grammar.
 
     "In 1897 the harp of Ada Lund, made on 3 May 1880 in Oss, was lost. Ada wept."
         ====              ========         ==========    ===             ===
 
-- a number, with what is written to it: 1880, 3,000, 1990s, 12:30
+- a number, with the characters attached to it: 1880, 3,000, 1990s, 12:30
 - a date: 3 May 1880, May 3rd, May 1880
-- a run of capitalised words that are not the first of their sentence, behind a quotation mark or behind a colon. Such a
-  first word counts too where the text has it capitalised elsewhere, and never small: "Ada" above.
+- several capitalised words in a row, or one, unless it is the first word of its sentence or stands directly behind a
+  quotation mark or a colon. Such a first word counts too if the text also has it capitalised in other places and never
+  in small letters: "Ada" above.
 
-It is a rule for text in English, or in a language that writes capitals as English does.
+The rules are for English, and for languages that use capital letters as English does.
 """
 
 import re
@@ -16,7 +17,7 @@ import re
 from tlqa_jax.text.sentences import TITLES, split_sentences
 
 CERTAIN_MONTHS = "January February April June July August September October November December".split()
-MONTH = "|".join([*CERTAIN_MONTHS, "March", "May"])  # these two are ordinary words as well
+MONTH = "|".join([*CERTAIN_MONTHS, "March", "May"])  # March and May are ordinary words as well
 DAY, YEAR = r"\d{1,2}(?:st|nd|rd|th)?\b", r"\d{3,4}\b"
 PIECE = re.compile(
     rf"(?P<date>\b{DAY}(?: of)? (?:{MONTH})\b(?:,? {YEAR})?|\b(?:{MONTH})(?: {DAY}(?:,? {YEAR})?|,? {YEAR}))"
@@ -52,7 +53,7 @@ def names_and_dates(text: str) -> list[tuple[int, int]]:
 
 
 def _first_of_sentences(text: str, starts: list[int]) -> list[bool]:
-    """For the start of each piece, whether a capital there says nothing."""
+    """For the start of each piece, whether a capital letter there is no sign of a name."""
     first = [text[start - 1 : start] in tuple(OPENING) or text[max(start - 2, 0) : start] == ": " for start in starts]
     place, piece = 0, 0
     for sentence in split_sentences(text):

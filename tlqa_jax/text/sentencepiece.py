@@ -1,15 +1,15 @@
-"""SentencePiece subwords with T5's conventions: special ids at the bottom, sentinels on top.
+"""SentencePiece subwords with T5's conventions: special ids first, sentinels last.
 
     ids  0 <pad>   1 </s>   2 <unk>   3 ... pieces ...   vocab_size-1 <extra_id_0>, vocab_size-2 <extra_id_1>, ...
 
-The segmentation itself is the sentencepiece library's (Kudo and Richardson 2018; unigram model: Kudo 2018). This module
-adds what T5 puts around it: 100 sentinel ids that stand for masked spans, counted downward from the last id
-(Raffel et al. 2020, section 3.1.4), and checks that a vocabulary is one that T5 can use at all.
+The sentencepiece library does the segmentation (Kudo and Richardson 2018; unigram model: Kudo 2018). This module adds
+T5's 100 sentinel ids, which stand for masked spans and count downward from the last id (Raffel et al. 2020, section
+3.1.4), and checks that T5 can use a vocabulary.
 
-What a T5 vocabulary cannot say. Text is normalised before it is cut (Unicode NFKC), runs of white space become one
-space and those at the ends go, so newlines, tabs and double spaces do not survive `decode(encode(text))`. The public T5
-vocabulary also has no piece for "{", "}", "~", "<", "\\", "^" or "`": they become <unk>, which decodes to " ⁇ ".
-Compare answers after `normalize`, and do not teach such a model to write code.
+What is lost: text is normalised before it is cut (Unicode NFKC), and white space becomes one space, or none at the
+ends. So newlines, tabs and double spaces do not survive `decode(encode(text))`. The public T5 vocabulary also has no
+piece for "{", "}", "~", "<", "\\", "^" or "`": they become <unk>, which decodes to " ⁇ ". Compare answers after
+`normalize`.
 """
 
 import io
@@ -36,13 +36,10 @@ class SentencePieceTokenizer:
     Attributes:
       vocab_size: pieces and sentinels together. A model may have more embedding rows (T5: 32,128), not fewer.
       pad_id, eos_id, unk_id: 0, 1, 2.
-      sentinels: ids of <extra_id_0>, <extra_id_1>, ...; descending.
+      sentinels: ids of <extra_id_0>, <extra_id_1>, ...; descending. A vocabulary with pieces of these names (mT5) uses
+        them, and none are added.
 
-    A vocabulary that brings pieces called <extra_id_0>, ... itself (mT5's does) keeps those as its sentinels, and none
-    are added.
-
-    Raises:
-      UserError: the file is missing, is no SentencePiece model, or has other special ids than T5.
+    Raises UserError if the file is missing, is not a SentencePiece model, or has other special ids than T5.
     """
 
     def __init__(self, model_file: str | Path, *, extra_ids: int = 100) -> None:
@@ -79,7 +76,7 @@ class SentencePieceTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without an end token. "<extra_id_3>" in the text becomes the id of that sentinel.
 
-        Each stretch between sentinels is cut on its own, so a word after a sentinel begins with a space piece.
+        The parts between sentinels are cut separately, so a word after a sentinel begins with a space.
         """
         if "<extra_id_" not in text:
             return self._call(self._processor.encode, text, out_type=int)
@@ -95,14 +92,14 @@ class SentencePieceTokenizer:
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and for each the characters [start, end) of `text` that it stands for.
 
-        Spans are in order, do not overlap, and leave out nothing but white space at the ends. A space counts to the
-        piece after it; a piece that came of nothing (the space put before the first word) has an empty span.
+        Spans are in order, do not overlap, and leave out only white space at the ends. A space belongs to the piece
+        after it. A piece without a character (the space that is added before the first word) has an empty span.
         """
         ids, _, offsets = self._segment(text)
         return ids, offsets
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces of a text as they stand in the vocabulary; an unknown one as the characters it was made from."""
+        """The pieces of a text as they are in the vocabulary; instead of an unknown piece its characters."""
         return self._segment(text)[1]
 
     def piece(self, id: int) -> str:
@@ -113,9 +110,9 @@ class SentencePieceTokenizer:
         return self._processor.id_to_piece(int(id)) if number is None else f"<extra_id_{number}>"
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """Text of a sequence of ids. Padding and end tokens are dropped, sentinels are written as <extra_id_N>.
+        """Text of a sequence of ids, without padding and end tokens; sentinels are written as <extra_id_N>.
 
-        An id above the vocabulary, such as a model with spare embedding rows can produce, decodes as unknown.
+        An id above the vocabulary, which a model with more embedding rows may produce, decodes as unknown.
         """
         parts: list[str] = []
         run: list[int] = []
@@ -131,11 +128,11 @@ class SentencePieceTokenizer:
         return " ".join(part for part in parts if part)
 
     def normalize(self, text: str) -> str:
-        """The text as the model will see it, and as `decode(encode(text))` returns it if every character is known."""
+        """The text as the model sees it, and as `decode(encode(text))` returns it if all characters are known."""
         return self._call(self._processor.normalize, text).replace(SPACE, " ").removeprefix(" ")
 
     def save(self, path: str | Path) -> None:
-        """Write the `.model` file (without the sentinels, as is usual)."""
+        """Write the `.model` file (without the sentinels, as usual)."""
         write_vocabulary(path, self._model)
 
     @classmethod
@@ -148,17 +145,16 @@ class SentencePieceTokenizer:
         character_coverage: float = 1.0,
         extra_ids: int = 100,
     ) -> "SentencePieceTokenizer":
-        """Learn a unigram vocabulary of `vocab_size` pieces (sentinels come on top) and write it to `model_file`.
+        """Learn a unigram vocabulary of `vocab_size` pieces and the sentinels, and write it to `model_file`.
 
-        The same texts give the same file, byte for byte, with the same version of the library. All text is held in
-        memory. `character_coverage` below 1 leaves the rarest characters out (0.9995 is usual for web text).
+        The same texts and the same version of the library give the same bytes. All text is held in memory. With a
+        `character_coverage` below 1 the rarest characters are left out (0.9995 is usual for web text).
 
-        Raises:
-          UserError: the text is too small for `vocab_size`, or has more different characters than that. The message
-            says which size would do.
+        Raises UserError if the text is too small for `vocab_size` or has more different characters. The message says
+        which size is possible.
         """
         model = io.BytesIO()
-        failure: list[Exception] = []  # the library would wrap what `texts` raises in a RuntimeError of its own
+        failure: list[Exception] = []  # the library replaces an error of `texts` by a RuntimeError of its own
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=_keep_exception(texts, failure),
@@ -168,8 +164,8 @@ class SentencePieceTokenizer:
                 character_coverage=character_coverage,
                 pad_id=0, eos_id=1, unk_id=2, bos_id=-1,  # T5's order; the library's own is unk, bos, eos
                 pad_piece="<pad>", eos_piece="</s>", unk_piece="<unk>",
-                max_sentence_length=2**30,  # by default, documents over 4,192 bytes are skipped without a word
-                num_threads=1,  # with more, the order of float additions and so the pieces differ from run to run
+                max_sentence_length=2**30,  # by default, documents over 4,192 bytes are silently skipped
+                num_threads=1,  # with more threads the order of float additions, and so the pieces, differ between runs
                 minloglevel=2,
             )  # fmt: skip
         except (RuntimeError, OSError) as error:
@@ -181,7 +177,7 @@ class SentencePieceTokenizer:
         return cls(write_vocabulary(model_file, model.getvalue()), extra_ids=extra_ids)
 
     def _segment(self, text: str) -> tuple[list[int], list[str], list[tuple[int, int]]]:
-        """(ids, pieces, offsets) of a text that may hold sentinels."""
+        """(ids, pieces, offsets) of a text that may have sentinels."""
         ids: list[int] = []
         pieces: list[str] = []
         offsets: list[tuple[int, int]] = []
@@ -203,7 +199,7 @@ class SentencePieceTokenizer:
 
     @staticmethod
     def _call(function, *arguments, **options):
-        """The library answers text that is not Unicode (half a surrogate pair) with a puzzle; say it plainly."""
+        """Call the library, with a clear error for text that is not Unicode (half a surrogate pair)."""
         try:
             return function(*arguments, **options)
         except (TypeError, RuntimeError):
@@ -239,8 +235,8 @@ def _sentinel_pieces(processor: sentencepiece.SentencePieceProcessor) -> list[in
 def _keep_exception(texts: Iterable[str], failure: list[Exception]) -> Iterator[str]:
     try:
         for text in texts:
-            if text.strip():  # text without a single character ends older versions of the library with a crash
-                yield text.encode("utf-8", "replace").decode()  # half a surrogate pair ends all versions with a puzzle
+            if text.strip():  # older versions of the library crash on text without characters
+                yield text.encode("utf-8", "replace").decode()  # no version accepts half a surrogate pair
     except Exception as error:
         failure.append(error)
 

@@ -4,8 +4,8 @@
     of a piece            1  text   2  score, float   3  kind: 1 normal, 2 unknown, 3 control (padding and end)
     of the normaliser     1  name   2  its compiled table of characters
 
-What is not said has the format's own default, and those are T5's: a unigram model, a space put before the text, spaces
-squeezed. A field is its number and kind in one byte, then its content (protobuf's encoding).
+All other fields have the format's defaults, which are T5's values: a unigram model, a space before the text, single
+spaces. A field is its number and kind in one byte, then its content (protobuf's encoding).
 """
 
 import struct
@@ -21,7 +21,7 @@ def sentencepiece_model(pieces: Sequence[tuple[str, float]], charsmap: bytes, ki
     Args:
         pieces: texts and scores, by id.
         charsmap: the normaliser's `precompiled_charsmap`, as SentencePiece and Hugging Face store it; may be empty.
-        kinds: UNKNOWN or CONTROL by id; all other pieces are normal ones.
+        kinds: UNKNOWN or CONTROL by id; all other pieces are normal.
     """
     parts = []
     for id, (text, score) in enumerate(pieces):
@@ -34,7 +34,7 @@ def sentencepiece_model(pieces: Sequence[tuple[str, float]], charsmap: bytes, ki
 
 
 def _bytes(field: int, content: bytes) -> bytes:
-    """A field that holds bytes: its length stands before it, seven bits a byte, the lowest first."""
+    """A field that holds bytes: first its length, seven bits in each byte, lowest bits first."""
     length, size = bytearray(), len(content)
     while size > 127:
         length.append(size & 127 | 128)

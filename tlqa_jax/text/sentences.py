@@ -1,7 +1,7 @@
-"""Text into sentences, by a few rules: good enough to cut a document where a segment may begin or end.
+"""Text into sentences, by a few rules: good enough to find where a segment of a document may begin or end.
 
-A sentence ends with . ! ? or … (closing quotes and brackets included) where white space and no small letter follows,
-but not after a title, an initial or an abbreviation with points inside: "Dr. J. R. Voss of the U.S. Mint" is one piece.
+A sentence ends with . ! ? or … (and closing quotes and brackets) if white space follows and then no small letter. It
+does not end after a title, an initial or an abbreviation with points: "Dr. J. R. Voss of the U.S. Mint" is one piece.
 Chinese and Japanese sentences end with 。！？ whatever follows.
 """
 
@@ -15,7 +15,7 @@ TITLES = frozenset("Mr. Mrs. Ms. Dr. Prof. Rev. Gen. Sen. Gov. Capt. Col. Lt. St
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, without the white space between them. Nothing but white space is left out."""
+    """The sentences of a text without the white space between them. Nothing else is left out."""
     sentences = []
     begin = 0
     for end in END.finditer(text):

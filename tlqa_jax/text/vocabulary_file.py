@@ -1,4 +1,4 @@
-"""Vocabulary files as bytes: read plain or gzipped, with an error that helps; written whole or not at all."""
+"""Vocabulary files as bytes: read plain or gzipped, with errors that help; written atomically."""
 
 import difflib
 import gzip
@@ -13,8 +13,7 @@ from tlqa_jax.text.atomic_write import write_atomically
 def read_vocabulary(path: Path) -> bytes:
     """The content of a vocabulary file, unpacked.
 
-    Raises:
-      UserError: it is missing (similar names are listed), cannot be read, or is damaged.
+    Raises UserError if it is missing (similar names are listed), cannot be read, or is damaged.
     """
     try:
         content = path.read_bytes()
@@ -32,7 +31,7 @@ def read_vocabulary(path: Path) -> bytes:
 
 
 def write_vocabulary(path: str | Path, content: bytes) -> Path:
-    """Write a vocabulary file, making its directory where there is none; returns the path."""
+    """Write a vocabulary file, and its directory if there is none; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

@@ -2,16 +2,16 @@
 
     "UNwantéd,running"  ->  unwanted | , | running  ->  un ##want ##ed , runn ##ing
 
-A piece that continues a word is written with "##" before it. A word is cut greedily, each time at the longest piece
-that the vocabulary has; a word that cannot be cut so, or has over 100 characters, becomes one [UNK]. (The pieces are
-Schuster and Nakajima 2012; BERT's rules around them Devlin et al. 2019.)
+A piece that continues a word begins with "##" in the vocabulary. Cutting is greedy: each piece is the longest in the
+vocabulary that fits. A word that cannot be cut in this way, or has over 100 characters, becomes one [UNK]. (Pieces:
+Schuster and Nakajima 2012; BERT's rules: Devlin et al. 2019.)
 
-Before that, control characters are dropped, white space only separates, and a punctuation mark or Chinese character is
-a word of its own; uncased text also loses its accents and capitals. All these rules look at one word at a time, so a
-word is cut once and remembered: on real text nearly every word is found in a dictionary.
+Before that, control characters are removed, white space separates words, and a punctuation mark or Chinese character is
+a word. Lower-cased text also loses its accents. All these rules need only one word at a time, so a word is cut once and
+kept in a dictionary, where most words of real text are found.
 
-Ids and offsets equal those of the `tokenizers` library's `BertWordPieceTokenizer`, which public BERT vocabularies are
-used with. (Letters that are newer than this Python's Unicode are not lowered.)
+Ids and offsets are equal to those of `BertWordPieceTokenizer` in the `tokenizers` library, with which public BERT
+vocabularies are used. (Letters that are newer than this Python's Unicode are not lower-cased.)
 """
 
 import re
@@ -32,23 +32,22 @@ from tlqa_jax.text.vocabulary_file import read_vocabulary, write_vocabulary
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SPECIAL = re.compile(r"\[(?:PAD|UNK|CLS|SEP|MASK)\]")
 CONTINUES = "##"
-LONGEST_WORD = 100  # in characters; a longer one is [UNK]
-MOST_WORDS = 2**17  # to remember, about 50 MB
-ALPHABET = 1000  # characters that `train` gives a piece
+LONGEST_WORD = 100  # in characters; a longer word is [UNK]
+MOST_WORDS = 2**17  # in the dictionary, about 50 MB
+ALPHABET = 1000  # characters that get a piece in `train`
 
-Word = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]  # ids, and where in the word each stands
+Word = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]  # ids, and the place of each in the word
 
 
 class WordPieceTokenizer:
-    """A `vocab.txt`: one piece per line, its id the number of the line from 0. Other special pieces may be in it.
+    """A `vocab.txt`: one piece per line; its id is the number of the line, from 0. It may have more special pieces.
 
     Attributes:
       vocab_size: the number of lines.
       pad_id, unk_id, cls_id, sep_id, mask_id; special_ids: these five.
       continuation: bool [vocab_size], True where a piece continues a word. Whole-word masking needs it.
 
-    Raises:
-      UserError: the file is missing or not UTF-8, has a piece twice, or lacks one of the five special pieces.
+    Raises UserError if the file is missing, is not UTF-8, has a piece twice, or has not all five special pieces.
     """
 
     def __init__(self, vocab_file: str | Path, *, lowercase: bool = True) -> None:
@@ -67,7 +66,7 @@ class WordPieceTokenizer:
         return f"WordPieceTokenizer({str(self.vocab_file)!r}, lowercase={self.lowercase})"
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without [CLS] and [SEP]. "[MASK]" in the text, or another special piece, becomes its id."""
+        """Ids of a text, without [CLS] and [SEP]. A special piece in the text, such as "[MASK]", becomes its id."""
         ids: list[int] = []
         if "[" in text and SPECIAL.search(text):
             return self.encode_with_offsets(text)[0]
@@ -83,8 +82,8 @@ class WordPieceTokenizer:
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and for each the characters [start, end) of `text` that it stands for.
 
-        An accent that was dropped from the end of a piece is outside. Pieces of one character (a Korean syllable taken
-        apart) each have the whole of it.
+        An accent that was removed from the end of a piece is outside. Several pieces of one character (a Korean
+        syllable) each have this character.
         """
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
@@ -102,7 +101,7 @@ class WordPieceTokenizer:
         return ids, offsets
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces of a text as they stand in the vocabulary: ["un", "##want", "##ed"]."""
+        """The pieces of a text as they are in the vocabulary: ["un", "##want", "##ed"]."""
         return [self._pieces[id] for id in self.encode(text)]
 
     def piece(self, id: int) -> str:
@@ -112,10 +111,10 @@ class WordPieceTokenizer:
         return self._pieces[id]
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """The words of a sequence of ids, a space before each but the first; special pieces are dropped.
+        """The words of a sequence of ids with spaces between them, without special pieces.
 
-        What stood between the words is not in the ids: "don't." comes back as "don ' t .". For a part of a given text
-        take its offsets. An id above the vocabulary, such as a model with spare embedding rows can produce, is dropped.
+        The ids do not say what was between the words: "don't." comes back as "don ' t .". For a part of a given text use
+        its offsets. An id above the vocabulary, which a model with more embedding rows may produce, is left out.
         """
         text: list[str] = []
         for id in map(int, ids):
@@ -137,12 +136,12 @@ class WordPieceTokenizer:
     ) -> "WordPieceTokenizer":
         """Learn a vocabulary of at most `vocab_size` pieces and write it to `vocab_file`.
 
-        The `tokenizers` library learns it, merging the commonest pair of neighbours until the vocabulary is full or no
-        pair is left. Only the thousand commonest characters get a piece. The same texts give the same file, byte for
-        byte, with the same version of the library. All text is held in memory.
+        The `tokenizers` library learns it: it merges the most frequent pair of neighbours until the vocabulary is full
+        or no pair is left. Only the 1,000 most frequent characters get a piece. The same texts and the same version of
+        the library give the same bytes. All text is held in memory.
 
-        Raises:
-          UserError: the library is not installed, there is no text, or `vocab_size` has no room for its characters.
+        Raises UserError if the library is not installed, there is no text, or `vocab_size` is too small for its
+        characters.
         """
         try:
             import tokenizers
@@ -150,7 +149,7 @@ class WordPieceTokenizer:
             raise UserError(
                 "to learn a WordPiece vocabulary the tokenizers library is needed: pip install 'tlqa-jax[wordpiece]'"
             ) from None
-        # half a surrogate pair, which the library refuses, is a control character here: it would be dropped anyhow
+        # half a surrogate pair, which the library refuses, is a control character here and would be removed anyway
         texts = [text.encode("utf-8", "ignore").decode() for text in texts]
         words = Counter(word for text in texts for word in WORD.findall(text))
         counts: Counter[str] = Counter()
@@ -159,8 +158,8 @@ class WordPieceTokenizer:
         if not counts:
             raise UserError(f"there is no text to learn a vocabulary of {vocab_size} pieces from")
         alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET])
-        # Left to itself the library numbers the pieces "##a", "##b", ... in the random order of a hash table, and
-        # breaks ties between merges by these numbers. Called special, they get theirs in the order given.
+        # The library numbers the pieces "##a", "##b", ... in the random order of a hash table, and uses these numbers
+        # to break ties between merges. As special tokens they are numbered in the order given.
         letters = [character for character in alphabet if len(WORD.findall(character * 2)) == 1]  # no punctuation
         first = [*SPECIALS, *alphabet, *(CONTINUES + letter for letter in letters)]
         if vocab_size < len(first):
@@ -180,11 +179,11 @@ class WordPieceTokenizer:
         return cls(write_vocabulary(vocab_file, _lines(sorted(ids, key=ids.__getitem__))), lowercase=lowercase)
 
     def _encode_word(self, word: str) -> Word:
-        """The pieces of a stretch without white space, remembered for the next time."""
+        """The pieces of a word, which are kept in the dictionary."""
         text, sources = _normalize(word, self.lowercase)
         ids: list[int] = []
         places: list[tuple[int, int]] = []
-        for part in WORD.finditer(text):  # one, unless a punctuation mark has lost its accent: "≠" is "=" without
+        for part in WORD.finditer(text):  # one, or more where a punctuation mark has lost its accent: "≠" becomes "="
             for id, start, end in self._cut(part[0]):
                 ids.append(id)
                 places.append((sources[part.start() + start], sources[part.start() + end - 1] + 1))
@@ -214,15 +213,15 @@ class WordPieceTokenizer:
 
 
 def _normalize(word: str, lowercase: bool) -> tuple[str, Sequence[int]]:
-    """A word as the vocabulary has it, and for each of its characters the place in `word` that it came from."""
+    """The word as it is in the vocabulary, and for each of its characters its place in `word`."""
     if word.isascii() and word.isprintable():
         return word.lower() if lowercase else word, range(len(word))
     kept = [place for place, character in enumerate(word) if not CONTROL.match(character)]
     if not lowercase:
         return "".join(word[place] for place in kept), kept
     parts = [(part, number == 0) for place in kept for number, part in enumerate(_decomposed(word[place]))]
-    # Unicode's canonical order: marks behind the same letter by their class. The places are given out afterwards, as
-    # the library does it: the n-th part to begin a character has the place of the n-th character.
+    # Unicode's canonical order: marks behind the same letter by their class. Places are assigned afterwards, as in the
+    # library: the n-th part that begins a character has the place of the n-th character.
     classes = [0 if LATER_MARK.match(part) else unicodedata.combining(part) for part, _ in parts]
     letters = list(accumulate(rank == 0 for rank in classes))
     parts = [parts[index] for index in sorted(range(len(parts)), key=lambda index: (letters[index], classes[index]))]
@@ -233,7 +232,7 @@ def _normalize(word: str, lowercase: bool) -> tuple[str, Sequence[int]]:
 
 
 def _decomposed(character: str) -> str:
-    """A letter and the accents upon it, each a character: "é" as "e" and U+0301."""
+    """A letter and its accents as separate characters: "é" as "e" and U+0301."""
     return character if LATER_MARK.match(character) else unicodedata.normalize("NFD", character)
 
 
