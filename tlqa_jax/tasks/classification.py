@@ -59,3 +59,9 @@ def encode_labelled(
     labels = np.array([numbers[example.label] for example in examples], np.int32)
     longest = -(-lengths.max(initial=0) // 8) * 8
     return LabelledRows(tokens[:, :longest], labels, int((lengths > input_length).sum()))
+
+
+def labels_of(examples: Sequence[LabelledText]) -> tuple[str, ...]:
+    """The labels that occur: numbers by size, then the others in alphabetical order. (`finetune-classifier` uses it.)"""
+    by_size = lambda label: (len(label) if label.isdecimal() else 99, label)
+    return tuple(sorted({example.label for example in examples}, key=by_size))
