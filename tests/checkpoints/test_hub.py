@@ -103,13 +103,13 @@ def test_what_is_there_is_not_asked_for(hub, wordpiece, tmp_path, monkeypatch):
     pretrained = load("my/model")
     assert pretrained.family == "bert" and pretrained.tokenizer.pad_id == 0
     for name in (Path("no/model"), str(tmp_path / "nothing"), "a/b/c", "../x", "runs/"):
-        with pytest.raises(UserError, match="there is no such directory, nor can it be a name on the Hugging Face hub"):
+        with pytest.raises(UserError, match="there is no such directory, and it cannot be a name on the Hugging Face hub"):
             load(name)
     assert asked == []
 
 
 def test_a_hub_that_does_not_have_it(hub):
-    message = r"^runs/quickstart: there is no such directory, and the Hugging Face hub did not give it .no such name.$"
+    message = r"^runs/quickstart: there is no such directory, and it cannot be downloaded from the Hugging Face hub .no such name.$"
     with pytest.raises(UserError, match=message):
         load("runs/quickstart")
 

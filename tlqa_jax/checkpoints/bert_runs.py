@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tlqa_jax.checkpoints.bert_names import ARCHITECTURES, MODEL_TYPE, empty_model
-from tlqa_jax.checkpoints.directories import CONFIG, WORDPIECE
+from tlqa_jax.checkpoints.directories import CONFIG
+from tlqa_jax.checkpoints.tokenizer_files import WORDPIECE
 from tlqa_jax.checkpoints.huggingface import from_pretrained, hub_family, is_hub_name, is_t5, load_tokenizer
 from tlqa_jax.checkpoints.runs import Checkpoints, is_run, load_sizes, main_run, read_config
 from tlqa_jax.checkpoints.tokenizer_files import check_tokenizer as check_vocabulary

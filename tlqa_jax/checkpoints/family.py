@@ -100,17 +100,11 @@ def read_sizes(values: dict[str, Any], config: type, where: Path | str, *, witho
 
 
 def load_sizes(values: dict[str, Any], config: type, where: Path | str) -> dict[str, Any]:
-    """Fields of a config class, as a user writes them into a JSON file. The file may be a `config.json`, too.
+    """Fields of a config class as a user writes them into a JSON file, which may also be a whole `config.json`.
 
     Raises UserError for an unknown field, except in a `config.json`, and as `check_fields` does.
     """
-    types = {field.name: field.type for field in dataclasses.fields(config)}
-    if "model_type" in values:
-        return read_sizes(values, config, where, without="id2label")
-    if unknown := sorted(values.keys() - types.keys()):
+    known = {field.name for field in dataclasses.fields(config)} - {"id2label"}
+    if "model_type" not in values and (unknown := sorted(values.keys() - known)):
         raise UserError(f"{where}: unknown model field(s) {', '.join(unknown)}")
-    labels = values.get("id2label", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise UserError(f"{where}: id2label is {labels!r}, not a list of texts")
-    check_fields({name: value for name, value in values.items() if name != "id2label"}, types, where)
-    return values
+    return read_sizes(values, config, where, without="id2label")

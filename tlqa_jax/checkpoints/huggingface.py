@@ -23,18 +23,12 @@ from flax import nnx
 from flax.traverse_util import unflatten_dict
 
 from tlqa_jax.checkpoints import bert_names as huggingface_bert, t5_names as huggingface_t5
-from tlqa_jax.checkpoints.directories import (
-    CONFIG,
-    INDEX,
-    WEIGHTS,
-    find_directory,
-    is_hub_name,
-    read_json,
-    write_json,
-)
+from tlqa_jax.checkpoints.directories import CONFIG, find_directory as found, read_json, write_json
+from tlqa_jax.checkpoints.load import FILES
+from tlqa_jax.checkpoints.weights import INDEX, WEIGHTS
 from tlqa_jax.checkpoints.named_arrays import compare, flatten
 from tlqa_jax.checkpoints.safetensors_file import read_safetensors, write_safetensors
-from tlqa_jax.checkpoints.directories import SENTENCEPIECE, WORDPIECE, TOKENIZER, TOKENIZER_CONFIG
+from tlqa_jax.checkpoints.tokenizer_files import SENTENCEPIECE, TOKENIZER
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer as check_vocabulary, read_tokenizer, write_tokenizer
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
@@ -138,6 +132,14 @@ def save_pretrained(
             directory.rename(Path(beside) / "old")
         new.rename(directory)
     return directory
+
+
+def find_directory(name, files=FILES):
+    return found(name, tuple(files))
+
+
+def is_hub_name(name):
+    return "/" in str(name)
 
 
 def family_name(values: dict[str, Any], where: Path | str) -> str:

@@ -13,15 +13,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tlqa_jax.checkpoints import bert_names, t5_names
-from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, find_directory, is_old_run, read_json
+from tlqa_jax.checkpoints.directories import CONFIG, RUN, find_directory, is_old_run, read_json
 from tlqa_jax.checkpoints.family import fill
-from tlqa_jax.checkpoints.weights import read_safetensors, weight_files
-from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, read_tokenizer
+from tlqa_jax.checkpoints.weights import WEIGHT_FILES, read_safetensors, weight_files
+from tlqa_jax.checkpoints.tokenizer_files import TOKENIZER_FILES, Tokenizer, check_tokenizer, read_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.t5 import T5Config
 
+FILES = (CONFIG, *WEIGHT_FILES, *TOKENIZER_FILES)  # of a model's directory
 FAMILIES = {family.MODEL_TYPE: family for family in (bert_names, t5_names)}
 
 
@@ -39,9 +40,9 @@ class Pretrained:
     on_hub: bool = False
 
     def model(self, dtype: Any = jnp.float32, attention: str | None = None) -> nnx.Module:
-        """The model, of the class that `architecture` names. The stored numbers become float32, whatever they were.
+        """The model, of the class that `architecture` names, with float32 parameters.
 
-        Its own `config` is exact: whether a T5's output matrix is its embedding is told by the stored arrays.
+        Its `config` is exact: whether a T5's output matrix is its embedding depends on the stored arrays.
 
         Args:
             dtype: what it computes in.
@@ -64,15 +65,15 @@ class Pretrained:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary. Raises UserError if there is none, if it has rules that ours has not, or does not fit."""
+        """The vocabulary. Raises UserError if there is none, ours cannot have its rules, or it does not fit the model."""
         tokenizer = read_tokenizer(self.files, FAMILIES[self.family].TOKENIZER)
         check_tokenizer(tokenizer, self.config, self.where)
         return tokenizer
 
     @functools.cached_property
     def files(self) -> Path:
-        """The directory with all the files that we read. Of a name on the hub they are downloaded now."""
-        return find_directory(self.name, FETCHED) if self.on_hub else self.directory
+        """The directory with all its files. Those of a name on the hub are downloaded now."""
+        return find_directory(self.name, FILES) if self.on_hub else self.directory
 
     @property
     def where(self) -> Path:
@@ -83,10 +84,10 @@ class Pretrained:
 def load(name: str | Path, architecture: str | None = None) -> Pretrained:
     """Open a run, a Hugging Face directory or a name on the hub such as "bert-base-uncased". Reads `config.json` once.
 
-    A directory of several runs, such as a quickstart's, stands for the one that its `run.json` calls "main". Of a name
-    on the hub only `config.json` is downloaded here. `architecture`: read it as this class, "BertForPreTraining" say.
+    Of a directory with several runs, such as a quickstart's, it opens the one that `run.json` calls "main". Of a name
+    on the hub it downloads `config.json` only. `architecture`: read it as this class, "BertForPreTraining" for example.
 
-    Raises UserError if there is no such model, or for a family, a class or a setting that is not known here.
+    Raises UserError if there is no such model, or it has a family, a class or a setting that is not known here.
     """
     directory, on_hub = find_directory(name, (CONFIG,)), not Path(name).is_dir()
     where = (Path(name) if on_hub else directory) / CONFIG

@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlqa_jax.checkpoints.directories import CONFIG, INDEX, RUN, is_old_run, main_directory, read_json
+from tlqa_jax.checkpoints.directories import CONFIG, RUN, is_old_run, main_directory, read_json, write_json
+from tlqa_jax.checkpoints.weights import INDEX
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
 
@@ -29,25 +30,25 @@ def check_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = Fals
     """What `start_run` would do, without touching anything: "new", "continue" or "complete".
 
     "new": nothing is there, or `overwrite` says to delete it. "continue": a run of the same program, settings and
-    inputs. "complete": the same, and it has ended. An input that is missing now, a None, is not compared.
+    inputs. "complete": such a run that has ended. An input whose fingerprint is None, as it is missing, is not compared.
 
-    Raises UserError if something else is there; and before a directory is deleted that is no run, or that holds what
+    Raises UserError if something else is there, and before it deletes a directory that is no run, or that holds what
     the new run reads. Of several processes the first one looks, and all of them return or raise the same.
     """
-    return agreed(lambda: _check_run(Path(out), _as_json(record), overwrite))
+    return agreed(lambda: _check_run(Path(out), record, overwrite))
 
 
 def start_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = False) -> Path:
     """Make the directory of a run and its record. A run to be continued stays as it is. Raises as `check_run` does."""
-    out, new = Path(out), _as_json(record)
+    out, text = Path(out), json.dumps(record, indent=2, default=str) + "\n"
 
     def start() -> str:
-        status = _check_run(out, new, overwrite)
+        status = _check_run(out, record, overwrite)
         if status == "new":
             if out.exists() and os.listdir(out):
                 shutil.rmtree(out)
             out.mkdir(parents=True, exist_ok=True)
-            write_atomically(out / RUN, json.dumps(new, indent=2) + "\n")
+            write_atomically(out / RUN, text)
         return status
 
     agreed(start)
@@ -57,53 +58,47 @@ def start_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = Fals
 def finish_run(out: Path | str) -> None:
     """Say in the record that the run is complete."""
     if jax.process_index() == 0:
-        path = Path(out) / RUN
-        write_atomically(path, json.dumps(read_json(path) | {"finished": True}, indent=2) + "\n")
+        write_json(Path(out) / RUN, read_json(Path(out) / RUN) | {"finished": True})
 
 
 def fingerprint(path: Path | str) -> str | None:
     """Content and size of a file, or of the model in a directory: "sha256:… 123 bytes". None if there is neither."""
-    path = Path(path)
+    path, digest = Path(path), hashlib.sha256()
     files = [path]
     if path.is_dir():
         path = main_directory(path)
         files = [path / CONFIG, path / INDEX, *sorted(path.glob("*.safetensors"))]
-    digest, size = hashlib.sha256(), 0
-    for file in (file for file in files if file.is_file()):
+    files = [file for file in files if file.is_file()]
+    for file in files:
         with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-                size += len(block)
-    return f"sha256:{digest.hexdigest()} {size} bytes" if any(file.is_file() for file in files) else None
+            hashlib.file_digest(opened, lambda: digest)
+    return f"sha256:{digest.hexdigest()} {sum(file.stat().st_size for file in files)} bytes" if files else None
 
 
 def agreed(check: Callable[[], str]) -> str:
     """Call `check` in the first process; what it returns or raises there, all processes return or raise."""
-    error, text = None, np.zeros(2048, np.uint8)
+    if jax.process_count() == 1:
+        return check()
+    from jax.experimental import multihost_utils
+
+    error, said = None, ""
     if jax.process_index() == 0:
         try:
             said = f"={check()}"
         except Exception as raised:
             error, said = raised, f"!{str(raised) or type(raised).__name__}"
-        said = said.encode()[: text.size]
-        text[: len(said)] = list(said)
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        text = np.asarray(multihost_utils.broadcast_one_to_all(text)).astype(np.uint8)
+    text = np.frombuffer(said.encode().ljust(2048, b"\0")[:2048], np.uint8)
+    text = np.asarray(multihost_utils.broadcast_one_to_all(text)).astype(np.uint8)
+    said = text.tobytes().rstrip(b"\0").decode(errors="ignore")
     if error is not None:
         raise error
-    said = text.tobytes().rstrip(b"\0").decode(errors="ignore")
     if said.startswith("!"):
         raise UserError(said[1:])
     return said[1:]
 
 
-def _as_json(record: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(record, default=str))
-
-
-def _check_run(out: Path, new: dict[str, Any], overwrite: bool) -> str:
+def _check_run(out: Path, record: dict[str, Any], overwrite: bool) -> str:
+    new = json.loads(json.dumps(record, default=str))
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a directory for the run")
     if not out.exists() or not os.listdir(out):

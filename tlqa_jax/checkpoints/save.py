@@ -16,10 +16,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tlqa_jax.checkpoints.directories import CONFIG, FETCHED, RUN, SPECIAL_TOKENS, WEIGHTS, read_json, write_json
+from tlqa_jax.checkpoints.directories import CONFIG, RUN, read_json, write_json
 from tlqa_jax.checkpoints.family import arrays_of
-from tlqa_jax.checkpoints.load import FAMILIES, load
-from tlqa_jax.checkpoints.weights import weight_files, write_safetensors
+from tlqa_jax.checkpoints.load import FAMILIES, FILES, load
+from tlqa_jax.checkpoints.weights import WEIGHTS, weight_files, write_safetensors
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage, with_usage
 from tlqa_jax.errors import UserError
@@ -59,7 +59,7 @@ def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = Fa
     """
     pretrained, out = load(source), Path(out)
     weight_files(pretrained.files, pretrained.where)  # raises an error if there are none
-    files = [file for pattern in (*FETCHED, SPECIAL_TOKENS) for file in pretrained.files.glob(pattern)]
+    files = [file for pattern in FILES for file in pretrained.files.glob(pattern)]
     with _new_directory(out, overwrite) as new:
         for file in files:
             shutil.copyfile(file, new / file.name)

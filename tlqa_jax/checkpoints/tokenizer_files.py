@@ -15,16 +15,7 @@ from typing import Any
 
 import jax
 
-from tlqa_jax.checkpoints.directories import (
-    ADDED_TOKENS,
-    SENTENCEPIECE,
-    SPECIAL_TOKENS,
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-    WORDPIECE,
-    read_json,
-    write_json,
-)
+from tlqa_jax.checkpoints.directories import read_json, write_json
 from tlqa_jax.checkpoints.family import is_of_type
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
@@ -33,6 +24,9 @@ from tlqa_jax.text.sentencepiece import SPECIAL_IDS, SentencePieceTokenizer
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
+WORDPIECE, SENTENCEPIECE, TOKENIZER = "vocab.txt", "spiece.model", "tokenizer.json"
+SETTINGS, SPECIAL_TOKENS, ADDED_TOKENS = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+TOKENIZER_FILES = (WORDPIECE, SENTENCEPIECE, TOKENIZER, SETTINGS, SPECIAL_TOKENS, ADDED_TOKENS)
 WORDPIECE_SPECIALS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 SENTENCEPIECE_SPECIALS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 WORDPIECE_RULES = {  # no others are known here
@@ -49,7 +43,7 @@ def read_tokenizer(directory: Path, kind: type[Tokenizer]) -> Tokenizer:
     Raises UserError if there is no vocabulary, or if its rules are not those of our tokenizers.
     """
     read = lambda file: read_json(directory / file) if (directory / file).exists() else {}
-    whole, settings = read(TOKENIZER), read(TOKENIZER_CONFIG)
+    whole, settings = read(TOKENIZER), read(SETTINGS)
     if kind is WordPieceTokenizer:
         tokenizer: Tokenizer = _wordpiece(whole, settings, directory)
     elif (directory / SENTENCEPIECE).exists():
@@ -94,7 +88,7 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, longest: int | None) 
         specials = SENTENCEPIECE_SPECIALS | {"additional_special_tokens": sentinels}
     if longest is not None:
         settings["model_max_length"] = longest
-    write_json(directory / TOKENIZER_CONFIG, settings | specials)
+    write_json(directory / SETTINGS, settings | specials)
     write_json(directory / SPECIAL_TOKENS, specials)
 
 
@@ -174,5 +168,5 @@ def _extra_ids(settings: dict[str, Any], directory: Path) -> int:
     """The number of sentinels, 100 by default."""
     extra_ids = settings.get("extra_ids", 100)
     if not is_of_type(extra_ids, int) or extra_ids < 0:
-        raise UserError(f"{directory / TOKENIZER_CONFIG}: extra_ids is {extra_ids!r}, not a whole number of at least 0")
+        raise UserError(f"{directory / SETTINGS}: extra_ids is {extra_ids!r}, not a whole number of at least 0")
     return extra_ids

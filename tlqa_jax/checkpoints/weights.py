@@ -1,12 +1,15 @@
-"""A directory's parameters: one `model.safetensors`, or several files and an index. No pickles: they can run any code."""
+"""A model's arrays in safetensors files: one, or several and an index. Pickles are not read: they can run any code."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from tlqa_jax.checkpoints.directories import INDEX, WEIGHTS, read_json
+from tlqa_jax.checkpoints.directories import read_json
 from tlqa_jax.errors import UserError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHT_FILES = (WEIGHTS, INDEX, "model-*.safetensors")
 
 
 def weight_files(directory: Path, where: Path | str) -> list[Path]:
