@@ -36,7 +36,8 @@ def generation_config(arguments: Namespace) -> GenerationConfig:
 def flags_given(arguments: Namespace, names: Iterable[str]) -> str:
     """Those of the flags that the command line changes, as they are written there."""
     values = {name: getattr(arguments, name, None) for name in names}
-    given = [name for name, value in values.items() if value not in (None, False, DEFAULTS.get(name))]
+    unset = lambda name, value: value is None or value is False or value == DEFAULTS.get(name)
+    given = [name for name, value in values.items() if not unset(name, value)]
     return ", ".join(map(flag, given))
 
 

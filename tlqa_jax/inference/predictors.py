@@ -86,6 +86,10 @@ def open_model(
             f"{name} was pretrained but not trained to answer or to classify (it is a {pretrained.architecture}): "
             f"`tlqa finetune-qa --start-from {name}` or `tlqa finetune-classifier` does that"
         )
+    if to == "answer" and pretrained.usage.get("answers") is False:
+        raise UserError(
+            f"{name} was pretrained but not trained to answer: `tlqa finetune-qa --start-from {name}` does that"
+        )
     if to == "answer" and predictor is TextClassifier:
         raise UserError(f"{name} classifies texts: `tlqa classify {name} TEXT` does that")
     if to == "classify" and predictor is not TextClassifier:
@@ -146,11 +150,6 @@ class T5Predictor(Predictor):
 
         A context that does not fit is read through windows that share a third of the input length.
         """
-        if self.usage.get("answers") is False:
-            raise UserError(
-                f"{self.name} was pretrained but not trained to answer: `tlqa finetune-qa --start-from {self.name}` "
-                "does that"
-            )
         if self.tasks and not any(task.questions for task in self.tasks.values()):
             raise UserError(f"{self.name} was not trained to answer questions; its tasks are {', '.join(self.tasks)}")
         answerer = Answerer(
