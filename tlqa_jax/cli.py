@@ -22,23 +22,8 @@ from tlqa_jax.commands import answering, evaluating, generating, tools, training
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import Parser
 
-COMMANDS = {
-    "quickstart": training.quickstart,
-    "pretrain-spans": training.pretrain_spans,
-    "pretrain-mlm": training.pretrain_mlm,
-    "finetune": training.finetune,
-    "finetune-qa": training.finetune_qa,
-    "finetune-spans": training.finetune_spans,
-    "finetune-classifier": training.finetune_classifier,
-    "answer": answering.answer,
-    "classify": answering.classify,
-    "evaluate": evaluating.evaluate,
-    "fill-mask": answering.fill_mask,
-    "generate": generating.generate,
-    "vocab train": tools.vocab_train,
-    "export": tools.export_model,
-    "devices": tools.devices,
-}
+ROOMS = (training, answering, evaluating, generating, tools)
+COMMANDS = {name: command for room in ROOMS for name, command in room.COMMANDS.items()}
 
 
 # --- from the words of the command line to a command

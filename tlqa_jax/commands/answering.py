@@ -144,8 +144,7 @@ def run_classify(arguments: Namespace) -> None:
     for text, given in zip(texts, classes):
         row = {"text": text, "label": given.label, "probability": round(given.probability, 4)}
         print(json.dumps(row, ensure_ascii=False))
-    cut = sum(given.text_cut for given in classes)
-    if cut:
+    if cut := sum(given.text_cut for given in classes):
         note(f"{cut} of {len(texts)} texts were too long for the model and lost their ends")
 
 
@@ -179,13 +178,13 @@ def run_fill_mask(arguments: Namespace) -> None:
 
 
 def report_cut(answers: Sequence) -> None:
-    cut = sum(given.context_cut for given in answers)
-    if cut:
+    if cut := sum(getattr(given, "context_cut", False) for given in answers):
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
-    windows = [given.windows for given in answers if getattr(given, "windows", 1) > 1]
-    if windows:
+    if windows := [given.windows for given in answers if getattr(given, "windows", 1) > 1]:
         longer = f"{len(windows)} of {len(answers)} contexts were longer than the model's input"
         note(f"{longer}: {sum(windows)} windows")
-    cut = sum(getattr(given, "question_cut", False) for given in answers)
-    if cut:
+    if cut := sum(getattr(given, "question_cut", False) for given in answers):
         note(f"{cut} of {len(answers)} questions were too long for the model and lost their ends")
+
+
+COMMANDS = {"answer": answer, "classify": classify, "fill-mask": fill_mask}

@@ -228,3 +228,6 @@ def class_table(labels: Sequence[str], gold: Sequence[str], said: Sequence[str])
 def report_written(arguments: Namespace) -> None:
     if arguments.predictions:
         print(f"predictions written to {arguments.predictions}")
+
+
+COMMANDS = {"evaluate": evaluate}

@@ -138,3 +138,6 @@ def print_pieces(pieces: Sequence[str], probabilities: Sequence[float]) -> None:
             console.print(f"  {probability:5.3f}  [{colour}]{bar:<20}[/]  {escape(piece)}")
         else:
             print(f"  {probability:5.3f}  {piece}")
+
+
+COMMANDS = {"generate": generate}

@@ -137,3 +137,6 @@ def host_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+COMMANDS = {"vocab train": vocab_train, "export": export_model, "devices": devices}

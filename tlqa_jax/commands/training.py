@@ -187,3 +187,14 @@ def is_bert_size(model: str) -> bool:
     given = read_sizes(model, BERT_SIZES).keys() if Path(model).is_file() else set()
     more = len(given & (bert - t5)) - len(given & (t5 - bert))
     return more > 0 if more else Path(model).name.startswith("bert")
+
+
+COMMANDS = {
+    "quickstart": quickstart,
+    "pretrain-spans": pretrain_spans,
+    "pretrain-mlm": pretrain_mlm,
+    "finetune": finetune,
+    "finetune-qa": finetune_qa,
+    "finetune-spans": finetune_spans,
+    "finetune-classifier": finetune_classifier,
+}
