@@ -21,8 +21,8 @@ ROWS = {  # what is compared -> the figures of (context, closed book)
 
 
 def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> None:
-    """Print the results and write `report.html`. In a `Text`, what a model wrote is no markup of rich's."""
-    console = Console(highlight=False)
+    """Print the results; write `report.html` and its bars as `report.png`."""
+    console = Console(highlight=False)  # a `Text` keeps rich from reading what a model wrote as markup
     table = Table("exact match, %", title="What was learned")
     table.add_column("reading: people never seen", justify="right")
     table.add_column("remembering: people never asked about", justify="right")
@@ -40,11 +40,13 @@ def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> N
     console.print(Text(f"\n{report['seconds']:.0f} seconds. {where}"))
     command = f"  tlqa answer {shlex.quote(str(out))} --question {shlex.quote(question)}"
     console.print(Text(command), soft_wrap=True)
-    (out / "report.html").write_text(page(report, examples, bars(report), curves(out)))
+    figure = bars(report)
+    figure.savefig(out / "report.png", dpi=120)
+    (out / "report.html").write_text(page(report, examples, svg(figure), svg(curves(out))))
 
 
-def bars(report: dict[str, float]) -> str:
-    """The table as bars, in SVG."""
+def bars(report: dict[str, float]):
+    """The table as bars: a figure."""
     figure, axes = new_figure(7, 3)
     names = list(ROWS)
     for offset, group, color in ((-0.2, 0, "#2a6f97"), (0.2, 1, "#e09f3e")):
@@ -61,11 +63,11 @@ def bars(report: dict[str, float]) -> str:
     axes.invert_yaxis()
     axes.set(xlim=(0, 108), xlabel="exact match, %")
     axes.legend(fontsize=8, loc="lower right")
-    return svg(figure)
+    return figure
 
 
-def curves(out: Path) -> str:
-    """The training losses of the three runs, in SVG."""
+def curves(out: Path):
+    """The training losses of the three runs: a figure."""
     figure, axes = new_figure(7, 3, columns=2)
     runs = {
         "pretrained": (axes[0], "pretraining"),
@@ -79,7 +81,7 @@ def curves(out: Path) -> str:
         axis.set(title=title, xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=8)
-    return svg(figure)
+    return figure
 
 
 def new_figure(width: int, height: int, columns: int = 1):
