@@ -694,5 +694,6 @@ def test_ctrl_c_names_how_to_continue(here, tmp_path):
 
 def test_what_ctrl_c_says():
     """That the same command continues, if it is one that trains."""
-    assert cli.interrupted(["quickstart", "--out", "a b"]).endswith(": tlqa quickstart --out 'a b'")
+    line = ["quickstart", "--overwrite", "--out", "a b"]
+    assert cli.interrupted(line).endswith(": tlqa quickstart --out 'a b'")
     assert cli.interrupted(["devices"]) == cli.interrupted(["nonsense"]) == cli.interrupted([]) == "stopped"

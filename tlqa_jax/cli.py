@@ -122,4 +122,5 @@ def interrupted(argv: Sequence[str]) -> str:
     """What to say after Ctrl-C: that the same command continues, if it is one that trains."""
     name = " ".join(argv[:1])
     trains = name == "quickstart" or name.startswith(("pretrain-", "finetune"))
-    return f"stopped; to continue from the newest checkpoint: tlqa {shlex.join(argv)}" if trains else "stopped"
+    again = shlex.join(word for word in argv if word != "--overwrite")  # which would delete what there is to continue
+    return f"stopped; to continue from the newest checkpoint: tlqa {again}" if trains else "stopped"

@@ -15,7 +15,9 @@ The directory is a Hugging Face directory from the first checkpoint on. Beside i
 `checkpoints/` (Orbax: what continuing needs), `metrics.jsonl` and `curves.png`.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,49 +97,41 @@ class TrainingRun:
             write_config(self.path, model, usage | {"dtype": self.settings.dtype})
             write_tokenizer(tokenizer, self.path, getattr(model.config, "max_position_embeddings", None))
 
+    @contextlib.contextmanager
     def training(
         self, state: State, steps: int, rate: optax.Schedule, evaluate: Evaluate | None, title: str = "training"
-    ) -> "TrainingLoop":
-        """The context in which the steps are taken; see `TrainingLoop`."""
-        return TrainingLoop(self, state, steps, rate, evaluate, title)
+    ) -> Iterator["TrainingLoop"]:
+        """The context in which the steps are taken, from the newest checkpoint on. At its end the run is complete.
+
+        Args:
+            rate: the learning rate as a function of the step, to be reported.
+            evaluate: params -> metrics, or -> {task: its metrics}; None: there is nothing to evaluate on.
+        """
+        with Checkpoints(self.path, self.settings.keep) as checkpoints:
+            state = checkpoints.restore(state) if self.continues else state
+            start = int(state["step"])
+            with Progress(self.path, title, steps, start=start, quiet=self.quiet) as progress:
+                loop = TrainingLoop(self, replicate(state), start, steps, rate, evaluate, checkpoints, progress)
+                if start and loop.evaluation_is_due(start):  # the run may have been stopped during its evaluation
+                    progress.evaluated(start, evaluate(loop.state["params"]))
+                yield loop
+        if jax.process_index() == 0:
+            draw_curves(self.path)
+            finish_run(self.path)
 
 
+@dataclass
 class TrainingLoop:
-    """The steps of a run: restores the newest checkpoint on entry; reports, saves and evaluates after each step.
+    """What happens after each step. `start` is the number of steps done before; the program puts the new `state` here."""
 
-    Attributes:
-        start: the number of steps that were done before.
-        state: parameters, optimizer state and step, on all devices. The program puts the new state here.
-
-    Args:
-        rate: the learning rate as a function of the step, to be reported.
-        evaluate: params -> metrics, or -> {task: its metrics}; None: there is nothing to evaluate on.
-    """
-
-    def __init__(
-        self, run: TrainingRun, state: State, steps: int, rate: optax.Schedule, evaluate: Evaluate | None, title: str
-    ):
-        self.run, self.state, self.steps, self.rate, self.evaluate = run, state, steps, rate, evaluate
-        self.title, self.start = title, 0
-
-    def __enter__(self) -> "TrainingLoop":
-        self.checkpoints = Checkpoints(self.run.path, self.run.settings.keep).__enter__()
-        if self.run.continues:
-            self.state = self.checkpoints.restore(self.state)
-        self.start = int(self.state["step"])
-        self.state = replicate(self.state)
-        self.progress = Progress(self.run.path, self.title, self.steps, start=self.start, quiet=self.run.quiet)
-        self.progress.__enter__()
-        if self.start and self.evaluation_is_due(self.start):  # the run may have been stopped during its evaluation
-            self.progress.evaluated(self.start, self.evaluate(self.state["params"]))
-        return self
-
-    def __exit__(self, kind: type | None, *error: Any) -> None:
-        self.progress.__exit__(kind, *error)
-        self.checkpoints.__exit__(kind, *error)
-        if kind is None and jax.process_index() == 0:
-            draw_curves(self.run.path)
-            finish_run(self.run.path)
+    run: TrainingRun
+    state: State
+    start: int
+    steps: int
+    rate: optax.Schedule
+    evaluate: Evaluate | None
+    checkpoints: Checkpoints
+    progress: Progress
 
     def finish_step(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
         """Report, save and evaluate, if it is time. `tokens` is the number of tokens in a batch, for the speed."""
