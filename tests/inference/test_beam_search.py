@@ -15,7 +15,7 @@ EOS, LENGTH, ROWS = 1, 6, 8
 
 
 @pytest.fixture(scope="module")
-def t5(random_t5):
+def small_t5(random_t5):
     return random_t5(16, 7)
 
 
@@ -25,9 +25,9 @@ def asked(random_questions):
 
 
 @pytest.fixture(scope="module")
-def next_log_p(t5, asked):
+def next_log_p(small_t5, asked):
     """log p of every next token after a beginning, without a cache: one row at a time, as Python reads."""
-    apply, params = t5
+    apply, params = small_t5
     decode = jax.jit(lambda targets_in, inputs, mask: apply(params, inputs, targets_in, input_mask=mask))
     inputs, mask = asked
 
@@ -64,11 +64,17 @@ def padded(text):
 
 
 @pytest.mark.parametrize(
-    "beams, penalty, early", [(2, 1.0, False), (3, 1.0, True), (4, 0.6, "never")]
+    "beams, penalty, early, pmap", [(2, -12.0, False, False), (3, 1.0, True, True), (4, 0.6, "never", False)]
 )
-def test_equals_a_plain_search_without_a_cache(t5, asked, next_log_p, beams, penalty, early):
-    search = partial(beam_search, t5[0], num_beams=beams, max_new_tokens=LENGTH, length_penalty=penalty, early_stopping=early)
-    found = jax.jit(search)(t5[1], *asked)
+def test_equals_a_plain_search_without_a_cache(small_t5, asked, next_log_p, beams, penalty, early, pmap):
+    """With pmap, which gives each device one row: no row depends on the others."""
+    options = dict(num_beams=beams, max_new_tokens=LENGTH, length_penalty=penalty, early_stopping=early)
+    search = partial(beam_search, small_t5[0], **options)
+    if pmap:
+        found = jax.pmap(search, in_axes=(None, 0, 0))(small_t5[1], *(x[:, None] for x in asked))
+        found = jax.tree.map(lambda x: np.asarray(x)[:, 0], found)
+    else:
+        found = jax.jit(search)(small_t5[1], *asked)
     lengths = set()
     for row in range(ROWS):
         wanted = plain_search(partial(next_log_p, row), beams, penalty, early)
@@ -78,62 +84,59 @@ def test_equals_a_plain_search_without_a_cache(t5, asked, next_log_p, beams, pen
             each = [next_log_p(row, text[:t])[token] for t, token in enumerate(text)]
             np.testing.assert_allclose(log_p, each + [0.0] * (LENGTH - len(text)), atol=1e-4)
             lengths.add(len(text))
-    assert len(lengths) > 2
+    assert len(lengths) > (2 if penalty > 0 else 0)
 
 
-@pytest.mark.parametrize("penalty", [-12.0, -40.0])
-def test_a_text_is_better_than_none_whatever_the_penalty(penalty, t5, asked, next_log_p):
-    search = partial(beam_search, t5[0], num_beams=2, max_new_tokens=LENGTH, length_penalty=penalty)
-    found = jax.jit(search)(t5[1], *asked)
+def test_a_text_is_better_than_none_whatever_the_penalty(small_t5, asked):
+    search = partial(beam_search, small_t5[0], num_beams=2, max_new_tokens=LENGTH, length_penalty=-40.0)
+    found = jax.jit(search)(small_t5[1], *asked)
     assert np.isfinite(found.scores).all() and (found.log_probabilities.sum(axis=2) < 0).all()
-    for row in range(ROWS if penalty == -12.0 else 0):
-        wanted = plain_search(partial(next_log_p, row), 2, penalty, False)
-        assert found.tokens[row].tolist() == [padded(text) for _, text in wanted]
+
+
+@pytest.fixture(scope="module")
+def every_text(random_t5, random_questions):
+    """(model, questions, all texts of up to 4 tokens, the log-probabilities of their tokens [3 N 4], greedy's texts)."""
+    apply, params = random_t5(23, 4)
+    inputs, mask = random_questions(3, 4)
+    words = (0, 2, 3)
+    texts = [(*text, EOS) for n in range(4) for text in itertools.product(words, repeat=n)]
+    texts += list(itertools.product(words, repeat=4))
+    assert len(texts) == 1 + 3 + 9 + 27 + 81
+    rows = np.zeros((len(texts), 4), np.int32)
+    for row, text in zip(rows, texts):
+        row[: len(text)] = text
+    targets_in = jnp.asarray(np.pad(rows[:, :-1], ((0, 0), (1, 0))))
+    decode = jax.jit(lambda inputs, mask: apply(params, inputs, targets_in, input_mask=mask))
+    log_p = []
+    for asked in zip(inputs, mask):
+        logits = decode(*(jnp.broadcast_to(x, (len(texts), 7)) for x in asked))
+        log_p.append(np.take_along_axis(np.asarray(jax.nn.log_softmax(logits), np.float64), rows[..., None], axis=2))
+    greedily = jax.jit(partial(greedy, apply, max_new_tokens=4))(params, inputs, mask)
+    return (apply, params), (inputs, mask), texts, rows, np.array(log_p)[..., 0], greedily.tokens.tolist()
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_with_a_beam_for_every_beginning_it_finds_the_best_of_all_texts(penalty, random_t5, random_questions):
-    apply, params = random_t5(23, 4)
-    inputs, mask = random_questions(3, 4)
-    length, words = 4, (0, 2, 3)
-    texts = [(*text, EOS) for n in range(length) for text in itertools.product(words, repeat=n)]
-    texts += list(itertools.product(words, repeat=length))
-    assert len(texts) == 1 + 3 + 9 + 27 + 81
-    rows = np.zeros((len(texts), length), np.int32)
-    for row, text in zip(rows, texts):
-        row[: len(text)] = text
-    search = partial(beam_search, apply, num_beams=54, max_new_tokens=length, length_penalty=penalty)
-    found = jax.jit(search)(params, inputs, mask)
+def test_with_a_beam_for_every_beginning_it_finds_the_best_of_all_texts(penalty, every_text):
+    (apply, params), asked, texts, rows, log_p, greedily = every_text
+    search = partial(beam_search, apply, num_beams=54, max_new_tokens=4, length_penalty=penalty)
+    found = jax.jit(search)(params, *asked)
+    counts = np.array([len(text) for text in texts])
     bests, missed_by_greedy = set(), []
-    greedily = jax.jit(partial(greedy, apply, max_new_tokens=length))(params, inputs, mask)
     for b in range(3):
-        repeated = jnp.broadcast_to(inputs[b], (len(texts), 7)), jnp.broadcast_to(mask[b], (len(texts), 7))
-        logits = apply(params, repeated[0], jnp.asarray(np.pad(rows[:, :-1], ((0, 0), (1, 0)))), input_mask=repeated[1])
-        log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits), np.float64), rows[..., None], axis=2)[..., 0]
-        counts = np.array([len(text) for text in texts])
-        scores = np.where(np.arange(length) < counts[:, None], log_p, 0).sum(axis=1) / counts**penalty
+        scores = np.where(np.arange(4) < counts[:, None], log_p[b], 0).sum(axis=1) / counts**penalty
         order = np.argsort(-scores)[:5]
         np.testing.assert_allclose(found.scores[b, :5], scores[order], rtol=1e-4)
         assert found.tokens[b, :5].tolist() == rows[order].tolist()
         bests.add(texts[order[0]])
-        missed = found.tokens[b, 0].tolist() != greedily.tokens[b].tolist()
-        assert not missed or scores[order[0]] > scores[rows.tolist().index(greedily.tokens[b].tolist())]
+        missed = found.tokens[b, 0].tolist() != greedily[b]
+        assert not missed or scores[order[0]] > scores[rows.tolist().index(greedily[b])]
         missed_by_greedy.append(missed)
     assert len(bests) > 1 and (penalty or any(missed_by_greedy))
 
 
-def test_one_beam_that_stops_at_the_first_end_is_greedy(t5, asked):
-    greedily = jax.jit(partial(greedy, t5[0], max_new_tokens=LENGTH))(t5[1], *asked)
-    one = partial(beam_search, t5[0], num_beams=1, max_new_tokens=LENGTH, early_stopping=True)
-    found = jax.jit(one)(t5[1], *asked)
-    assert found.tokens[:, 0].tolist() == greedily.tokens.tolist()
-    np.testing.assert_allclose(found.log_probabilities[:, 0], greedily.log_probabilities, atol=1e-5)
-    assert 0 < (greedily.tokens == EOS).any(axis=1).sum() < ROWS
-
-
-def test_a_row_does_not_depend_on_the_others_and_pmap_gives_each_device_its_rows(t5, asked):
-    search = partial(beam_search, t5[0], num_beams=3, max_new_tokens=LENGTH)
-    together = jax.jit(search)(t5[1], *asked)
-    shares = jax.pmap(search, in_axes=(None, 0, 0))(t5[1], *(x[:, None] for x in asked))
-    assert shares.tokens[:, 0].tolist() == together.tokens.tolist()
-    np.testing.assert_allclose(shares.scores[:, 0], together.scores, rtol=1e-4)
+def test_one_beam_that_stops_at_the_first_end_is_greedy(t5, questions, greedy_texts):
+    one = partial(beam_search, t5[0], num_beams=1, max_new_tokens=9, early_stopping=True)
+    found = jax.jit(one)(t5[1], *questions)
+    assert found.tokens[:, 0].tolist() == greedy_texts.tokens.tolist()
+    np.testing.assert_allclose(found.log_probabilities[:, 0], greedy_texts.log_probabilities, atol=1e-5)
+    assert 0 < (greedy_texts.tokens == EOS).any(axis=1).sum() < 40

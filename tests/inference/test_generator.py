@@ -1,4 +1,4 @@
-"""Texts from generated ids, the answers made of them, and the increments of a stream."""
+"""Texts from generated ids, the answers made of them, and the growing text of a stream."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,22 @@ from hypothesis import given, strategies as st
 
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.inference.answers import Answer, apply_no_answer_threshold, most_confident
-from tlqa_jax.inference.generator import Generation, piece, text_increments
+from tlqa_jax.inference.generator import Generation, addition, piece
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 tokenizer = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"))
 
 
-def test_increments_are_pieces_with_their_spaces():
+def additions(ids: list[int]) -> list[str]:
+    parts: list[str] = []
+    for end in range(1, len(ids) + 1):
+        parts.append(addition(tokenizer, ids[:end], "".join(parts)))
+    return parts
+
+
+def test_a_text_grows_by_pieces_with_their_spaces():
     ids = [*tokenizer.encode("Mira plays <extra_id_0> the flute."), tokenizer.eos_id]
-    grown = list(text_increments(tokenizer, ids))
+    grown = additions(ids)
     assert "".join(grown) == "Mira plays <extra_id_0> the flute."
     assert len(grown) == len(ids) > 6 and grown[-1] == ""
     begins = [piece(tokenizer, id).startswith("▁") for id in ids[1:]]
@@ -22,8 +29,8 @@ def test_increments_are_pieces_with_their_spaces():
 
 
 @given(st.lists(st.integers(0, 900), max_size=12))
-def test_the_increments_are_the_text(ids):
-    assert "".join(text_increments(tokenizer, ids)) == tokenizer.decode(ids)
+def test_what_a_text_grows_by_is_the_text(ids):
+    assert "".join(additions(ids)) == tokenizer.decode(ids)
 
 
 def test_an_id_without_a_piece_is_unknown():

@@ -74,18 +74,13 @@ def test_stops_at_max_new_tokens():
     assert model.steps == [0, 1, 2]
 
 
-def test_special_ids_can_be_chosen():
-    answer, model = play([[(1, MOST), (3, MOST)], [(3, MOST), (1, MOST)]], max_new_tokens=4, start_id=2, eos_id=3, pad_id=9)
-    assert answer.tokens.tolist() == [[1, 3, 9, 9], [3, 9, 9, 9]]
-    assert model.read == [[2, 2], [1, 3]]
+def test_another_token_can_be_the_end():
+    answer, model = play([[(1, MOST), (3, MOST)], [(3, MOST), (1, MOST)]], max_new_tokens=4, eos_id=3)
+    assert answer.tokens.tolist() == [[1, 3, 0, 0], [3, 0, 0, 0]]
+    assert model.read == [[0, 0], [1, 3]]
 
 
 LENGTH = 9
-
-
-@pytest.fixture(scope="module")
-def generate(t5):
-    return jax.jit(partial(greedy, t5[0], max_new_tokens=LENGTH))
 
 
 def plain_greedy(apply, params, inputs, mask):
@@ -102,23 +97,18 @@ def plain_greedy(apply, params, inputs, mask):
     return tokens, log_probabilities
 
 
-def test_equals_decoding_without_a_cache(t5, generate, questions):
-    answer = generate(t5[1], *questions)
+def test_equals_decoding_without_a_cache(t5, questions, greedy_texts):
     tokens, log_probabilities = plain_greedy(*t5, *questions)
     lengths = set(np.where((tokens == 1).any(axis=1), (tokens == 1).argmax(axis=1), LENGTH))
     assert len(lengths) > 5 and len({tuple(row) for row in tokens}) > 30
-    assert answer.tokens.tolist() == tokens.tolist()
-    np.testing.assert_allclose(answer.log_probabilities, log_probabilities, atol=1e-5)
+    assert greedy_texts.tokens.tolist() == tokens.tolist()
+    np.testing.assert_allclose(greedy_texts.log_probabilities, log_probabilities, atol=1e-5)
 
 
-def test_an_answer_depends_neither_on_the_batch_nor_on_the_padding(t5, generate, questions):
-    together = generate(t5[1], *questions)
-    alone = generate(t5[1], *(jnp.pad(x[7:8], ((0, 0), (0, 4))) for x in questions))
-    assert alone.tokens[0].tolist() == together.tokens[7].tolist()
-    np.testing.assert_allclose(alone.log_probabilities[0], together.log_probabilities[7], atol=1e-5)
-
-
-def test_pmap_gives_each_device_its_rows(t5, generate, questions):
-    shares = [x.reshape(8, 5, 7) for x in questions]
-    pmapped = jax.pmap(partial(greedy, t5[0], max_new_tokens=LENGTH), in_axes=(None, 0, 0))(t5[1], *shares)
-    assert pmapped.tokens.reshape(40, LENGTH).tolist() == generate(t5[1], *questions).tokens.tolist()
+def test_an_answer_depends_neither_on_the_batch_nor_on_the_padding(t5, questions, greedy_texts):
+    """Nor on the device: pmap gives each device its rows."""
+    padded = [jnp.pad(x, ((0, 0), (0, 4))).reshape(8, 5, 11) for x in questions]
+    shares = jax.pmap(partial(greedy, t5[0], max_new_tokens=LENGTH), in_axes=(None, 0, 0))(t5[1], *padded)
+    assert shares.tokens.reshape(40, LENGTH).tolist() == greedy_texts.tokens.tolist()
+    log_probabilities = shares.log_probabilities.reshape(40, LENGTH)
+    np.testing.assert_allclose(log_probabilities, greedy_texts.log_probabilities, atol=1e-5)

@@ -10,9 +10,9 @@ from hypothesis import given, strategies as st
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.inference.generation_config import GenerationConfig
-from tlqa_jax.inference.generator import generate_batch
-from tlqa_jax.inference.greedy import Stream, generate_tokens, greedy
-from tlqa_jax.inference.sampling import sample, sampled_choice, warp_logits
+from tlqa_jax.inference.generator import generate_batch, text_keys
+from tlqa_jax.inference.greedy import generate_tokens
+from tlqa_jax.inference.sampling import sampled_choice, warp_logits
 
 LOGITS = np.log(np.array([[0.05, 0.4, 0.1, 0.25, 0.2]], np.float32))
 
@@ -72,22 +72,35 @@ def keys():
     return jax.random.split(jax.random.key(3), 40)
 
 
-def test_top_1_is_greedy(t5, questions, keys):
-    apply, params = t5
-    greedily = jax.jit(partial(greedy, apply, max_new_tokens=LENGTH))(params, *questions)
-    one = jax.jit(partial(sample, apply, max_new_tokens=LENGTH, top_k=1))(params, *questions, keys)
-    assert one.tokens.tolist() == greedily.tokens.tolist()
-    np.testing.assert_allclose(one.log_probabilities, greedily.log_probabilities, atol=1e-5)
+def sampler(apply, **settings):
+    """(params, inputs, mask, keys) -> texts."""
+
+    def sample(params, inputs, mask, keys):
+        choose = sampled_choice(keys, **settings)
+        return generate_tokens(apply, params, inputs, mask, choose, max_new_tokens=LENGTH)
+
+    return sample
 
 
-def test_the_same_key_gives_the_same_text_in_any_batch_and_what_has_ended_stays(t5, questions, keys):
+@pytest.fixture(scope="module")
+def draw(t5):
+    return jax.jit(sampler(t5[0], temperature=1.5, top_p=0.9))
+
+
+def test_top_1_is_greedy(t5, questions, keys, greedy_texts):
     apply, params = t5
-    draw = jax.jit(partial(sample, apply, max_new_tokens=LENGTH, temperature=1.5))
+    one = jax.jit(sampler(apply, top_k=1))(params, *questions, keys)
+    assert one.tokens.tolist() == greedy_texts.tokens.tolist()
+    np.testing.assert_allclose(one.log_probabilities, greedy_texts.log_probabilities, atol=1e-5)
+
+
+def test_the_same_key_gives_the_same_text_in_any_batch_and_what_has_ended_stays(t5, questions, keys, draw):
+    apply, params = t5
     all_rows = draw(params, *questions, keys)
-    few = draw(params, *(x[30:35] for x in questions), keys[30:35])
-    assert few.tokens.tolist() == all_rows.tokens[30:35].tolist()
+    turned = draw(params, *(x[::-1] for x in questions), keys[::-1])
+    assert turned.tokens[::-1].tolist() == all_rows.tokens.tolist()
     shares = [x.reshape(8, 5, *x.shape[1:]) for x in (*questions, keys)]
-    on_all = jax.pmap(partial(sample, apply, max_new_tokens=LENGTH, temperature=1.5), in_axes=(None, 0, 0, 0))
+    on_all = jax.pmap(sampler(apply, temperature=1.5, top_p=0.9), in_axes=(None, 0, 0, 0))
     assert on_all(params, *shares).tokens.reshape(40, LENGTH).tolist() == all_rows.tokens.tolist()
     other = draw(params, *questions, keys[::-1])
     assert (other.tokens != all_rows.tokens).any()
@@ -99,30 +112,15 @@ def test_the_same_key_gives_the_same_text_in_any_batch_and_what_has_ended_stays(
         assert not row[end + 1 :].any() and not log_p[end + 1 :].any() and (log_p[: end + 1] < 0).all()
 
 
-def test_the_probabilities_are_the_models_and_not_those_that_were_drawn_from(t5, questions, keys):
+def test_the_probabilities_are_the_models_and_not_those_that_were_drawn_from(t5, questions, keys, draw):
     apply, params = t5
-    hot = jax.jit(partial(sample, apply, max_new_tokens=LENGTH, temperature=3.0, top_p=0.9))(params, *questions, keys)
+    hot = draw(params, *questions, keys)
     targets_in = jnp.pad(hot.tokens[:, :-1], ((0, 0), (1, 0)))
-    logits = apply(params, questions[0], targets_in, input_mask=questions[1])
+    logits = jax.jit(apply)(params, questions[0], targets_in, input_mask=questions[1])
     log_p = np.asarray(jax.nn.log_softmax(logits))
     log_p = np.take_along_axis(log_p, np.asarray(hot.tokens)[..., None], axis=2)[..., 0]
-    written = np.asarray(hot.log_probabilities) != 0
-    np.testing.assert_allclose(np.asarray(hot.log_probabilities)[written], log_p[written], atol=1e-4)
-
-
-def test_a_stream_is_what_the_loop_generates(t5, questions, keys):
-    apply, params = t5
-    inputs, mask = (x[:5] for x in questions)
-    stream = Stream(apply, max_new_tokens=LENGTH, chooser=partial(sampled_choice, temperature=1.5))
-    steps = list(stream(params, inputs, mask, keys[:5]))
-    choose = sampled_choice(keys[:5], temperature=1.5)
-    looped = jax.jit(lambda params: generate_tokens(apply, params, inputs, mask, choose, max_new_tokens=LENGTH))(params)
-    longest = int((looped.log_probabilities != 0).sum(axis=1).max())
-    assert len(steps) == longest
-    assert np.stack([token for token, _ in steps], axis=1).tolist() == looped.tokens[:, :longest].tolist()
-    np.testing.assert_allclose(
-        np.stack([p for _, p in steps], axis=1), looped.log_probabilities[:, :longest], atol=1e-5
-    )
+    generated = np.asarray(hot.log_probabilities) != 0
+    np.testing.assert_allclose(np.asarray(hot.log_probabilities)[generated], log_p[generated], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -158,28 +156,21 @@ def test_another_early_stopping_is_refused(early_stopping):
         config.__post_init__()
 
 
-def test_a_seed_as_an_array_samples_what_a_number_samples(t5, questions):
-    apply, params = t5
-    config, rows = GenerationConfig(temperature=1.0, max_new_tokens=LENGTH), jnp.arange(40)
-    generate = jax.jit(partial(generate_batch, apply, config))
-    own = jax.jit(partial(generate_batch, apply, config, seed=2**32 - 1))
-    given = generate(params, *questions, rows, jnp.uint32(2**32 - 1)).tokens.tolist()
-    assert given == own(params, *questions, rows).tokens.tolist()
-    assert given != generate(params, *questions, rows, jnp.uint32(3)).tokens.tolist()
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_a_seed_as_an_array_gives_the_keys_of_the_number(seed):
+    rows = jnp.arange(3)
+    keys = [jax.random.key_data(text_keys(rows, 2, s)).tolist() for s in (seed, jnp.uint32(seed), jnp.uint32(3))]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_several_texts_of_each(t5, questions):
     apply, params = t5
     rows, seed = jnp.arange(40), jnp.uint32(0)
-    generate = lambda **settings: jax.jit(
-        partial(generate_batch, apply, GenerationConfig(max_new_tokens=LENGTH, **settings))
-    )
-    sampled = generate(num_return_sequences=3, temperature=1.0)
-    three = sampled(params, *questions, rows, seed)
+    config = GenerationConfig(max_new_tokens=LENGTH, num_return_sequences=3, temperature=1.0)
+    generate = jax.jit(partial(generate_batch, apply, config))
+    three = generate(params, *questions, rows, seed)
     assert three.tokens.shape == (40, 3, LENGTH)
     assert (three.tokens[:, 0] != three.tokens[:, 1]).any()
-    again = sampled(params, *(x[::-1] for x in questions), rows[::-1], seed)
+    assert (generate(params, *questions, rows, jnp.uint32(7)).tokens != three.tokens).any()
+    again = generate(params, *(x[::-1] for x in questions), rows[::-1], seed)
     assert again.tokens[::-1].tolist() == three.tokens.tolist()  # the number of the row counts, not its place
-    best = generate(num_beams=4, num_return_sequences=2)(params, *questions, rows, seed)
-    assert best.tokens.shape == (40, 2, LENGTH)
-    assert (best.log_probabilities.sum(axis=2) < 0).all() and (best.tokens[:, 0] != best.tokens[:, 1]).any(axis=1).all()

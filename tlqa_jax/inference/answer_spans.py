@@ -55,11 +55,6 @@ class SpanAnswer(NamedTuple):
     no_answer_score: float
     question_cut: bool
 
-    @property
-    def context_cut(self) -> bool:
-        """Always False: a long context is read through several windows."""
-        return False
-
 
 def span_scores(
     start_logits: Float32[np.ndarray, "B L"],

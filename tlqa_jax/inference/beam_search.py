@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tlqa_jax.inference.generation_config import EarlyStopping
+from tlqa_jax.inference.greedy import PAD_ID
 from tlqa_jax.models.functional import Params
 
 NEVER = -1e9  # sum of log-probabilities of what must not be chosen: finite, so that it can be added to
@@ -61,9 +62,7 @@ def beam_search(
     max_new_tokens: int,
     length_penalty: float = 1.0,
     early_stopping: EarlyStopping = False,
-    start_id: int = 0,
     eos_id: int = 1,
-    pad_id: int = 0,
 ) -> Beams:
     """The `num_beams` best texts found, of at most `max_new_tokens` tokens. A pure function, as `greedy` is.
 
@@ -96,7 +95,7 @@ def beam_search(
     def one_step(search: Search) -> Search:
         step, running, ended, has_ended, can_improve, cache = search
         last = jax.lax.dynamic_index_in_dim(running.tokens, jnp.maximum(step - 1, 0), axis=2, keepdims=False)
-        last = jnp.where(step == 0, start_id, last).reshape(-1)
+        last = jnp.where(step == 0, PAD_ID, last).reshape(-1)
         logits, cache = apply(params, last, step, cache, input_mask=input_mask, method="decode_step")
         log_p = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, num_beams, -1)
         scores = (running.scores[:, :, None] + log_p).reshape(batch, -1)
@@ -131,7 +130,7 @@ def beam_search(
         return Search(step + 1, running, ended, has_ended, can_improve, cache)
 
     nothing = Beams(
-        jnp.full((batch, num_beams, max_new_tokens), pad_id, jnp.int32),
+        jnp.full((batch, num_beams, max_new_tokens), PAD_ID, jnp.int32),
         jnp.zeros((batch, num_beams, max_new_tokens), jnp.float32),
         jnp.full((batch, num_beams), -jnp.inf, jnp.float32),
     )

@@ -1,7 +1,7 @@
 """Rows of tokens in, generated texts out, on all devices; or one text, streamed while it is generated."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Int, Int32, Key, UInt32
 from tlqa_jax.errors import UserError
 from tlqa_jax.inference.beam_search import beam_search
 from tlqa_jax.inference.generation_config import GenerationConfig
-from tlqa_jax.inference.greedy import GeneratedTokens, Stream, greedy, greedy_choice
+from tlqa_jax.inference.greedy import Choose, GeneratedTokens, decode_step, generate_tokens, greedy_choice, prefill
 from tlqa_jax.inference.length_buckets import length_buckets
-from tlqa_jax.inference.sampling import sample, sampled_choice
+from tlqa_jax.inference.sampling import sampled_choice
 from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.text_to_text import decode_predictions
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
@@ -52,22 +52,21 @@ def generate_batch(
             length_penalty=config.length_penalty, early_stopping=config.early_stopping,
         )  # fmt: skip
         return GeneratedTokens(beams.tokens[:, :n], beams.log_probabilities[:, :n])
-    if not config.samples:
-        return GeneratedTokens(*(x[:, None] for x in greedy(apply, params, inputs, input_mask, max_new_tokens=length)))
     inputs, input_mask = (jnp.repeat(x, n, axis=0) for x in (inputs, input_mask))
-    keys = text_keys(rows, n, seed).reshape(-1)
-    found = sample(apply, params, inputs, input_mask, keys, max_new_tokens=length, **distribution(config))
+    choose = choice(config, text_keys(rows, n, seed).reshape(-1))
+    found = generate_tokens(apply, params, inputs, input_mask, choose, max_new_tokens=length)
     return GeneratedTokens(*(x.reshape(-1, n, length) for x in found))
+
+
+def choice(config: GenerationConfig, keys: Key[Array, "B"]) -> Choose:
+    if not config.samples:
+        return greedy_choice
+    return sampled_choice(keys, temperature=config.temperature or 1.0, top_k=config.top_k, top_p=config.top_p)
 
 
 def text_keys(rows: Int[Array, "B"], n: int, seed: Seed) -> Key[Array, "B n"]:
     """A key for each text: a function of the seed, the number of its input, and its own number."""
     return jax.vmap(lambda row: jax.random.split(jax.random.fold_in(jax.random.key(seed), row), n))(rows)
-
-
-def distribution(config: GenerationConfig) -> dict[str, float | int | None]:
-    """The settings that change the distribution to sample from."""
-    return dict(temperature=config.temperature or 1.0, top_k=config.top_k, top_p=config.top_p)
 
 
 class Generator:
@@ -89,8 +88,10 @@ class Generator:
         self.tokenizer, self.config = tokenizer, config
         self.devices, self.batch_size = jax.local_device_count(), batch_size
         self._generate = jax.pmap(partial(generate_batch, apply, config), in_axes=(None, 0, 0, 0, None))
-        chooser = lambda *keys: sampled_choice(*keys, **distribution(config)) if config.samples else greedy_choice
-        self._stream = Stream(apply, max_new_tokens=config.max_new_tokens, chooser=chooser)
+        self._prefill = jax.jit(partial(prefill, apply, max_new_tokens=config.max_new_tokens))
+        self._decode_step = jax.jit(
+            lambda params, mask, keys, state: decode_step(apply, choice(config, keys), params, mask, state)
+        )
 
     def with_seed(self, seed: int) -> "Generator":
         """A generator with another seed, which shares what is compiled."""
@@ -135,31 +136,23 @@ class Generator:
         config, row = self.config, jnp.asarray(inputs)
         if config.num_beams > 1:
             raise UserError(f"--num-beams is {config.num_beams}: a text that is streamed has one beam")
+        mask = row != self.tokenizer.pad_id
         keys = text_keys(jnp.zeros(1, jnp.int32), config.num_return_sequences, config.seed)[:, 0]
-        steps = self._stream(params, row, row != self.tokenizer.pad_id, *([keys] if config.samples else []))
-        ids, probabilities = [], []
-
-        def recorded() -> Iterator[int]:
-            for token, log_probability in steps:
-                ids.append(int(token[0]))
-                probabilities.append(float(np.exp(log_probability[0])))
-                yield ids[-1]
-
-        for added in text_increments(self.tokenizer, recorded()):
-            yield added, piece(self.tokenizer, ids[-1]), probabilities[-1]
+        state, ids, shown = self._prefill(params, row, mask), [], ""
+        for step in range(config.max_new_tokens):
+            state = self._decode_step(params, mask, keys, state)
+            ids.append(int(state.token[0]))
+            added = addition(self.tokenizer, ids, shown)
+            shown += added
+            yield added, piece(self.tokenizer, ids[-1]), float(np.exp(state.out.log_probabilities[0, step]))
+            if state.ended[0]:
+                return
 
 
-def text_increments(tokenizer: SentencePieceTokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """What each id adds to the decoded text; together they are the text. Half a character waits for the rest of it."""
-    seen, shown = [], ""
-    for id in ids:
-        seen.append(id)
-        text = tokenizer.decode(seen)
-        if not text.startswith(shown) or text.endswith("\ufffd"):
-            yield ""
-            continue
-        yield text[len(shown) :]
-        shown = text
+def addition(tokenizer: SentencePieceTokenizer, ids: list[int], shown: str) -> str:
+    """What the decoded ids add to the text shown before; nothing while the last character is not complete."""
+    text = tokenizer.decode(ids)
+    return text[len(shown) :] if text.startswith(shown) and not text.endswith("\ufffd") else ""
 
 
 def piece(tokenizer: SentencePieceTokenizer, id: int) -> str:

@@ -6,45 +6,24 @@ Top-k keeps the k most probable tokens (Fan et al. 2018). Top-p, or nucleus samp
 probabilities add up to at least p (Holtzman et al. 2020).
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from tlqa_jax.inference.greedy import Choose, GeneratedTokens, generate_tokens
-from tlqa_jax.models.functional import Params
-
-
-def sample(
-    apply: Callable,
-    params: Params,
-    inputs: Int[Array, "B S"],
-    input_mask: Bool[Array, "B S"] | None,
-    keys: Key[Array, "B"],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    **ids: int,
-) -> GeneratedTokens:
-    """As `greedy`, but each token is drawn. The log-probabilities are those of the unchanged model.
-
-    Args:
-        keys: one for each row. The same key gives the same text, whatever else is in the batch.
-        temperature: above 0; below 1 makes probable tokens more probable.
-        top_k, top_p: keep only the k most probable tokens; of these, only the fewest that have the share p together.
-        ids: start_id, eos_id, pad_id, as in `generate_tokens`.
-    """
-    choose = sampled_choice(keys, temperature=temperature, top_k=top_k, top_p=top_p)
-    return generate_tokens(apply, params, inputs, input_mask, choose, max_new_tokens=max_new_tokens, **ids)
+from tlqa_jax.inference.greedy import Choose
 
 
 def sampled_choice(
     keys: Key[Array, "B"], *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Choose:
-    """The choice that `sample` makes: row b's token at step t is drawn with the key of b, folded with t."""
+    """A choice for `generate_tokens`: row b's token at step t is drawn with the key of b, folded with t.
+
+    The same key gives the same text, whatever else is in the batch.
+
+    Args:
+        temperature: above 0; below 1 makes probable tokens more probable.
+        top_k, top_p: keep only the k most probable tokens; of these, only the fewest that have the share p together.
+    """
 
     def choose(logits: Float[Array, "B V"], step: Int[Array, ""]) -> Int[Array, "B"]:
         kept = warp_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
