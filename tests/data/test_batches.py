@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tlqa_jax.data import batches as module
-from tlqa_jax.data.batches import ShuffledOrder, check_division, evaluation_batches, training_batches
+from tlqa_jax.data.batches import Devices, ShuffledOrder, check_division, evaluation_batches, training_batches
 from tlqa_jax.errors import UserError
 
-ALONE = {"process_index": 0, "process_count": 1, "prefetch": 0}
+ALONE = {"devices": Devices(0, 1, 1), "prefetch": 0}
 
 
 def build(indices: np.ndarray, rows: slice, step: int) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ def test_shapes():
     def two_arrays(indices, rows, step):
         return {"tokens": np.zeros((len(indices), 5, 3), np.int32), "label": indices}
 
-    (batch,) = take(training_batches(7, 6, 0, two_arrays, local_devices=3, **ALONE), 1)
+    (batch,) = take(training_batches(7, 6, 0, two_arrays, devices=Devices(0, 1, 3), prefetch=0), 1)
     assert batch["tokens"].shape == (3, 2, 5, 3)
     assert batch["label"].shape == (3, 2)
     assert batch["label"].dtype == np.int64
@@ -53,7 +53,7 @@ def test_every_epoch_is_a_permutation(num_examples, per_device, devices, seed):
     steps = -(-3 * num_examples // size)
     stream = [
         index
-        for batch in take(training_batches(num_examples, size, seed, build, local_devices=devices, **ALONE), steps)
+        for batch in take(training_batches(num_examples, size, seed, build, devices=Devices(0, 1, devices), prefetch=0), steps)
         for index in flat(batch)["index"]
     ]
     for epoch in range(3):
@@ -64,15 +64,15 @@ def test_every_epoch_is_a_permutation(num_examples, per_device, devices, seed):
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 5), st.integers(0, 12))
 def test_starting_at_a_step_gives_what_comes_there(num_examples, size, seed, start):
     arguments = (num_examples, size, seed, build)
-    uninterrupted = take(training_batches(*arguments, local_devices=1, **ALONE), start + 3)[start:]
-    resumed = take(training_batches(*arguments, local_devices=1, start=start, **{**ALONE, "prefetch": 2}), 3)
+    uninterrupted = take(training_batches(*arguments, **ALONE), start + 3)[start:]
+    resumed = take(training_batches(*arguments, start=start, **ALONE | {"prefetch": 2}), 3)
     assert [flat(batch) for batch in resumed] == [flat(batch) for batch in uninterrupted]
     assert [flat(batch)["step"][0] for batch in resumed] == [start, start + 1, start + 2]
 
 
 def test_a_step_far_away_costs_nothing():
     start = time.monotonic()
-    take(training_batches(1000, 8, 0, build, start=10**15, local_devices=1, **ALONE), 1)
+    take(training_batches(1000, 8, 0, build, start=10**15, **ALONE), 1)
     assert time.monotonic() - start < 5
 
 
@@ -102,11 +102,11 @@ def test_shares_of_the_processes_add_up(num_examples, per_device, local_devices,
     size = per_device * local_devices * processes
 
     def of_process(batches, size, index, **options):
-        return take(batches(num_examples, size, *options.values(), build, process_index=index, process_count=processes,
-                            local_devices=local_devices, prefetch=0), 2)  # fmt: skip
+        return take(batches(num_examples, size, *options.values(), build, prefetch=0,
+                            devices=Devices(index, processes, local_devices)), 2)  # fmt: skip
 
     for batches, options in ((training_batches, {"seed": 5}), (evaluation_batches, {})):
-        whole = take(batches(num_examples, size, *options.values(), build, local_devices=1, **ALONE), 2)
+        whole = take(batches(num_examples, size, *options.values(), build, **ALONE), 2)
         shares = [of_process(batches, size, index, **options) for index in range(processes)]
         for step, batch in enumerate(whole):
             joined = {name: sum((flat(share[step])[name] for share in shares), []) for name in batch}
@@ -118,15 +118,8 @@ def test_shares_of_the_processes_add_up(num_examples, per_device, local_devices,
 def test_evaluation_sees_every_example_once(num_examples, size, local_devices, processes):
     seen, shapes = [], set()
     for index in range(processes):
-        batches = evaluation_batches(
-            num_examples,
-            size,
-            build,
-            process_index=index,
-            process_count=processes,
-            local_devices=local_devices,
-            prefetch=0,
-        )
+        devices = Devices(index, processes, local_devices)
+        batches = evaluation_batches(num_examples, size, build, devices=devices, prefetch=0)
         for batch in batches:
             shapes.add(batch["index"].shape)
             assert batch["weight"].dtype == np.float32
@@ -139,7 +132,7 @@ def test_evaluation_sees_every_example_once(num_examples, size, local_devices, p
 
 
 def test_evaluation_by_hand():
-    first, second = (flat(batch) for batch in evaluation_batches(5, 3, build, local_devices=2, **ALONE))
+    first, second = (flat(batch) for batch in evaluation_batches(5, 3, build, devices=Devices(0, 1, 2), prefetch=0))
     assert (first["index"], first["weight"]) == ([0, 1, 2, 3], [1, 1, 1, 1])
     assert (second["index"], second["weight"]) == ([4, 0, 0, 0], [1, 0, 0, 0])
 
@@ -156,16 +149,16 @@ def test_threads_end_with_the_iterator():
         return not grain_threads()
 
     assert ended()
-    batches = training_batches(10, 2, 0, build, local_devices=1, process_index=0, process_count=1)
+    batches = training_batches(10, 2, 0, build, devices=Devices(0, 1, 1))
     next(batches)
     assert grain_threads(), "the next batches are built in the background"
     batches.close()
     assert ended()
-    batches = training_batches(10, 2, 0, build, local_devices=1, process_index=0, process_count=1)
+    batches = training_batches(10, 2, 0, build, devices=Devices(0, 1, 1))
     next(batches)
     del batches
     assert ended()
-    assert len(list(evaluation_batches(10, 2, build, local_devices=1, process_index=0, process_count=1))) == 5
+    assert len(list(evaluation_batches(10, 2, build, devices=Devices(0, 1, 1)))) == 5
     assert ended()
 
 
@@ -176,7 +169,7 @@ def test_building_is_a_few_batches_ahead():
         built.append(step)
         return build(indices, rows, step)
 
-    batches = training_batches(10, 2, 0, noted, local_devices=1, process_index=0, process_count=1, prefetch=2)
+    batches = training_batches(10, 2, 0, noted, devices=Devices(0, 1, 1), prefetch=2)
     next(batches)
     deadline = time.monotonic() + 10
     while len(built) < 3 and time.monotonic() < deadline:
@@ -193,7 +186,7 @@ def test_an_error_in_build_arrives_where_the_batch_is_asked_for(prefetch):
             raise UserError("row 3 of a.jsonl is broken")
         return build(indices, rows, step)
 
-    batches = training_batches(10, 2, 0, broken, local_devices=1, process_index=0, process_count=1, prefetch=prefetch)
+    batches = training_batches(10, 2, 0, broken, devices=Devices(0, 1, 1), prefetch=prefetch)
     next(batches)
     with pytest.raises(UserError) as error:
         next(batches)
@@ -219,23 +212,23 @@ def test_the_machine_is_asked_where_nothing_is_said():
 )
 def test_a_batch_that_devices_do_not_divide(size, processes, devices, message):
     with pytest.raises(UserError, match=f"^{message}$"):
-        training_batches(10, size, 0, build, process_index=0, process_count=processes, local_devices=devices)
-    check_division(24, processes, devices)
+        training_batches(10, size, 0, build, devices=Devices(0, processes, devices))
+    check_division(24, Devices(0, processes, devices))
 
 
 def test_other_errors_come_at_once():
     for batches in (training_batches, evaluation_batches):
         arguments = (0, 2, 0, build) if batches is training_batches else (0, 2, build)
         with pytest.raises(UserError, match="there are no examples"):
-            batches(*arguments, local_devices=1, **ALONE)
+            batches(*arguments, **ALONE)
     with pytest.raises(UserError, match="seed -1"):
-        training_batches(4, 2, -1, build, local_devices=1, **ALONE)
+        training_batches(4, 2, -1, build, **ALONE)
     with pytest.raises(UserError, match="batch size 0"):
-        evaluation_batches(4, 0, build, local_devices=1, **ALONE)
+        evaluation_batches(4, 0, build, **ALONE)
 
 
 def test_a_build_that_breaks_its_promise():
     with pytest.raises(ValueError, match="build gave 1 rows of 'a', not 2"):
-        next(training_batches(4, 2, 0, lambda *_: {"a": np.zeros(1)}, local_devices=1, **ALONE))
+        next(training_batches(4, 2, 0, lambda *_: {"a": np.zeros(1)}, **ALONE))
     with pytest.raises(ValueError, match='build gave an array "weight"'):
-        next(evaluation_batches(4, 2, lambda *_: {"weight": np.zeros(2)}, local_devices=1, **ALONE))
+        next(evaluation_batches(4, 2, lambda *_: {"weight": np.zeros(2)}, **ALONE))

@@ -18,14 +18,9 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.examples import MarkedText
 from tlqa_jax.tasks.span_corruption import number_spans, salient_spans_mask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
 from tlqa_jax.text.sentences import split_sentences
-
-
-class Letters:
-    """A tokenizer whose ids are the characters themselves."""
-
-    def encode_batch(self, texts):
-        return [[ord(letter) for letter in text] for text in texts]
+from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +29,36 @@ def tokenizer(tmp_path_factory) -> SentencePieceTokenizer:
     return SentencePieceTokenizer.train(texts, tmp_path_factory.mktemp("vocabulary") / "a.model", 29)
 
 
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory) -> SentencePieceTokenizer:
+    """Each character is a piece."""
+    pieces = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>", "\u2581", *"abcde.")]
+    path = tmp_path_factory.mktemp("vocabulary") / "letters.model"
+    path.write_bytes(sentencepiece_model(pieces, b"", {0: CONTROL, 1: CONTROL, 2: UNKNOWN}))
+    return SentencePieceTokenizer(path)
+
+
 DOCUMENTS = st.lists(st.lists(st.text("abc", max_size=4), max_size=4).map(lambda words: ". ".join(words)), max_size=7)
 
 
 @given(st.lists(st.text("abc", max_size=5), max_size=8), st.none() | st.integers(0, 20), st.integers(1, 3))
-def test_all_tokens_in_order(tmp_path_factory, texts, limit, at_once):
+def test_all_tokens_in_order(letters, tmp_path_factory, texts, limit, at_once):
     import tlqa_jax.data.corpus as module
 
     before, module.TEXTS_AT_ONCE = module.TEXTS_AT_ONCE, at_once
     try:
-        tokens = tokenize_corpus(iter(texts), Letters(), limit=limit)
+        tokens = tokenize_corpus(iter(texts), letters, limit=limit)
         folder = tmp_path_factory.mktemp("corpus")
-        mapped = tokenize_corpus(iter(texts), Letters(), limit=limit, file=folder / "new" / "a.int32")
+        mapped = tokenize_corpus(iter(texts), letters, limit=limit, file=folder / "new" / "a.int32")
     finally:
         module.TEXTS_AT_ONCE = before
-    assert "".join(map(chr, tokens)) == "".join(texts)[:limit]
+    assert tokens.tolist() == [id for text in texts for id in letters.encode(text)][:limit]
     assert tokens.dtype == mapped.dtype == np.int32
     assert mapped.tolist() == tokens.tolist()
     assert not list(folder.glob("**/*.tmp"))
 
 
-def test_documents_are_read_no_further_than_needed():
+def test_documents_are_read_no_further_than_needed(letters):
     taken = []
 
     def texts():
@@ -62,17 +66,17 @@ def test_documents_are_read_no_further_than_needed():
             taken.append(number)
             yield "abcde"
 
-    assert len(tokenize_corpus(texts(), Letters(), limit=7)) == 7
+    assert len(tokenize_corpus(texts(), letters, limit=7)) == 7
     assert len(taken) < 1000
 
 
 @given(DOCUMENTS, st.integers(0, 20), st.integers(1, 3))
-def test_the_first_tokens_of_sentences(texts, limit, at_once):
+def test_the_first_tokens_of_sentences(letters, texts, limit, at_once):
     import tlqa_jax.data.corpus as module
 
     before, module.TEXTS_AT_ONCE = module.TEXTS_AT_ONCE, at_once
     try:
-        whole, first = (tokenize_sentences(iter(texts), Letters(), limit=most) for most in (None, limit))
+        whole, first = (tokenize_sentences(iter(texts), letters, limit=most) for most in (None, limit))
     finally:
         module.TEXTS_AT_ONCE = before
     assert first.tokens.tolist() == whole.tokens[:limit].tolist()
@@ -98,17 +102,17 @@ def test_the_first_tokens_of_marked_texts(tokenizer):
     assert first.spans.tolist() == whole.spans[: size + 2].tolist() and first.spans.max() == 3
 
 
-def test_a_file_is_not_half_written(tmp_path):
+def test_a_file_is_not_half_written(letters, tmp_path):
     def broken():
         yield "abc"
         raise UserError("a.txt is not UTF-8")
 
     (tmp_path / "a.int32").write_bytes(b"kept")
     with pytest.raises(UserError):
-        tokenize_corpus(broken(), Letters(), file=tmp_path / "a.int32")
+        tokenize_corpus(broken(), letters, file=tmp_path / "a.int32")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.int32", b"kept")]
     with pytest.raises(UserError, match=r"a\.int32/b\.int32 cannot be written: "):
-        tokenize_corpus(["abc"], Letters(), file=tmp_path / "a.int32" / "b.int32")
+        tokenize_corpus(["abc"], letters, file=tmp_path / "a.int32" / "b.int32")
 
 
 def test_a_file_for_tokens_is_named_so_and_lies_outside_the_run(tmp_path):
@@ -116,42 +120,40 @@ def test_a_file_for_tokens_is_named_so_and_lies_outside_the_run(tmp_path):
     check_tokens_file(str(tmp_path / "corpus.tokens"), str(tmp_path / "run"))
     (tmp_path / "folder.tokens").mkdir()
     for name, message in (
-        ("corpus.txt", r"corpus\.txt: it is made anew at each start, so its name has to end in \.tokens"),
-        ("folder.tokens", "it is made anew"),
-        ("run/corpus.tokens", "is in --out .*: give another place"),
+        ("corpus.txt", r"corpus\.txt: it is replaced at each start, so its name has to end in \.tokens"),
+        ("folder.tokens", "it is replaced"),
+        ("run/corpus.tokens", "is in --out .*: give another directory"),
     ):
         with pytest.raises(UserError, match=f"--tokens-file .*{message}"):
             check_tokens_file(str(tmp_path / name), str(tmp_path / "run"))
 
 
 @given(DOCUMENTS, st.integers(1, 3))
-def test_sentences_and_documents(tmp_path_factory, texts, at_once):
+def test_sentences_and_documents(letters, tmp_path_factory, texts, at_once):
     import tlqa_jax.data.corpus as module
 
     before, module.TEXTS_AT_ONCE = module.TEXTS_AT_ONCE, at_once
     try:
-        corpus = tokenize_sentences(iter(texts), Letters())
-        mapped = tokenize_sentences(iter(texts), Letters(), file=tmp_path_factory.mktemp("corpus") / "a.int32")
+        corpus = tokenize_sentences(iter(texts), letters)
+        mapped = tokenize_sentences(iter(texts), letters, file=tmp_path_factory.mktemp("corpus") / "a.int32")
     finally:
         module.TEXTS_AT_ONCE = before
     found = [
-        ["".join(map(chr, corpus.tokens[slice(*corpus.sentences[s : s + 2])])) for s in range(begin, end)]
+        [corpus.tokens[slice(*corpus.sentences[s : s + 2])].tolist() for s in range(begin, end)]
         for begin, end in zip(corpus.documents[:-1], corpus.documents[1:])
     ]
-    assert found == [split_sentences(text) for text in texts if text.strip()]
+    assert found == [list(map(letters.encode, split_sentences(text))) for text in texts if text.strip()]
     assert (corpus.tokens.dtype, corpus.sentences.dtype, corpus.documents.dtype) == (np.int32, np.int64, np.int64)
     for name in ("tokens", "sentences", "documents"):
         assert getattr(mapped, name).tolist() == getattr(corpus, name).tolist()
 
 
-def test_sentences_without_a_token_are_left_out():
-    class NoVowels(Letters):
-        def encode_batch(self, texts):
-            return super().encode_batch([text.translate(dict.fromkeys(map(ord, "aeiou. "))) for text in texts])
-
-    corpus = tokenize_sentences(["A. Bb. Eo.", "a. e.", "", "Cd."], NoVowels())
-    assert "".join(map(chr, corpus.tokens)) == "ABbECd"
-    assert (corpus.sentences.tolist(), corpus.documents.tolist()) == ([0, 3, 4, 6], [0, 2, 3])
+def test_sentences_without_a_token_are_left_out(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS, "a", "##b", "c", "##d", "."]))
+    tokenizer, nothing = WordPieceTokenizer(tmp_path / "vocab.txt"), "\u200b"  # a control character
+    corpus = tokenize_sentences([f"Ab. Cd. {nothing}", nothing, "", "Cd."], tokenizer)
+    assert corpus.tokens.tolist() == tokenizer.encode("Ab. Cd. Cd.")
+    assert (corpus.sentences.tolist(), corpus.documents.tolist()) == ([0, 3, 6, 9], [0, 2, 3])
 
 
 def test_read_corpus(tmp_path, tokenizer):

@@ -8,9 +8,6 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tlqa_jax.data.sources import (
-    LabelledText,
-    MarkedText,
-    QAExample,
     local_path,
     open_labelled_texts,
     open_marked_texts,
@@ -19,6 +16,7 @@ from tlqa_jax.data.sources import (
     open_texts,
 )  # fmt: skip
 from tlqa_jax.errors import UserError
+from tlqa_jax.examples import LabelledText, MarkedText, QAExample
 
 CONTEXT = "Größe: Mira Voss tunes harps in Oss."
 EXAMPLE = QAExample("q1", "Who tunes harps?", ("Mira Voss", "Mira"), CONTEXT, (7, 7), "Harps")

@@ -330,7 +330,7 @@ def test_the_whole_recipe_fills_its_lengths_exactly(seed, inputs_length, density
         ({"inputs_length": 4}, "row 0 has 5 tokens with its end, more than inputs_length"),
         ({"targets_length": 4}, "row 1 has 5 tokens with its end, more than targets_length"),
         ({"sentinels": SENTINELS[:1]}, "row 1 has 2 hidden spans, more than there are sentinels"),
-        ({"sentinels": np.array([13, 14])}, "already hold sentinels"),
+        ({"sentinels": np.array([13, 14])}, "already contain sentinels"),
     ],
 )
 def test_what_cannot_be_corrupted_is_refused_clearly(change, message):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tlqa_jax.data.batches import training_batches
+from tlqa_jax.data.batches import Devices, training_batches
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.predictors import open_model
@@ -143,7 +143,7 @@ def test_eight_devices_are_given_what_one_would_be():
     """That the step then gives the same loss and gradients is shown for `make_train_step` (test_equal_gradients)."""
     sizes = [7, 4]
     mixture = lambda: mix(sizes, mixing_rates(sizes, "temperature=3"), seed=1)
-    place = {"process_index": 0, "process_count": 1, "local_devices": 8, "prefetch": 0}
+    place = {"devices": Devices(0, 1, 8), "prefetch": 0}
     batches = training_batches(11, 32, 1, lambda indices, *_: {"row": indices}, order=mixture(), **place)
     given = [next(batches)["row"] for _ in range(5)]
     assert all(rows.shape == (8, 4) for rows in given)
@@ -158,7 +158,7 @@ def test_a_task_sees_all_its_examples_in_an_epoch_and_each_process_its_share():
     for processes in (1, 2):
         mixture = mix(sizes, mixing_rates(sizes, "equal"), seed=0)
         for process in range(processes):
-            place = {"process_index": process, "process_count": processes, "local_devices": 1, "prefetch": 0}
+            place = {"devices": Devices(process, processes, 1), "prefetch": 0}
             batches = training_batches(11, 4, 0, build, order=mixture, **place)
             shares.append(np.stack([next(batches)["row"].ravel() for _ in range(100)]))
     whole, first, second = shares

@@ -15,7 +15,7 @@ from flax import nnx
 from tlqa_jax.checkpoints.bert_runs import load_bert_model
 from tlqa_jax.checkpoints.huggingface import save_pretrained
 from tlqa_jax.checkpoints.runs import read_config
-from tlqa_jax.data.batches import evaluation_batches, training_batches
+from tlqa_jax.data.batches import Devices, evaluation_batches, training_batches
 from tlqa_jax.data.tiny_world import bundled
 from tlqa_jax.data.tiny_world.phrases import LAST_NAMES
 from tlqa_jax.errors import UserError
@@ -173,7 +173,7 @@ def test_each_epoch_has_its_own_masks_and_nothing_else_changes_them():
         seen.append(indices)
         return build(indices, rows, step)
 
-    place = dict(local_devices=2, process_index=0, process_count=1)
+    place = {"devices": Devices(0, 1, 2)}
     batches = training_batches(pairs.size, 24, 0, recorded, prefetch=0, **place)
     shown = {index: [] for index in range(pairs.size)}
     for step, batch in zip(range(pairs.size * 5 // 2 // 24), batches):
@@ -268,7 +268,7 @@ def test_evaluation_sees_each_row_once_whatever_the_batch_size_and_devices():
     step = summed_over_devices(partial(evaluation_sums, PREDICT))
     found = []
     for devices, batch_size in ((8, 64), (1, 50)):
-        place = dict(local_devices=devices, process_index=0, process_count=1)
+        place = {"devices": Devices(0, 1, devices)}
         batches = evaluation_batches(held_out.size, batch_size, held_out.build_evaluation, **place)
         found.append(per_prediction(mean_over_examples(step, PARAMS, batches)))
     assert found[0].keys() == {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}

@@ -1,13 +1,13 @@
 """Batches for pmap, through Grain: shuffled by (seed, epoch), the same after a restart, shared between processes.
 
-Rows come from a function of indices, so that this module knows nothing of text:
+The rows of a batch come from a function of the caller:
 
     build(indices, rows, step) -> {"inputs": [b, ...], "targets": [b, ...]}
 
-`indices` (int64 [b]) are the examples of this process's rows, `rows` is the slice of the global batch that they are,
-and `step` counts from 0. If `build` draws random numbers from (seed, step) for the whole batch and takes its `rows` of
-them, or from (seed, step, row) for each row, then a batch is a function of (seed, step), whatever came before and
-however many processes share the work. It runs in a background thread: numpy only, no jax.
+`indices` (int64 [b]) are the examples of this process's rows, `rows` is their slice of the global batch, and `step`
+counts from 0. If `build` draws random numbers from (seed, step) for the whole batch and uses those of its `rows`, or
+from (seed, step, row) for each row, then a batch is a function of (seed, step), whatever came before and however many
+processes there are. It runs in a background thread: numpy only, no jax.
 
     process p of P builds rows [p b/P, (p+1) b/P) of a global batch of b: arrays [local devices, b/P/local devices, ...]
 """
@@ -26,11 +26,17 @@ LARGEST_PERMUTATION = 2**24  # examples; a longer one would take over 128 MB
 
 
 class Devices(NamedTuple):
-    """This process's place among all: what of a global batch is its own."""
+    """This process among all: which rows of a global batch are its own."""
 
     process_index: int
     process_count: int
-    local: int  # devices of this process; every process has as many
+    local: int  # devices of this process; all processes have the same number
+
+    @classmethod
+    def of_this_process(cls) -> "Devices":
+        import jax  # only here: data can be read, and tested, without starting a backend
+
+        return cls(jax.process_index(), jax.process_count(), jax.local_device_count())
 
     @property
     def total(self) -> int:
@@ -50,7 +56,7 @@ class Devices(NamedTuple):
 
 
 class ShuffledOrder:
-    """The endless stream of examples: every epoch a new permutation of all of them, a function of (seed, epoch).
+    """The endless stream of examples: every epoch is a new permutation of all, a function of (seed, epoch).
 
     `order[positions]` are the examples at these positions of the stream, in any order and from any epochs.
     """
@@ -68,7 +74,7 @@ class ShuffledOrder:
         return indices
 
     def _of_epoch(self, epoch: int, places: np.ndarray) -> np.ndarray:
-        if self.num_examples > LARGEST_PERMUTATION:  # Grain's shuffle needs no memory; on small sets it is slower
+        if self.num_examples > LARGEST_PERMUTATION:  # Grain's shuffle needs no memory, but is slower for small sets
             shuffle_seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
             shuffled = _grain().MapDataset.range(self.num_examples).shuffle(seed=shuffle_seed)
             return np.array([shuffled[place] for place in places.tolist()], np.int64)
@@ -87,22 +93,19 @@ def training_batches(
     *,
     order: Any = None,
     start: int = 0,
-    process_index: int | None = None,
-    process_count: int | None = None,
-    local_devices: int | None = None,
+    devices: Devices | None = None,
     prefetch: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches from step `start` on. Starting at k gives what an iterator from 0 gives at k.
+    """Endless batches from step `start` on; those from k on are the same as from 0 without the first k.
 
-    An epoch ends within a batch where the numbers do not divide: no example is dropped, none is padded. `prefetch`
-    batches are built ahead in a thread, which ends with the iterator (`close()`, or when nothing refers to it). `order`
-    is another stream of examples than the shuffled one, indexed as `ShuffledOrder` is (a mixture of tasks, say).
+    An epoch may end within a batch: no example is left out, and there is no padding. `prefetch` batches are built ahead
+    in a thread, which ends with the iterator (`close()`, or when nothing refers to it). `order` replaces the shuffled
+    order by another stream of examples, such as `tasks.mixture.Mixture`. `devices` are by default those of this process.
 
-    Raises:
-      UserError: at once, if the devices do not divide the batch, the seed is negative, or there are no examples.
+    Raises UserError at once if the devices do not divide the batch, the seed is negative, or there are no examples.
     """
-    devices = _devices(process_index, process_count, local_devices)
-    check_division(batch_size, devices.process_count, devices.local)
+    devices = devices or Devices.of_this_process()
+    check_division(batch_size, devices)
     _check_examples(num_examples)
     if seed < 0:
         raise UserError(f"seed {seed}: it must not be negative")
@@ -121,20 +124,16 @@ def evaluation_batches(
     batch_size: int,
     build: Build,
     *,
-    process_index: int | None = None,
-    process_count: int | None = None,
-    local_devices: int | None = None,
+    devices: Devices | None = None,
     prefetch: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every example exactly once, in order, in batches of one shape, with "weight" (float32) 1.
 
-    What is missing to a full last batch is filled with example 0 at weight 0, so that sums weighted by "weight" do not
-    depend on the batch size or the devices. A batch size that the devices do not divide is rounded up.
-
-    Raises:
-      UserError: at once, if there are no examples.
+    The last batch is filled with example 0 at weight 0, so sums weighted by "weight" do not depend on the batch size or
+    the devices. A batch size that the devices do not divide is rounded up. Raises UserError at once if there are no
+    examples.
     """
-    devices = _devices(process_index, process_count, local_devices)
+    devices = devices or Devices.of_this_process()
     _check_examples(num_examples)
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}: at least 1 is needed")
@@ -152,13 +151,13 @@ def evaluation_batches(
     return _prefetched(batch, range(-(-num_examples // batch_size)), prefetch)
 
 
-def check_division(batch_size: int, process_count: int, local_devices: int) -> None:
-    """Raises UserError if a global batch cannot be shared equally between all devices; says which sizes can."""
-    devices = process_count * local_devices
-    if batch_size < 1 or batch_size % devices:
-        below, above = batch_size // devices * devices, -(-max(batch_size, 1) // devices) * devices
+def check_division(batch_size: int, devices: Devices) -> None:
+    """Raises UserError if a global batch cannot be shared equally between all devices; it names the nearest sizes."""
+    total = devices.total
+    if batch_size < 1 or batch_size % total:
+        below, above = batch_size // total * total, -(-max(batch_size, 1) // total) * total
         raise UserError(
-            f"a batch of {batch_size} cannot be divided equally between {devices} devices: "
+            f"a batch of {batch_size} cannot be divided equally between {total} devices: "
             f"use {f'{below} or {above}' if below > 0 else above}"
         )
 
@@ -166,23 +165,13 @@ def check_division(batch_size: int, process_count: int, local_devices: int) -> N
 def _prefetched(batch: Callable[[int], Any], steps: range, prefetch: int) -> Iterator[Any]:
     grain = _grain()
     dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
-    # one thread: batches are built in order, and the machine's other cores stay with the training
+    # one thread: batches are built in order, and the other cores are left for the training
     options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
     iterator = iter(dataset.to_iter_dataset(options))
     try:
         yield from iterator
     finally:
         iterator.close()
-
-
-def _devices(process_index: int | None, process_count: int | None, local_devices: int | None) -> Devices:
-    if process_index is None or process_count is None or local_devices is None:
-        import jax  # only here: data can be read, and tested, without starting a backend
-
-        process_index = jax.process_index() if process_index is None else process_index
-        process_count = jax.process_count() if process_count is None else process_count
-        local_devices = jax.local_device_count() if local_devices is None else local_devices
-    return Devices(process_index, process_count, local_devices)
 
 
 def _check_examples(num_examples: int) -> None:

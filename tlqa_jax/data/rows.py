@@ -1,4 +1,4 @@
-"""Rows and paragraphs of JSON and CSV files, and their fields; errors say in which file, line and field."""
+"""Rows and paragraphs of JSON and CSV files, and their fields; errors name the file, the line and the field."""
 
 import csv
 import json
@@ -11,15 +11,8 @@ from tlqa_jax.data.text_files import numbered_lines, parse_json, suffix
 from tlqa_jax.errors import UserError
 
 LARGEST_CELL = 2**31 - 1  # of a CSV file; the csv module stops at 131,072 characters by default
-MAY_BE_EMPTY = {
-    "id",
-    "title",
-    "context",
-    "answer",
-    "answers",
-    "answer_start",
-    "is_impossible",
-}  # an empty cell: the row has no such field
+# an empty cell of these: the row has no such field
+MAY_BE_EMPTY = {"id", "title", "context", "answer", "answers", "answer_start", "is_impossible"}
 KINDS = {
     str: "text", bool: "true or false", int: "a number", float: "a number",
     list: "a list", dict: "an object", type(None): "null",
@@ -28,7 +21,7 @@ WANTED = KINDS | {int: "a whole number"}
 
 
 def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
-    """A .json file is SQuAD's (an object with "data"), a list of rows, or rows line by line, as C4's shards are."""
+    """A .json file is SQuAD's (an object with "data"), a list of rows, or one row in each line, as C4's files."""
     if suffix(path) == ".json":
         first = next(iter(numbered_lines(path)))[1]
         if not _is_row(first):
@@ -40,7 +33,7 @@ def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
                 (f"{path}, record {number}", as_row(row, f"{path}, record {number}"))
                 for number, row in enumerate(rows, 1)
             )
-    return None, rows_of(path)
+    return None, read_rows(path)
 
 
 def _is_row(line: str) -> bool:
@@ -51,8 +44,8 @@ def _is_row(line: str) -> bool:
     return isinstance(row, dict) and "data" not in row
 
 
-def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
-    """(where, row) of a file with one JSON object per line, or of a CSV file."""
+def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """(where, row) for each line of a file with one JSON object per line, or for each row of a CSV file."""
     if suffix(path) == ".csv":
         yield from _csv_rows(path)
         return
@@ -91,6 +84,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def squad_paragraphs(squad: dict, path: Path) -> Iterator[tuple[str, str, dict]]:
+    """(where, title, paragraph) for each paragraph of SQuAD's layout."""
     for number, article in enumerate(objects_of(squad, "data", str(path)), 1):
         where = f"{path}, article {number}"
         title = text_of(article, "title", where) if "title" in article else ""
@@ -99,11 +93,12 @@ def squad_paragraphs(squad: dict, path: Path) -> Iterator[tuple[str, str, dict]]
 
 
 def field_of(row: dict, name: str, where: str, kinds: type | tuple[type, ...]) -> Any:
+    """The field of a row, which must be of one of the kinds."""
     if name not in row:
         raise UserError(f'{where}: no field "{name}"; found {listed(row)}')
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if type(row[name]) not in kinds:
-        raise UserError(f'{where}: "{name}" is {shown(row[name])}, not {" or ".join(WANTED[kind] for kind in kinds)}')
+        raise UserError(f'{where}: "{name}" is {describe(row[name])}, not {" or ".join(WANTED[kind] for kind in kinds)}')
     return row[name]
 
 
@@ -127,7 +122,7 @@ def objects_of(row: dict, name: str, where: str) -> list[dict]:
 
 def as_row(value: Any, where: str) -> dict:
     if not isinstance(value, dict):
-        raise UserError(f"{where} is {shown(value)}, not an object with named fields")
+        raise UserError(f"{where} is {describe(value)}, not an object with named fields")
     return value
 
 
@@ -136,8 +131,8 @@ def listed(row: dict) -> str:
     return ", ".join(map(json.dumps, row)) or "none"
 
 
-def shown(value: Any) -> str:
-    """What a value is, for an error message: "a number (5)", "null"."""
+def describe(value: Any) -> str:
+    """A value in an error message: "a number (5)", "null"."""
     written = json.dumps(value)
     if value is None or isinstance(value, bool):
         return written

@@ -1,4 +1,4 @@
-"""Where texts and questions come from: local files, TensorFlow Datasets, the bundled tiny world. All are named alike:
+"""Sources of texts and questions: local files, TensorFlow Datasets, the bundled tiny world. A source is a name:
 
     corpus.txt   corpus.txt.gz          texts: a blank line between documents
     c4.00000.json.gz   rows.jsonl       texts or questions: one JSON object per line (or a JSON list of objects)
@@ -12,7 +12,8 @@ A row of texts has a field "text", a row of labelled texts also a "label". A row
 "answer" (one text) or "answers" (a list of texts, or SQuAD's texts with their starts), and may have "context",
 "answer_start", "id", "is_impossible" and "title". Starts count Unicode characters.
 
-What is wrong with a source is a `UserError` of one line that says where: the file, the line or question, the field.
+All functions raise `UserError` for a source that cannot be used: one line that names the file, the line or question, and
+the field.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tlqa_jax.data.rows import field_of, listed, objects_of, shown, squad_or_rows, squad_paragraphs, text_of
+from tlqa_jax.data.rows import describe, field_of, listed, objects_of, squad_or_rows, squad_paragraphs, text_of
 from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
@@ -36,11 +37,10 @@ T = TypeVar("T")
 class Documents(Generic[T]):
     """Documents of one or several sources, read while iterating; every iteration starts from the beginning.
 
-    `left_out`: how many rows without text the last iteration has passed over.
+    `left_out`: the number of rows without text that the last iteration left out.
     """
 
-    def __init__(self, source: Source, read: Callable[[], Iterator[T]]) -> None:
-        self.source = source
+    def __init__(self, read: Callable[[], Iterator[T]]) -> None:
         self.left_out = 0
         self._read = read
 
@@ -49,13 +49,10 @@ class Documents(Generic[T]):
 
 
 def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str = "text") -> Documents[str]:
-    """The documents of a source, without those that are empty. The lines of a .txt document are joined by a space.
+    """The documents of a source, without empty ones. The lines of a .txt document are joined by a space.
 
-    `field` names the field of the text in rows; `data_dir` is where TFDS data sets are prepared. Whether the files are
-    there is checked at once, what is in them while they are read.
-
-    Raises:
-      UserError: see above; also where there is no text at all.
+    `field` is the name of the text's field in rows; `data_dir` is where TFDS data sets are prepared. Missing files raise
+    UserError at once, errors in their content, or no text at all, while they are read.
     """
     opened = [(one, *_open(one, data_dir, TEXTS)) for one in _as_list(source)]
 
@@ -76,17 +73,15 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
         if not found:
             raise UserError(f"{_name(source)} holds no text")
 
-    documents = Documents(source, read)
+    documents = Documents(read)
     return documents
 
 
 def open_marked_texts(source: Source, *, field: str = "text") -> Documents[MarkedText]:
-    """Rows with "text" and "spans", a list of [start, end] in characters: what salient-span masking masks whole.
+    """Rows with "text" and "spans", a list of [start, end] in characters, for salient-span masking.
 
-    `field` is another name of the text's field. The spans come in the order of the text.
-
-    Raises:
-      UserError: see above; also for a span that is not inside its text, or overlaps another.
+    `field` is another name of the text's field. The spans come in the order of the text. Raises UserError also for a
+    span that is not inside its text, or overlaps another.
     """
     files = [file for one in _as_list(source) for file in _marked_files(one)]
 
@@ -97,7 +92,7 @@ def open_marked_texts(source: Source, *, field: str = "text") -> Documents[Marke
                 for number, span in enumerate(spans, 1):
                     named = f'{where}, "spans" {number}'
                     if not (isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)):
-                        raise UserError(f"{named}: this is {shown(span)}, not [start, end]")
+                        raise UserError(f"{named}: this is {describe(span)}, not [start, end]")
                     if not 0 <= span[0] < span[1] <= len(text):
                         raise UserError(f"{named}: {span} is not inside the text of {len(text)} characters")
                 ordered = sorted(spans)
@@ -106,14 +101,14 @@ def open_marked_texts(source: Source, *, field: str = "text") -> Documents[Marke
                         raise UserError(f'{where}, "spans": {before} and {after} overlap')
                 yield MarkedText(text, tuple((start, end) for start, end in ordered))
 
-    return Documents(source, read)
+    return Documents(read)
 
 
 def open_rows(source: Source, *, data_dir: str | Path | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(where it stands, an id, the row) of each row of a source, read while iterating; of SQuAD's files each question.
+    """(where it is, an id, the row) for each row of a source, or each question of SQuAD's files, read while iterating.
 
-    Classes that TFDS numbers have their names. A row without an "id" has the id "FILE:NUMBER" (where two files of the
-    source have one name, "PATH:NUMBER").
+    Numbered classes of TFDS are replaced by their names. A row without an "id" gets the id "FILE:NUMBER" (or
+    "PATH:NUMBER", if two files of the source have the same name).
     """
     for where, default_id, row in _all_rows(source, data_dir, _tfds_rows):
         id = row.get("id")
@@ -125,10 +120,7 @@ def open_labelled_texts(
 ) -> list[LabelledText]:
     """All labelled texts of a source. A label is a text or a whole number; `field` and `label_field` name the fields.
 
-    White space at the ends of a label does not count.
-
-    Raises:
-      UserError: see above.
+    White space at the ends of a label is removed.
     """
     examples = []
     for where, _, row in open_rows(source, data_dir=data_dir):
@@ -146,13 +138,10 @@ def open_labelled_texts(
 def open_questions(
     source: Source, *, data_dir: str | Path | None = None, require_answers: bool = True
 ) -> list[QAExample]:
-    """All questions of a source. With `require_answers=False`, rows without an answer are taken too (to be answered).
+    """All questions of a source. With `require_answers=False`, rows may have no answer (because we want one).
 
-    A row without an id gets one as in `open_rows`. An answer with a start must stand in its context there; an answer
-    without one may be in its own words.
-
-    Raises:
-      UserError: see above; also where an id occurs twice, since predictions are kept by id.
+    A row without an id gets one as in `open_rows`. An answer with a start must be at that place of its context; an
+    answer without a start may be any text. Raises UserError also if an id occurs twice, since predictions have ids.
     """
     examples: list[QAExample] = []
     seen: dict[str, str] = {}
@@ -170,7 +159,7 @@ def open_questions(
 
 
 def local_path(source: str | Path) -> Path:
-    """The path of a source that is a file: where "tiny_world:NAME" lies; all else is a path already."""
+    """The path of a source that is a file: the path of "tiny_world:NAME"; other names are paths."""
     if str(source).startswith("tiny_world:"):
         from tlqa_jax.data.tiny_world import bundled
 
@@ -190,7 +179,7 @@ def _marked_files(source: str | Path) -> list[Path]:
     path = local_path(source)
     if str(source).startswith("tfds:") or (path.is_file() and suffix(path) not in MARKED):
         raise UserError(
-            f"{source}: spans are marked in rows, of a {' or '.join(MARKED)} file; in any other text "
+            f"{source}: spans are marked in rows, which only {' and '.join(MARKED)} files have; in any other text "
             "--salient-spans rule finds names and dates"
         )
     return find_files(path, MARKED)
@@ -248,7 +237,7 @@ def _tfds_texts(records: TfdsRecords, field: str) -> Iterator[str]:
         raise UserError(
             f'{records.source} has no field "{field}" to read as text; its fields are {", ".join(records.fields)}'
         )
-    markers = ("_START_ARTICLE_", "_START_SECTION_", "_START_PARAGRAPH_", "_NEWLINE_")  # Wiki40B's layout, no words
+    markers = ("_START_ARTICLE_", "_START_SECTION_", "_START_PARAGRAPH_", "_NEWLINE_")  # Wiki40B's layout, not words
     for number, row in enumerate(records):
         text = text_of(row, field, f"{records.source}, record {number}")
         if records.source.startswith("tfds:wiki40b"):
@@ -259,7 +248,7 @@ def _tfds_texts(records: TfdsRecords, field: str) -> Iterator[str]:
 
 def _tfds_rows(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
     for number, row in enumerate(records):
-        numbered = {name: row[name] for name in records.classes if isinstance(row[name], int)}  # a list of them stays
+        numbered = {name: row[name] for name in records.classes if isinstance(row[name], int)}  # not a list of classes
         named = {name: records.classes[name][place] for name, place in numbered.items() if place >= 0}  # -1: a test set
         yield f"{records.source}, record {number}", f"{records.source}:{number}", row | named
 
@@ -281,7 +270,7 @@ def _tfds_questions(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
 def _question(row: dict, where: str, default_id: str, require_answers: bool) -> QAExample:
     id = row.get("id", default_id)
     if type(id) not in (str, int):
-        raise UserError(f'{where}: "id" is {shown(id)}, not text')
+        raise UserError(f'{where}: "id" is {describe(id)}, not text')
     question = text_of(row, "question", where)
     if not question.strip():
         raise UserError(f'{where}: "question" is empty')
@@ -305,7 +294,7 @@ def _question(row: dict, where: str, default_id: str, require_answers: bool) -> 
 
 
 def _is_impossible(row: dict, where: str) -> bool:
-    """What the field says; a .csv has no other way to say it than by a text."""
+    """The field "is_impossible"; in a .csv it is a text."""
     value = row.get("is_impossible", False)
     known = {"true": True, "false": False, None: False}
     value = known.get(value.strip().lower() if isinstance(value, str) else value, value)
@@ -313,7 +302,7 @@ def _is_impossible(row: dict, where: str) -> bool:
 
 
 def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int]]:
-    """Texts and starts, of all the ways in which rows write answers."""
+    """Texts and starts, from all the ways in which rows write answers."""
     if not required and "answers" not in row and "answer" not in row:
         return [], []
     name = "answer" if "answer" in row and "answers" not in row else "answers"
@@ -337,12 +326,12 @@ def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int
     starts = starts if isinstance(starts, list) else [starts]
     for text in texts:
         if not isinstance(text, str):
-            raise UserError(f'{where}: an answer in "{name}" is {shown(text)}, not text')
+            raise UserError(f'{where}: an answer in "{name}" is {describe(text)}, not text')
         if not text.strip():
             raise UserError(f'{where}: an answer in "{name}" is empty; a question without an answer has an empty list')
     if any(type(start) is not int for start in starts) or (starts and len(starts) != len(texts)):
         raise UserError(
-            f'{where}: "answer_start" is {shown(starts)}, not one whole number for each of {len(texts)} answers'
+            f'{where}: "answer_start" is {describe(starts)}, not one whole number for each of {len(texts)} answers'
         )
     return texts, starts
 

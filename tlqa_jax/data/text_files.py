@@ -1,4 +1,4 @@
-"""Files of UTF-8 text, plain or gzipped: finding them, reading them by lines, and saying where they are broken."""
+"""Files of UTF-8 text, plain or gzipped: how they are found and read, and errors that say where they are broken."""
 
 import difflib
 import glob
@@ -12,13 +12,13 @@ from typing import Any
 
 from tlqa_jax.errors import UserError
 
-GZIP = b"\x1f\x8b"  # what every gzip file begins with
+GZIP = b"\x1f\x8b"  # the first bytes of every gzip file
+
 
 def find_files(source: str | Path, suffixes: Collection[str]) -> list[Path]:
     """The files that `source` names: one file, those of a directory with one of the suffixes, those of a glob pattern.
 
-    Raises:
-      UserError: nothing there (similar names are listed), or a suffix that is not one of `suffixes`.
+    Raises UserError if there are none (similar names are listed), or if a suffix is not one of `suffixes`.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -45,16 +45,15 @@ def find_files(source: str | Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def suffix(path: Path) -> str:
-    """ ".json" of "c4-train.00000.json.gz": the suffix without the compression."""
+    """The suffix without that of the compression: ".json" for "c4-train.00000.json.gz"."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file with their numbers from 1, line ends kept. A byte order mark is dropped.
+    """The lines of a file with their numbers from 1 and their line ends, without a byte order mark.
 
-    Raises:
-      UserError: the file cannot be opened, is empty, is no gzip file in spite of its name, is cut short, or is not
-        UTF-8 (which byte).
+    Raises UserError if the file cannot be opened, is empty, is named .gz but is not a gzip file, is cut short, or is not
+    UTF-8 (the message says at which byte).
     """
     offset, number = 0, 0
     try:
@@ -85,7 +84,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """`json.loads`, with the error in one line; it names the line too where the text has several."""
+    """`json.loads` with an error of one line, which names the line of the text if it has several."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -94,7 +93,7 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where}: malformed JSON at {place}: {message}{_around(text, error.pos)}") from None
     except RecursionError:
         raise UserError(f"{where}: malformed JSON: brackets nested too deeply") from None
-    except ValueError:  # of json.loads only this one is left
+    except ValueError:  # the only other error of json.loads
         raise UserError(f"{where}: a number has more than {sys.get_int_max_str_digits():,} digits") from None
 
 

@@ -1,11 +1,11 @@
-"""TensorFlow Datasets without TensorFlow: records of `tfds:NAME[/CONFIG][:VERSION]:SPLIT`, by random access.
+"""TensorFlow Datasets without TensorFlow: the records of `tfds:NAME[/CONFIG][:VERSION]:SPLIT`.
 
-    squad = TfdsRecords("tfds:squad:train", data_dir="data")
-    squad[3]["question"]  # text, not bytes
+    for record in TfdsRecords("tfds:squad:train", data_dir="data"):
+        record["question"]  # text, not bytes
 
-TFDS reads its array_record files in plain Python. What is prepared in `data_dir` (by default ~/tensorflow_datasets, as
-in TFDS) is used; what is not is downloaded and prepared by TFDS, where that works without TensorFlow and Apache Beam.
-Where it does not (C4, Wiki40B, LM1B, ...), only sets that were prepared elsewhere can be read, and the error says so.
+TFDS reads its array_record files in plain Python. Data sets that are prepared in `data_dir` (default:
+~/tensorflow_datasets, as in TFDS) are used; others are downloaded and prepared by TFDS, if that is possible without
+TensorFlow and Apache Beam. If not (C4, Wiki40B, ...), they must be prepared on another machine; the error says how.
 """
 
 import contextlib
@@ -13,9 +13,8 @@ import difflib
 import importlib
 import io
 import logging
-import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,20 +28,19 @@ LATE_PACKAGES = ("text", "question_answering", "summarization", "translate", "te
 READ_AT_ONCE = 1024
 
 
-class TfdsRecords(Sequence[dict[str, Any]]):
-    """The records of a split as dicts of text, numbers, lists and dicts. Nothing is read before it is asked for.
+class TfdsRecords:
+    """The records of a split as dicts of text, numbers, lists and dicts, read while iterating.
 
     Attributes:
       source: the source as it was given.
       fields: names of a record's fields.
       classes: of each field that is the number of a class, the names of the classes.
 
-    Raises:
-      UserError: the source is not of this form; there is no such data set, configuration or split; it is not prepared
-        and cannot be prepared here.
+    Raises UserError if the source is not of this form, if there is no such data set, configuration or split, or if it
+    is not prepared and cannot be prepared here.
     """
 
-    def __init__(self, source: str, *, data_dir: str | Path | None = None, download: bool = True) -> None:
+    def __init__(self, source: str, *, data_dir: str | Path | None = None) -> None:
         self.source = source
         match = SOURCE.fullmatch(source)
         if not match:
@@ -56,30 +54,20 @@ class TfdsRecords(Sequence[dict[str, Any]]):
         with _quiet():
             builder = _builder(match["name"], source, data_dir)
             if not builder.is_prepared():
-                _prepare(builder, source, download)
+                _prepare(builder, source)
             self._records = _open_split(builder, match["split"], source)
             features = builder.info.features
             self.fields: tuple[str, ...] = tuple(features)
             self.classes = {name: tuple(features[name].names) for name in features if hasattr(features[name], "names")}
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = operator.index(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)} in {self.source}")
-        return _plain(self._records[index % len(self)])
-
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for start in range(0, len(self), READ_AT_ONCE):
-            yield from map(_plain, self._records.__getitems__(range(start, min(start + READ_AT_ONCE, len(self)))))
+        size = len(self._records)
+        for start in range(0, size, READ_AT_ONCE):
+            yield from map(_plain, self._records.__getitems__(range(start, min(start + READ_AT_ONCE, size))))
 
 
 def _plain(value: Any) -> Any:
-    """Bytes as text, numpy numbers and arrays as Python's; dicts and lists throughout."""
+    """The same with bytes as text, and numpy's numbers and arrays as Python's, also inside of dicts and lists."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if isinstance(value, dict):
@@ -104,7 +92,7 @@ def _builder(name: str, source: str, data_dir: str | Path | None) -> Any:
         try:
             return build()
         except tfds.core.DatasetNotFoundError:
-            # Without TensorFlow, TFDS does not import these packages by itself, and many text sets live in them.
+            # Without TensorFlow, TFDS does not import these packages itself, and many text sets are in them.
             for package in LATE_PACKAGES:
                 importlib.import_module(f"tensorflow_datasets.{package}")
             return build()
@@ -127,11 +115,11 @@ def _builder(name: str, source: str, data_dir: str | Path | None) -> Any:
             near = difflib.get_close_matches(name.split("/")[1].split(":")[0], configs, n=5)
             some = ", ".join(dict.fromkeys([*near, *configs[:5]]))
             raise UserError(f"{source}: no such configuration; there are {len(configs)}, for example {some}") from None
-        reason = text.partition('}": ')[2] or text  # TFDS's own prefix repeats the arguments
+        reason = text.partition('}": ')[2] or text  # TFDS's prefix repeats the arguments
         raise UserError(f"{source}: {_first_line(reason)}") from None
 
 
-def _prepare(builder: Any, source: str, download: bool) -> None:
+def _prepare(builder: Any, source: str) -> None:
     tfds = importlib.import_module("tensorflow_datasets")
     folder = str(builder.data_path)
     elsewhere = (
@@ -142,8 +130,6 @@ def _prepare(builder: Any, source: str, download: bool) -> None:
         raise UserError(
             f"{source} is not prepared in {folder}, and TFDS can do that only with Apache Beam: {elsewhere}"
         )
-    if not download:
-        raise UserError(f"{source} is not prepared in {folder}: allow the download, or {elsewhere}")
     for url in list(builder.url_infos or ())[:1]:
         _check_reachable(url, source, folder)
     try:
@@ -153,14 +139,14 @@ def _prepare(builder: Any, source: str, download: bool) -> None:
         raise UserError(
             f"{source} is not prepared in {folder}, and TFDS can do that only with {error.name or error}: {elsewhere}"
         ) from None
-    except Exception as error:  # whatever a download or a builder's own code can raise
+    except Exception as error:  # a download or a builder can raise anything
         raise UserError(
             f"{source} could not be prepared in {folder} ({type(error).__name__}: {_first_line(error)}): {elsewhere}"
         ) from None
 
 
 def _check_reachable(url: str, source: str, folder: str) -> None:
-    """TFDS itself tries for minutes before it gives up."""
+    """Raises UserError at once; TFDS would try for minutes."""
     requests = importlib.import_module("requests")
     try:
         requests.head(url, timeout=15, allow_redirects=True)
@@ -184,7 +170,7 @@ def _open_split(builder: Any, split: str, source: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TFDS's warnings (such as "no dataset_info.json" for a set not prepared yet) off the terminal."""
+    """Hides TFDS's warnings, such as "no dataset_info.json" for a set that is not prepared yet."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -3,17 +3,16 @@
     [CLS] the mill is old . it stands in oss . [SEP] the miller is older . [SEP] [PAD]    is_next: True
     token types 0 ...                              0 1 ...                   1   0
 
-A segment is several sentences of one document, so that a row comes out at its full length. In half of the pairs the
-second segment is what follows the first, in the others it is from another document. One row in ten is cut short, so
-that the model also meets short inputs. Devlin et al. 2019, appendix A.2. Rows of one segment, without pairs, go on from
-document to document as those of Liu et al. 2019 (RoBERTa, "full sentences") do, but to the last position: a row may end
-within a sentence, and the next one goes on there.
+A segment is several sentences of one document, so that a row has its full length. In half of the pairs the second
+segment follows the first in its document, in the others it comes from another document. One row in ten is short, so
+that the model also learns short inputs. Devlin et al. 2019, appendix A.2. Rows of one segment, without pairs, continue
+from document to document as in Liu et al. 2019 (RoBERTa, "full sentences"), but are filled completely: a row may end
+within a sentence, and the next one begins there.
 
-Text is one long array of tokens, with two arrays of borders beside it: sentence s is tokens[sentences[s] :
-sentences[s + 1]], document d is the sentences documents[d] to documents[d + 1]. A segment is a span [start, end) of
-tokens. Which sentences make up a row is decided once; how they are halved, which document stands in for the second
-half, and what is cut off is drawn anew whenever a row is asked for. So a row is a function of its index and a random
-generator, whatever other rows were asked for, and only the spans are kept in memory.
+The text is one long array of tokens with two arrays of borders: sentence s is tokens[sentences[s] : sentences[s + 1]],
+document d is the sentences documents[d] to documents[d + 1]. A segment is a span [start, end) of tokens. Which
+sentences are in a row is decided once. How they are halved, which document replaces the second half, and what is cut
+off is drawn again each time. So a row is a function of its index and a random generator, and memory holds only spans.
 """
 
 from array import array
@@ -53,16 +52,14 @@ class SentencePairs:
     """The pairs of a text: `size` of them, the same number in every epoch.
 
     A pair is drawn from a chunk: successive sentences of one document, at least two, as many as fill the row (the last
-    may run over). Chunks do not overlap and leave nothing out: a document's last sentence, where it would be a chunk
-    alone, joins the chunk before. A document of one sentence has nothing that follows it: its pair is never next.
+    one may be too long). Chunks do not overlap and leave nothing out: a last sentence that would be alone joins the
+    chunk before it. A document of one sentence has no next segment: its pair is never next.
 
-    What a row does not show of its chunk: the half that another document stands in for, and the tokens over its length.
+    A row does not show the half of its chunk that another document replaces, and the tokens over its length.
 
-    `short_share` of the chunks (drawn once, from `seed`) are for shorter rows, of 2 tokens of text to all, uniformly.
+    `short_share` of the chunks (drawn once, from `seed`) are for shorter rows: from 2 tokens of text up, uniformly.
 
-    Raises:
-      UserError: there are fewer than two documents.
-      ValueError: max_length has no room for two segments.
+    Raises UserError if there are fewer than two documents, ValueError if max_length has no room for two segments.
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class SentencePairs:
         for document, (begin, end) in enumerate(pairwise(documents.tolist())):
             while begin < end:
                 own_room = int(rng.integers(2, room + 1)) if rng.random() < short_share else room
-                # the first border of sentences that is far enough; no chunk of one sentence, here or left behind
+                # up to the first border that is far enough; no chunk of one sentence, neither this one nor the rest
                 stop = min(max(bisect_left(sentences, sentences[begin] + own_room, begin, end), begin + 2), end)
                 stop = end if stop == end - 1 else stop
                 chunks.extend((document, begin, stop, own_room))
@@ -110,7 +107,7 @@ class SentencePairs:
         other = (draws[2] * (len(documents) - 2)).astype(int)
         other += other >= own
         start = documents[other] + (draws[3] * (documents[other + 1] - documents[other])).astype(int)
-        # whole sentences, to the first border that is far enough, and not beyond the document
+        # whole sentences, up to the first border that is far enough, within the document
         wanted = np.maximum(room - (first[:, 1] - first[:, 0]), 1)
         end = np.minimum(np.searchsorted(sentences, sentences[start] + wanted), documents[other + 1])
         second = np.where(
@@ -124,10 +121,9 @@ class SentencePairs:
 def _truncate(
     rngs: Sequence[np.random.Generator], first: np.ndarray, second: np.ndarray, room: np.ndarray
 ) -> tuple[Int64[np.ndarray, "B 2"], Int64[np.ndarray, "B 2"]]:
-    """Both spans cut to `room` tokens together: one token at a time off the longer (the second, where they are equal).
+    """Both spans cut to `room` tokens together: one token after another from the longer span (if equal, the second).
 
-    Each of these tokens is taken from the front or the back of its segment, so that segments do not always begin with
-    the beginning of a sentence.
+    Each of these tokens is the first or the last of its segment, at random, so not all segments begin with a sentence.
     """
     lengths = np.stack([first[:, 1] - first[:, 0], second[:, 1] - second[:, 0]], axis=1)
     excess = np.maximum(lengths.sum(axis=1) - room, 0)
@@ -144,7 +140,7 @@ def _truncate(
 
 
 def full_rows(num_tokens: int, max_length: int) -> Int64[np.ndarray, "size 2"]:
-    """Spans for rows [CLS] text [SEP]. Each token is in one, and no position is left empty, but in the last row.
+    """Spans for rows [CLS] text [SEP]. Each token is in one of them; only the last row has empty positions.
 
     Raises ValueError if max_length has no room for text.
     """
@@ -169,7 +165,7 @@ def assemble(
 ) -> Rows:
     """[CLS] first [SEP], or [CLS] first [SEP] second [SEP], padded to `length`. `tokens` may be a memory map.
 
-    Raises ValueError if a row is longer than that.
+    Raises ValueError if a row is longer.
     """
     place = np.arange(length)
     separator = 1 + first[:, 1:] - first[:, :1]  # of the first segment

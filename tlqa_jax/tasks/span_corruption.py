@@ -1,17 +1,17 @@
-"""Span corruption, the pretraining task of T5: hide runs of tokens, ask for them back.
+"""Span corruption, the pretraining task of T5: hide spans of tokens and predict them.
 
     source    Thank you for inviting me to your party last week
     mask                ^^^ ^^^^^^^^                  ^^^^
     inputs    Thank you <X> me to your party <Y> week </s>
     targets   <X> for inviting <Y> last </s>
 
-Each hidden span is replaced by one sentinel, a token that occurs nowhere else; the targets name the sentinel and then
-spell out what it stands for. So the decoder writes only what is missing (15% of the text), which makes a training step
-much cheaper than writing the whole text again. Raffel et al. 2020, sections 3.1.4, 3.3.3 and 3.3.4. (The figure there
-closes the targets with one more sentinel; the recipe in T5's code, and here, closes them with </s> alone.)
+Each hidden span is replaced by one sentinel, a token that occurs nowhere else. The targets are each sentinel and the
+tokens that it replaced. So the decoder generates only what is missing (15% of the text), and a training step is much
+cheaper than with the whole text as targets. Raffel et al. 2020, sections 3.1.4, 3.3.3 and 3.3.4. (In their figure the
+targets end with one more sentinel; in T5's code, and here, only with </s>.)
 
-Everything here works on a whole batch at once, in numpy, on the host. B is the number of rows, N the number of source
-tokens in each, I and T are the lengths of the inputs and the targets.
+All functions work on a batch at once, in numpy, on the host. B is the number of rows, N the number of source tokens in
+each, I and T are the lengths of the inputs and the targets.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ NOISE_DENSITY = 0.15  # the share of tokens that is hidden (Raffel et al. 2020, 
 MEAN_SPAN = 3.0  # tokens in a hidden span, on average (table 7)
 
 
-# How long: all lengths follow from the number of source tokens, so that every array has a fixed shape.
+# Lengths: all follow from the number of source tokens, so that every array has a fixed shape.
 
 
 def noise_counts(
@@ -29,8 +29,8 @@ def noise_counts(
 ) -> tuple[int, int]:
     """How many of `tokens_length` tokens are hidden, and in how many spans: (noise tokens, noise spans).
 
-    The number of spans is also the number of sentinels that a row needs. At least one token is hidden and at least one
-    is kept, whatever the density. Raises ValueError if no such split exists.
+    A row needs as many sentinels as spans. At any density at least one token is hidden and at least one is kept. Raises
+    ValueError if this is not possible.
     """
     if tokens_length < 2:
         raise ValueError(f"tokens_length is {tokens_length}: at least 2 are needed, one to hide and one to keep")
@@ -40,7 +40,7 @@ def noise_counts(
         raise ValueError(f"mean_span is {mean_span}: a span has at least 1 token")
     # Python's round, half to even, as T5's: 10 tokens at .15 hide 2, 30 tokens hide 4.
     noise = min(max(round(tokens_length * noise_density), 1), tokens_length - 1)
-    # Each span follows at least one kept token; without that bound many short spans would not fit a high density.
+    # Each span follows at least one kept token: at a high density many short spans would not fit.
     spans = min(max(round(noise / mean_span), 1), tokens_length - noise)
     return noise, spans
 
@@ -48,7 +48,7 @@ def noise_counts(
 def corrupted_lengths(
     tokens_length: int, noise_density: float = NOISE_DENSITY, mean_span: float = MEAN_SPAN
 ) -> tuple[int, int]:
-    """What `tokens_length` tokens become: (inputs length, targets length), each with its end-of-sequence token."""
+    """What `tokens_length` tokens become: (inputs length, targets length), each with its end token."""
     noise, spans = noise_counts(tokens_length, noise_density, mean_span)
     return (tokens_length - noise) + spans + 1, noise + spans + 1
 
@@ -56,19 +56,19 @@ def corrupted_lengths(
 def tokens_length_for(
     inputs_length: int, noise_density: float = NOISE_DENSITY, mean_span: float = MEAN_SPAN
 ) -> tuple[int, int]:
-    """How many tokens to cut from the text so that the inputs come out at `inputs_length`.
+    """How many tokens to take from the text so that the inputs have exactly `inputs_length` tokens.
 
-    Returns (tokens length, targets length). The tokens are the most that fit: 568 for inputs of 512, whose targets are
-    then 114, and no position of a batch is spent on padding. (Where half or more is hidden, some lengths cannot be met;
-    `corrupt` then pads the inputs by one.) Raises ValueError for inputs shorter than 3.
+    Returns (tokens length, targets length). The tokens are the most that fit: 568 for inputs of 512, with targets of
+    114, and a batch has no padding. (If half or more is hidden, some lengths are not possible; `corrupt` then adds one
+    token of padding.) Raises ValueError for inputs shorter than 3.
     """
     if inputs_length < 3:
         raise ValueError(f"inputs_length is {inputs_length}: at least 3 are needed (a token, a sentinel, the end)")
-    # The search starts below inputs_length, because spans of a single token make the inputs longer than the source.
+    # The search starts below inputs_length, because with spans of one token the inputs are longer than the source.
     tokens_length = inputs_length - 1
     while corrupted_lengths(tokens_length + 1, noise_density, mean_span)[0] <= inputs_length:
         tokens_length += 1
-    # T5's exception: where half is hidden, one token less may make inputs and targets equally long, a round number.
+    # T5's exception: if half is hidden, one token less may give inputs and targets the same length, a round number.
     if noise_density == 0.5:
         fewer = corrupted_lengths(tokens_length - 1, noise_density, mean_span)
         if fewer == (inputs_length, inputs_length):
@@ -76,7 +76,7 @@ def tokens_length_for(
     return tokens_length, corrupted_lengths(tokens_length, noise_density, mean_span)[1]
 
 
-# Where: masks over the source tokens, True = hidden.
+# Masks over the source tokens, True = hidden.
 
 
 def random_spans_mask(
@@ -88,9 +88,9 @@ def random_spans_mask(
 ) -> Bool[np.ndarray, "{batch} {length}"]:
     """Draws the tokens to hide in `batch` rows of `length` tokens: the same number in the same number of spans in each.
 
-    A row is kept, hidden, kept, hidden, …: it begins with a kept span and ends with a hidden one. The lengths of its
-    kept spans, and of its hidden ones, are drawn uniformly among all the ways to cut that many tokens into that many
-    non-empty pieces, so a span may well be longer or shorter than `mean_span`. The result depends on `rng` only.
+    A row begins with a kept span and ends with a hidden one. The lengths of its kept spans, and of its hidden ones, are
+    drawn uniformly among all ways to cut that many tokens into that many non-empty pieces, so a span may be longer or
+    shorter than `mean_span`. The result depends only on `rng`.
     """
     noise, spans = noise_counts(length, noise_density, mean_span)
     kept_starts = _random_segment_starts(rng, batch, length - noise, spans)
@@ -106,12 +106,12 @@ def random_spans_mask(
 def _random_segment_starts(
     rng: np.random.Generator, batch: int, items: int, segments: int
 ) -> Int[np.ndarray, "{batch} {segments}+1"]:
-    """Cuts `items` into non-empty segments in each row: where each segment starts, and at last where the row ends."""
+    """Cuts `items` into non-empty segments in each row: where each segment starts, and where the row ends."""
     starts = np.zeros((batch, segments + 1), np.intp)
     starts[:, -1] = items
     if segments > 1:
-        # items - 1 gaps between neighbours, of which segments - 1 are cut. The places of the smallest of independent
-        # uniform numbers are a uniformly random subset, and to find them takes less work than to shuffle the gaps.
+        # segments - 1 of the items - 1 gaps between neighbours are cut. The places of the smallest among independent
+        # uniform numbers are a uniformly random subset, and are faster to find than a shuffle of the gaps.
         gaps = rng.random((batch, items - 1)).argpartition(segments - 2, axis=1)[:, : segments - 1]
         starts[:, 1:-1] = np.sort(gaps, axis=1) + 1
     return starts
@@ -122,11 +122,11 @@ def salient_spans_mask(
 ) -> Bool[np.ndarray, "B N"]:
     """Hides whole marked spans, such as names and dates: what a model must know, not what it can guess from grammar.
 
-    `spans` holds for each token the number of the marked span it belongs to (1, 2, …, numbered anew in each row so that
-    the numbers stay small), or 0. Of the n marked spans of a row, round(rate * n) are hidden, drawn uniformly; at least
-    one, where there is any, and at most `most`: each needs a sentinel. Chosen spans that touch become one hidden span
-    with one sentinel. Rows hide different numbers of tokens, so `corrupt` must be given room. Raises ValueError for a
-    rate outside [0, 1] or a number below 0.
+    `spans` holds for each token the number of its marked span, or 0. In each row the spans have small numbers, from 1
+    (`number_spans`). Of the n marked spans of a row, round(rate * n) are hidden, drawn uniformly: at least one, if there
+    is any, and at most `most`, since each needs a sentinel. Chosen spans that touch become one hidden span. Rows hide
+    different numbers of tokens, so `corrupt` needs longer targets. Raises ValueError for a rate outside [0, 1] or a
+    number below 0.
 
     Salient span masking: Guu et al. 2020 (REALM), section 3.4; for T5, Roberts et al. 2020.
     """
@@ -141,7 +141,7 @@ def salient_spans_mask(
     present[:, 0] = False
     available = present.sum(axis=1, keepdims=True)
     wanted = np.minimum(available, _salient_count(rate, available, most))
-    # Spans that a row lacks sort behind all others; of the rest the first `wanted` in random order are chosen.
+    # Spans that a row does not have are sorted behind all others; the first `wanted` in random order are chosen.
     order = np.where(present, rng.random(present.shape), np.inf).argsort(axis=1)
     chosen = np.zeros_like(present)
     chosen[row, order] = np.arange(present.shape[1]) < wanted
@@ -149,7 +149,7 @@ def salient_spans_mask(
 
 
 def number_spans(spans: Int[np.ndarray, "B N"]) -> Int32[np.ndarray, "B N"]:
-    """Numbers the marked spans of each row anew, from 1 in the order of their old numbers; 0 stays 0."""
+    """Numbers the marked spans of each row from 1, in the order of their old numbers; 0 stays 0."""
     numbered = np.empty(spans.shape, np.int32)
     for row, numbers in zip(numbered, spans, strict=True):
         row[:] = np.searchsorted(np.unique(np.append(numbers, 0)), numbers)
@@ -157,12 +157,12 @@ def number_spans(spans: Int[np.ndarray, "B N"]) -> Int32[np.ndarray, "B N"]:
 
 
 def _salient_count(rate: float, available, most: int | None):
-    """How many of the marked spans are hidden, where there are as many."""
+    """How many of the marked spans are hidden, if there are so many."""
     return np.clip(np.rint(rate * available), 1, most)
 
 
 def longest_salient_targets(spans: Int[np.ndarray, "B N"], rate: float, most: int | None = None) -> int:
-    """The targets length that has room for whatever `salient_spans_mask` may hide in any of these rows."""
+    """The targets length that is enough for all that `salient_spans_mask` may hide in any of these rows."""
     longest = 1
     for numbers in spans:
         lengths = np.sort(np.unique(numbers[numbers > 0], return_counts=True)[1])[::-1]
@@ -171,7 +171,7 @@ def longest_salient_targets(spans: Int[np.ndarray, "B N"], rate: float, most: in
     return longest
 
 
-# What: the two sequences, and back.
+# The two sequences, and back.
 
 
 def corrupt(
@@ -184,23 +184,23 @@ def corrupt(
     inputs_length: int,
     targets_length: int,
 ) -> tuple[Int32[np.ndarray, "B {inputs_length}"], Int32[np.ndarray, "B {targets_length}"]]:
-    """Makes inputs and targets of `tokens`, hiding those where `mask` is True.
+    """Makes inputs and targets of `tokens`, and hides those where `mask` is True.
 
-    With sentinels 999, 998, … and before the end tokens and padding:
+    With sentinels 999, 998, … and without end tokens and padding:
 
         tokens    10 11 12 13 14 15
         mask       .  .  x  x  .  x
         inputs    10 11 999   14 998
         targets   999 12 13 998 15
 
-    The first sentinel stands for the first hidden span of a row, the second for the second. Each row ends with
-    `eos_id` and is filled up with `pad_id`; masks of `random_spans_mask` leave nothing to fill at the lengths of
-    `corrupted_lengths`. Any mask will do: a row may hide its first token, or nothing.
+    The first sentinel replaces the first hidden span of a row, the second the second. Each row ends with `eos_id` and
+    padding; masks of `random_spans_mask` need no padding at the lengths of `corrupted_lengths`. Any mask is allowed: a
+    row may hide its first token, or nothing.
 
     Raises ValueError if shapes differ, if a row does not fit, if it has more hidden spans than there are sentinels, or
-    if the tokens already hold sentinels (the model could not tell them from ours).
+    if the tokens already contain sentinels (the model could not distinguish them from ours).
     """
-    tokens = np.asarray(tokens, np.int32)  # a corpus may be stored in 16 bits, where sentinels need not fit
+    tokens = np.asarray(tokens, np.int32)  # sentinels may not fit into 16 bits
     mask, sentinels = np.asarray(mask), np.asarray(sentinels)
     if tokens.ndim != 2 or tokens.shape != mask.shape or mask.dtype != bool:
         raise ValueError(
@@ -208,17 +208,17 @@ def corrupt(
         )
     lowest = sentinels.min(initial=np.iinfo(sentinels.dtype).max)
     if tokens.max(initial=-1) >= lowest and np.isin(tokens, sentinels).any():
-        raise ValueError("the tokens already hold sentinels: remove the <extra_id_N> marks from the text")
+        raise ValueError("the tokens already contain sentinels: remove the <extra_id_N> marks from the text")
 
     starts = mask.copy()  # True at the first token of each hidden span
     starts[:, 1:] &= ~mask[:, :-1]
     spans = starts.sum(axis=1)
     _require(spans, len(sentinels), "hidden spans, more than there are sentinels")
-    # One sentinel for each span of the batch, row after row: every row begins again with the first.
+    # One sentinel for each span of the batch, row after row; every row begins with the first.
     before = np.cumsum(spans) - spans
     span_sentinels = sentinels[np.arange(spans.sum()) - np.repeat(before, spans)]
 
-    # Both results are first one flat stream of the rows end to end: selecting by a mask keeps the order of reading.
+    # Both results are first one flat stream of all rows: selecting by a mask keeps the order.
     replaced = tokens.copy()
     replaced[starts] = span_sentinels
     inputs_stream = replaced[starts | ~mask]
@@ -232,7 +232,7 @@ def corrupt(
 def _rows(
     stream: Int[np.ndarray, "total"], counts: Int[np.ndarray, "B"], length: int, eos_id: int, pad_id: int, name: str
 ) -> Int32[np.ndarray, "B {length}"]:
-    """Cuts a stream into rows of `counts` tokens, each followed by `eos_id` and filled up with `pad_id`."""
+    """Cuts a stream into rows of `counts` tokens, each followed by `eos_id` and padding."""
     _require(counts + 1, length, f"tokens with its end, more than {name}")
     rows = np.full((len(counts), length), pad_id, np.int32)
     rows[np.arange(length) < counts[:, None]] = stream
@@ -241,7 +241,7 @@ def _rows(
 
 
 def _require(counts: Int[np.ndarray, "B"], limit: int, what: str) -> None:
-    """Raises ValueError naming the fullest row if any count is above the limit."""
+    """Raises ValueError, which names the fullest row, if a count is above the limit."""
     if counts.max(initial=0) > limit:
         raise ValueError(f"row {counts.argmax()} has {counts.max()} {what} ({limit})")
 
@@ -254,9 +254,9 @@ def reassemble(
     eos_id: int = 1,
     pad_id: int = 0,
 ) -> list[Int32[np.ndarray, "_"]]:
-    """Undoes `corrupt`: puts the spans of the targets where the inputs have their sentinels, row by row.
+    """Undoes `corrupt`: puts the spans of the targets in the places of their sentinels in the inputs, row by row.
 
-    Raises ValueError if a row has no end, or if inputs and targets do not name the same sentinels in the same order.
+    Raises ValueError if a row has no end, or if inputs and targets do not have the same sentinels in the same order.
     """
     sources = []
     for row, (kept, hidden) in enumerate(zip(inputs, targets, strict=True)):
@@ -265,7 +265,7 @@ def reassemble(
         starts = np.flatnonzero(np.isin(hidden, sentinels))
         before, *spans = np.split(hidden, starts)
         if asked != hidden[starts].tolist() or len(before) or len(set(asked)) < len(asked):
-            raise ValueError(f"row {row}: inputs and targets do not name the same sentinels once, in the same order")
+            raise ValueError(f"row {row}: inputs and targets do not have the same sentinels once, in the same order")
         stands_for = {sentinel: span[1:].tolist() for sentinel, span in zip(asked, spans, strict=True)}
         source = [piece for token in kept.tolist() for piece in stands_for.get(token, [token])]
         sources.append(np.array(source, np.int32))
@@ -273,7 +273,7 @@ def reassemble(
 
 
 def _without_end(ids: Int[np.ndarray, "length"], eos_id: int, pad_id: int, row: int) -> Int[np.ndarray, "n"]:
-    """The ids before the last `eos_id`, behind which there may only be padding. (Text may hold earlier ones.)"""
+    """The ids before the last `eos_id`; only padding may follow it. (Text may have earlier ones.)"""
     ends = np.flatnonzero(ids == eos_id)
     if not len(ends) or (ids[ends[-1] + 1 :] != pad_id).any():
         raise ValueError(f"row {row} does not end with the end token {eos_id} and padding")
