@@ -569,16 +569,17 @@ show(figure, "07_parameters")
 #
 # ## A real one
 #
-# All this was to understand what you can have in two lines. If you have a network and `huggingface_hub`, set `DOWNLOAD`
-# to True: 440 MB, once. The name may also be a directory that Hugging Face's Transformers has saved.
+# All this was to understand what you can have in two lines. If you have a network, set `DOWNLOAD` to True: 440 MB, once.
+# The name may also be a directory that Hugging Face's Transformers has saved.
 
 # %%
 DOWNLOAD = False
 
 if DOWNLOAD:
-    from tlqa_jax import from_pretrained, load_tokenizer
+    from tlqa_jax import load
 
-    model, wordpieces = from_pretrained("bert-base-uncased"), load_tokenizer("bert-base-uncased")
+    pretrained = load("bert-base-uncased", architecture="BertForMaskedLM")
+    model, wordpieces = pretrained.model(), pretrained.tokenizer
 
     ids = np.array(wordpieces.encode("[CLS] the baker put the bread into the [MASK] . [SEP]"))
     chances = np.array(jax.nn.softmax(model(ids[None])[0, np.argmax(ids == wordpieces.mask_id)]))

@@ -41,7 +41,9 @@ from tlqa_jax.tasks.next_sentence import assemble
 from tlqa_jax.text.sentences import split_sentences
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.initial_model import bert_config
-from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings, pretrain_mlm, pretraining_logits, task_sums
+from tlqa_jax.training.pretrain_mlm import (
+    PretrainMLMSettings, pretrain_mlm, pretraining_logits, pretraining_losses, pretraining_weights,
+)  # fmt: skip
 from tlqa_jax.training.progress import read_metrics
 
 # %% [markdown]
@@ -305,10 +307,10 @@ predict = jax.jit(partial(pretraining_logits, apply, tokenizer.pad_id))
 logits = predict(fresh, batch)
 mlm_logits, nsp_logits = np.array(logits.masked_lm), np.array(logits.next_sentence)
 by_hand = pretraining_loss(mlm_logits, batch["targets"], batch["weights"], nsp_logits, batch["next_sentence"])
-sums = task_sums(predict, fresh, batch)
-of_package = sum(float(task.loss / task.weight) for task in sums.values())
-for name, task in sums.items():
-    print(f"{name}: mean of {task.weight:.0f}, {task.loss / task.weight:.3f} nats")
+losses, weights = pretraining_losses(predict, fresh, batch), pretraining_weights(batch)  # what `update` divides
+of_package = sum(float(losses[name] / weights[name]) for name in losses)
+for name, loss in losses.items():
+    print(f"{name}: mean of {weights[name]:.0f}, {loss / weights[name]:.3f} nats")
 knows_nothing = np.log(its_sizes.vocab_size) + np.log(2)
 print(f"by hand {by_hand:.5f}, package {of_package:.5f}; log V + log 2 = {knows_nothing:.3f}")
 assert np.isclose(by_hand, of_package, rtol=1e-4)

@@ -3,14 +3,14 @@
 #
 # **Time** 80 minutes, of which the computer needs four (two CPU cores), lesson 8's pretraining among them.
 #
-# **Know first** Exact match (lesson 1), BERT (lesson 7), the masked LM (lesson 8, whose run is taken up here; without
-# it, this lesson makes one).
+# **Know first** Exact match (lesson 1), BERT (lesson 7), the masked LM (lesson 8, whose run is used here; without it,
+# this lesson makes one).
 #
 # **You will be able to**
 # - turn an answer into two tokens, and two tokens back into the exact characters of the text;
 # - write the loss of the two pointers, and say why the best start and the best end are not the best answer;
-# - cut a long text into windows, and say which window may speak for a token;
-# - let a model say "there is no answer here", and tune on held-out questions when it should;
+# - cut a long text into windows, and say in which window a token is scored;
+# - let a model say "there is no answer here", and tune on held-out questions when it should say so;
 # - compare fine-tuning with frozen features and with random weights, each beside a guess.
 
 # %%
@@ -29,13 +29,12 @@ import optax
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from tlqa_jax.checkpoints.bert_runs import load_bert_model
-from tlqa_jax.checkpoints.runs import read_threshold
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.core.devices import replicate
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import TYPE_OF, Person, bundled, typed_mentions
 from tlqa_jax.examples import QAExample
-from tlqa_jax.inference.answer_spans import SpanAnswerer, best_spans, span_scores
+from tlqa_jax.inference.answer_spans import SpanAnswerer, best_spans, span_logits, span_scores
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, pointing_at_answers as check, show, street
 from tlqa_jax.metrics.squad import best_threshold, bootstrap_interval, official_report, score_answers, with_threshold
@@ -43,9 +42,9 @@ from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training import finetune_spans as extractive_qa
+from tlqa_jax.training import finetune_spans as program
 from tlqa_jax.training.finetune_spans import FinetuneSpansSettings, finetune_spans
-from tlqa_jax.training.initial_bert import begin_with, taken_over
+from tlqa_jax.training.initial_model import bert_config, merge_pretrained
 from tlqa_jax.training.pretrain_mlm import pretrain_mlm
 from tlqa_jax.training.progress import read_metrics
 
@@ -55,10 +54,10 @@ from tlqa_jax.training.progress import read_metrics
 # A T5 *writes* its answer, word by word, and may write anything (lesson 6). BERT cannot write. It has one vector for
 # each token that it has read, and that is enough if the answer stands in the text: **point at its first token and at
 # its last** (Devlin et al. 2019, section 4.2). What a model points at was said in the text, word for word. It may be
-# the wrong place, but it is never an invention.
+# the wrong place, but it is never invented.
 #
-# The text is again the street's, and the questions are the ones of lesson 6: a passage tells one thing about a
-# stranger and two of the same kind about others, so that knowing a town when one sees one gives one answer in three.
+# The text is again the street's, and the questions are those of lesson 6: a passage tells one thing about a stranger
+# and two of the same kind about others, so that a rule that only knows what a town is gives one right answer in three.
 # The people of `held_out` are in no training file.
 
 # %%
@@ -124,9 +123,9 @@ print(tokenizer.decode(ids))
 assert tokenizer.decode(ids) != menu
 
 # %% [markdown]
-# Capitals, accents and the spaces around marks are gone: the tokenizer threw them away before the model read a word.
+# Capitals, accents and the spaces around punctuation are gone: the tokenizer removed them before the model read a word.
 # No rule brings them back. So one keeps, for each token, **the characters that it came from**, `[start, end)`, and
-# takes the answer out of the text itself:
+# takes the answer from the text itself:
 
 # %%
 first, last = 1, next(i for i, (_, end) in enumerate(offsets) if end == menu.index(" ("))
@@ -135,9 +134,9 @@ print(answer)
 assert answer == "Renée Ångström's café"
 
 # %% [markdown]
-# Training needs the way there: the data say at which characters an answer stands, and the model has to be told at
-# which tokens. Often that is simple. But an answer may begin or end in the middle of a token: the people who marked
-# SQuAD did not know how it would be cut. Then one takes the fewest tokens that cover it all.
+# Training needs the opposite direction: the data say at which characters an answer stands, and the model has to be told
+# at which tokens. Often that is simple. But an answer may begin or end in the middle of a token: the people who marked
+# the answers in SQuAD did not know how the text would be cut. Then one takes the fewest tokens that cover all of it.
 #
 # ## Exercise 1: the tokens of an answer
 #
@@ -169,10 +168,10 @@ print("All", len(reading), "answers, to the character.")
 # %% [markdown]
 # ## Two numbers for each token
 #
-# All that is new in the model is a matrix of two columns. It makes of each token's vector $T_i$ two numbers, a start
-# logit $s_i$ and an end logit $e_i$: how well could an answer begin here, and how well end? Two softmaxes over **all
-# positions of the row** make probabilities of them, and the loss is that of two classifications with as many classes
-# as there are positions, here averaged:
+# All that is new in the model is a matrix of two columns. It turns each token's vector $T_i$ into two numbers, a start
+# logit $s_i$ and an end logit $e_i$: how well could an answer begin here, and how well could it end here? Two softmaxes
+# over **all positions of the row** turn them into probabilities, and the loss is the mean of two classification losses,
+# with as many classes as there are positions:
 #
 # $$p_\text{start}(i) = \frac{e^{s_i}}{\sum_j e^{s_j}} \qquad p_\text{end}(i) = \frac{e^{e_i}}{\sum_j e^{e_j}} \qquad
 #   \text{loss} = -\tfrac12 \big( \log p_\text{start}(\text{start}) + \log p_\text{end}(\text{end}) \big)$$
@@ -195,28 +194,27 @@ def span_loss(start_logits: jax.Array, end_logits: jax.Array, start: jax.Array, 
 check.span_loss(span_loss)
 
 # %% [markdown]
-# Yours against the package's, on a BERT that has learned nothing. What must its loss be, roughly? It has no opinion on
-# 64 positions, so about $\log 64 = 4.16$:
+# Yours against the package's, on a BERT that has learned nothing. What must its loss be, roughly? All 64 positions are
+# about equally probable to it, so about $\log 64 = 4.16$:
 
 # %%
-model_config = begin_with(
-    FinetuneSpansSettings(model=street.masked_lm(files, runs / "bert").model, input_length=64, dropout=0.0)
-).config
+pretraining = street.masked_lm(files, runs / "masked_lm")  # the settings of lesson 8's run
+model_config = bert_config(pretraining.model, tokenizer)
 apply, fresh = as_function(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)))
 batch = windows.batch(np.arange(32))
-predict = partial(extractive_qa.span_logits, apply, tokenizer.pad_id)
+predict = partial(span_logits, apply, tokenizer.pad_id)
 logits = jax.jit(predict)(fresh, batch["tokens"], batch["token_types"])
 yours = span_loss(*logits, batch["start"], batch["end"])
-packages = jax.jit(partial(extractive_qa.span_loss, predict))(fresh, batch)
-print(f"{yours.mean():.2f}, with no opinion {math.log(64):.2f}")
+packages = jax.jit(partial(program.span_loss, predict))(fresh, batch)
+print(f"{yours.mean():.2f}, uniform {math.log(64):.2f}")
 assert np.allclose(yours, packages, atol=1e-5) and abs(yours.mean() - math.log(64)) < 0.5
 
 # %% [markdown]
 # ## The wrong version first: the best start and the best end
 #
-# Now choose. The start is where $p_\text{start}$ is largest, the end where $p_\text{end}$ is. It needs no search and
-# is in many a notebook. Ask *Where was Mira born?* of a model that is torn between two towns, with these numbers (the
-# rest is spread over the other words):
+# Now choose. The start is where $p_\text{start}$ is largest, the end where $p_\text{end}$ is largest. This needs no
+# search, and many notebooks do it. Ask *Where was Mira born?* of a model that is undecided between two towns, with
+# these numbers (the rest is divided among the other words):
 
 # %%
 words = "Mira was born in Oss and moved on to Kelby".split()
@@ -229,9 +227,9 @@ assert i > j  # it ends before it begins
 
 # %% [markdown]
 # Each of the two is a good choice by itself, and together they are no answer. The start says Kelby, the end says Oss,
-# and neither knows of the other. What has to be chosen is a *pair*. If the two choices are made independently, as the
-# loss assumes, the pair's probability is the product, and the best pair is the largest product **among the pairs that
-# are answers**: $i \le j$, and not too long.
+# and neither knows of the other. What has to be chosen is a *pair*. If the two choices are independent, as the loss
+# assumes, the pair's probability is the product, and the best pair has the largest product **among the pairs that are
+# answers**: $i \le j$, and not too long.
 
 # %%
 pairs = np.outer(p_start, p_end)
@@ -254,7 +252,7 @@ print("the best allowed pair:", words[a : b + 1])
 assert words[a : b + 1] == ["Oss"]
 
 # %% [markdown]
-# Of probabilities one takes the product, of logits the **sum**: the two softmaxes divide by the same number for all
+# With probabilities one takes the product, with logits the **sum**: the two softmaxes divide by the same number for all
 # pairs, so $s_i + e_j$ has the same order as $p_\text{start}(i)\, p_\text{end}(j)$.
 #
 # ## Exercise 3: the best span
@@ -338,8 +336,8 @@ assert cut(len(long_windows.contexts[0].tokens), room, 16) == extents
 # %% [markdown]
 # A token in two windows is scored twice. Which score counts? In the window where it is the very first, the model has
 # not seen the name that stood just before it. BERT's rule: a token's score is taken from the window that shows
-# **most context around it**, and what is counted is its shorter side. So each token has exactly one window that
-# speaks for it, the dark parts here:
+# **most context around it**, and what is counted is its shorter side. So each token is scored in exactly one window,
+# the dark parts here:
 
 # %%
 speaks = long_windows.most_context(W)
@@ -349,7 +347,7 @@ for number, (first, size) in enumerate(extents):
     own = shown[number][speaks[number]]
     axes.barh(number, own.max() - own.min() + 1, 0.75, left=own.min(), color="tab:blue")
 axes.set(xlabel="token of the context", ylabel="window", ylim=(len(extents) - 0.4, -0.6), xlim=(0, None))
-axes.set_title("Windows of one text; dark: the tokens that each speaks for")
+axes.set_title("Windows of one text; dark: the tokens that are scored in this window")
 show(figure, "09_windows")
 owned = np.sort(shown[speaks])
 assert (owned == np.arange(len(long_windows.contexts[0].tokens))).all()  # every token once
@@ -357,8 +355,8 @@ assert (owned == np.arange(len(long_windows.contexts[0].tokens))).all()  # every
 # %% [markdown]
 # ## Before any training
 #
-# Three things to compare with. Rules that understand nothing: the first or the last value of the right kind that the
-# passage names. And the BERT from above, with random weights: it points anywhere.
+# Three things to compare with. Two rules that understand nothing: the first or the last value of the right kind that
+# the passage names. And the BERT from above, with random weights: it points anywhere.
 
 # %%
 def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float, float, float]:
@@ -369,7 +367,7 @@ def scored(answers: list[str], examples: list[QAExample]) -> tuple[float, float,
 
 examples = open_questions(files / "pointing_held_out.jsonl")
 of_its_kind = [typed_mentions(row["context"], TYPE_OF[row["relation"]]) for row in held_out]
-answerer = SpanAnswerer(apply, tokenizer, **lengths, max_answer_length=8, no_answer_threshold=math.inf)  # never silent
+answerer = SpanAnswerer(apply, tokenizer, **lengths, max_answer_length=8, no_answer_threshold=math.inf)  # always
 untrained = [answer.text for answer in answerer(replicate(fresh), examples)]
 table = {
     "untrained": scored(untrained, examples),
@@ -388,29 +386,22 @@ show_table(table)
 # %% [markdown]
 # ## Fine-tuning, twice
 #
-# The program is the package's `training/extractive_qa.py`: lesson 5's loop with your loss in the middle. It runs twice
+# The program is the package's `training/finetune_spans.py`: lesson 5's `update` with your loss in it. It runs twice
 # with the same questions, steps and learning rate: once from the BERT that has read the street's passages in lesson 8,
-# and once from random weights. (Each cell is a resume cell, as in lesson 5.)
+# and once from random weights. (As in lesson 5, the same call again continues, and of a run that is complete it returns
+# at once.)
 
 # %%
-def resumable(config):
-    """Goes on with the run where there is one."""
-    return dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists())
-
-
-pretrained = runs / "masked_lm"  # lesson 8's
-if not (pretrained / "checkpoints").exists():
-    pretrained = pretrain_mlm(resumable(street.masked_lm(files, runs / "bert")))
-bert_sizes = street.masked_lm(files, runs / "bert").model
+pretrained = pretrain_mlm(pretraining)
 
 
 def learn_to_point(out: str, start_from: Path | None, questions: str, held_out: str, **settings) -> Path:
     settings = dict(steps=300) | settings | (dict(steps=6) if SMOKE else {})
-    return finetune_spans(resumable(FinetuneSpansSettings(
-        out=str(runs / out), start_from=start_from and str(start_from), model=bert_sizes, **lengths,
+    return finetune_spans(FinetuneSpansSettings(
+        out=str(runs / out), start_from=start_from and str(start_from), model=pretraining.model, **lengths,
         questions=str(files / f"{questions}.jsonl"), held_out=str(files / f"{held_out}.jsonl"), max_answer_length=8,
         batch_size=32, learning_rate=1e-3, dropout=0.0, weight_decay=0.0, evaluate_every=50, **settings,
-    )))  # fmt: skip
+    ))  # fmt: skip
 
 
 pointing = learn_to_point("pointing", pretrained, "reading", "pointing_held_out")
@@ -436,16 +427,17 @@ show(figure, "09_curves")
 
 # %% [markdown]
 # Look at the left picture first. Both find out quickly that the answer is one of the three things of the right kind:
-# that is worth $\log 3$. From there on one has to see *who* a sentence is about, and there they part. BERT's positions
-# are learned; from random weights, nothing tells it that the next word is nearer than the last one. To fill in masked
-# words, one has to know what stands beside what, and that took the pretraining its time. It need not be learned again.
+# then the loss is $\log 3$. To get below it, the model has to see *who* a sentence is about, and there the two differ.
+# BERT's positions are learned; with random weights, nothing tells it that the next word is nearer than the last one. To
+# fill in masked words, a model has to know what stands beside what. The pretraining took some time to learn that, and
+# it need not be learned again.
 #
 # ## Frozen: features instead of fine-tuning
 #
-# There are two ways to use a pretrained encoder. **Fine-tuning** changes all of it. **Feature-based**, its vectors are
-# taken as they are, computed once for all texts, and only the new head learns: 258 numbers here. It is cheap, and a
-# thousand tasks can share one encoder. How good is it? (Devlin et al. 2019, section 5.3, ask the same.) Your loss
-# trains it:
+# There are two ways to use a pretrained encoder. **Fine-tuning** changes all of it. In the **feature-based** way, its
+# vectors are used as they are, computed once for all texts, and only the new head is trained: 258 numbers here. It is
+# cheap, and a thousand tasks can share one encoder. How good is it? (Devlin et al. 2019, section 5.3, ask the same.)
+# Your loss trains it:
 
 # %%
 def learn_the_head(encoder: nnx.Module, steps: int) -> dict:
@@ -468,24 +460,25 @@ def learn_the_head(encoder: nnx.Module, steps: int) -> dict:
     for _ in range(steps):
         picked = rng.choice(len(features), 32, replace=False)
         head, memory = step(head, memory, features[picked], rows["start"][picked], rows["end"][picked])
-    return taken_over(fresh, {"encoder": frozen, "span": head})  # without what only pretraining needed
+    return merge_pretrained(fresh, {"encoder": frozen, "span": head})  # without what only pretraining needed
 
 # %% [markdown]
-# Between all and nothing there is a part: here the embeddings and the first of the two layers are **frozen**, and the
-# upper layer is fine-tuned with the head. Of what is frozen, no gradient is computed and the optimizer remembers
-# nothing, and after training not a bit of it has changed. (`tlqa finetune-spans --freeze encoder` is the head alone.)
+# There is also something between all and nothing: here the embeddings and the first of the two layers are **frozen**,
+# and the upper layer is fine-tuned with the head. For what is frozen, no gradient is computed and the optimizer keeps
+# no state, and after training not a bit of it has changed. (`tlqa finetune-spans --freeze encoder` trains the head
+# alone.)
 
 # %%
 lower = ("encoder/embeddings", "encoder/layer_0")
 upper = learn_to_point("pointing_upper", pretrained, "reading", "pointing_held_out", freeze=lower)
-before, after = load_bert_model(pretrained)[0].encoder, load_bert_model(upper)[0].encoder
+before, after = load(pretrained).model().encoder, load(upper).model().encoder
 assert (before.layer_0.attention.query[...] == after.layer_0.attention.query[...]).all()
 
 # %%
 reader = open_model(pointing)  # the model, its parameters on all devices, and what makes answers of its logits
 steps = 20 if SMOKE else 2000
 frozen = {
-    "frozen,\npretrained": learn_the_head(load_bert_model(pretrained)[0].encoder, steps),
+    "frozen,\npretrained": learn_the_head(load(pretrained).model().encoder, steps),
     "frozen,\nrandom": learn_the_head(BertForQuestionAnswering(model_config, rngs=nnx.Rngs(0)).encoder, steps),
 }
 given = {name: answerer(replicate(params), examples) for name, params in frozen.items()}
@@ -508,15 +501,16 @@ assert SMOKE or table["fine-tuned,\npretrained"][0] > best_rule + 20
 assert SMOKE or table["upper half,\npretrained"][0] > table["frozen,\npretrained"][0] + 20
 
 # %% [markdown]
-# The frozen head has learned what a town looks like and a year, as the rules know it too. Whether this town is *the*
-# town is not to be read off the token's vector by a matrix of two columns: nothing in pretraining had asked for that.
-# Fine-tuning moves the encoder until it is. The upper layer alone goes most of the way, on what the frozen one below
-# hands up, and it is a third of the numbers.
+# The head on the frozen encoder has learned what a town looks like, and a year. The rules know that too. But a matrix
+# of two columns cannot read from a token's vector whether this town is *the* town: nothing in pretraining asked for
+# that. Fine-tuning changes the encoder until it can. The upper layer alone comes most of the way, from what the
+# frozen layer below gives it, and it has a third of the parameters.
 #
-# That is this task and this head, no law. For naming names, where much depends on the word itself, Devlin et al. put a
-# two-layer LSTM over the frozen vectors and scored (table 7, F1): with the embeddings 91.0, with the last layer 94.9,
-# with the last four side by side 96.1. Fine-tuning: 96.4. Before BERT, features were the usual way (ELMo, Peters et al.
-# 2018; word vectors before that), and where one encoder serves many tasks they still are.
+# That is true of this task and this head; it is no law. For finding names in texts, where much depends on the word
+# itself, Devlin et al. put a two-layer LSTM over the frozen vectors and scored (table 7, F1): with the embeddings
+# 91.0, with the last layer 94.9, with the last four side by side 96.1. Fine-tuning: 96.4. Before BERT, features were
+# the usual way (ELMo, Peters et al. 2018; word vectors before that), and where one encoder serves many tasks they
+# still are.
 #
 # And how often would the best start and the best end, each taken alone, have been no answer at all?
 
@@ -527,8 +521,8 @@ rows = held_out_windows.batch(np.arange(len(held_out_windows.example)))
 
 def probabilities(run: Path, rows: dict) -> tuple[np.ndarray, np.ndarray]:
     """p(start) and p(end) [B L] over all positions."""
-    apply, params = as_function(load_bert_model(run)[0])
-    predict = jax.jit(partial(extractive_qa.span_logits, apply, tokenizer.pad_id))
+    apply, params = as_function(load(run).model())
+    predict = jax.jit(partial(span_logits, apply, tokenizer.pad_id))
     logits = predict(params, rows["tokens"], rows["token_types"])
     return tuple(np.array(jax.nn.softmax(x, axis=-1)) for x in logits)
 
@@ -539,13 +533,12 @@ for name, run in [("from random weights", from_nothing), ("pretrained", pointing
     print(f"{name}: the end before the start in {(i > j).sum()} of {len(i)}, over 8 tokens in {(j >= i + 8).sum()}")
 
 # %% [markdown]
-# A model that is sure agrees with itself. A model that is torn does not, and there the search over pairs earns its
-# keep.
+# If a model is sure, its two choices agree. If it is undecided, they may not, and then the search over pairs is needed.
 #
 # ## Looking at it
 #
-# Above each word how likely the answer begins there (blue), below it how likely it ends there (orange). A right answer,
-# and the same question to the model from random weights:
+# The bars above each word show how probable it is that the answer begins there (blue), those below it that it ends
+# there (orange). A right answer, and the same question to the model from random weights:
 
 # %%
 def strip(axes, example: QAExample, run: Path) -> None:
@@ -553,9 +546,9 @@ def strip(axes, example: QAExample, run: Path) -> None:
     own = make_windows(tokenizer, [example], **lengths)
     p_start, p_end = (p[0] for p in probabilities(run, own.batch(np.array([0]))))
     places = np.flatnonzero(own.context_tokens(np.array([0]))[0] >= 0)
-    text, ends = "[CLS] " + example.context, [5, *(own.ends + 6)]
-    x, y, before = 0, 0.0, 0
-    for place, start, end in zip([0, *places], [0, *(own.starts + 6)], ends, strict=True):
+    first, last = (6 + characters[0][places] for characters in own.characters(np.array([0])))  # 6: after "[CLS] "
+    text, x, y, before = "[CLS] " + example.context, 0, 0.0, 0
+    for place, start, end in zip([0, *places], [0, *first], [5, *last], strict=True):
         x += start - before
         if x + end - start > 84 and start > before:
             x, y = 0, y - 3.3
@@ -595,15 +588,16 @@ for candidate in open_model(from_nothing)([torn])[0].n_best[:4]:
     print(f"{candidate.text:30} {candidate.probability:.3f}  from character {candidate.start}")
 
 # %% [markdown]
-# The second has found out what kind of thing is asked for, and divides its bets. The lines are its **n best**, with
-# their probabilities: a softmax over the sums of logits of these n. Where one of them begins with one bet and ends with
-# another, it is only short enough for the limit of eight tokens: longer ones of this kind were never candidates. And
-# mind what the numbers say: how the model bets *if one of these is right*, and nothing about whether one is.
+# The second model has found out what kind of thing is asked for, and divides its probability. The lines are its **n
+# best**, with their probabilities: a softmax over the sums of logits of these n. If one of them begins in one candidate
+# and ends in another, it is just short enough for the limit of eight tokens: longer ones of this kind were never
+# candidates. And note what the numbers say: how the model divides its belief *if one of these is right*, and nothing
+# about whether one is.
 #
 # ## What the stride is worth
 #
-# Now the long texts. First cut off where the model's room ends, as is done when nobody thinks of windows; then with
-# windows that share more and more:
+# Now the long texts. First they are cut off where the model's room ends, as happens without windows; then they are read
+# with windows that share more and more:
 
 # %%
 room = 64 - 3 - 12  # 12: the longest of these questions
@@ -632,26 +626,26 @@ for name, ((score, low, high, _), number) in by_stride.items():
 assert SMOKE or by_stride["share 32"][0][0] > by_stride["share 0"][0][0] > by_stride["cut off"][0][0]
 
 # %% [markdown]
-# The answers are a word or two, and hardly one is cut through. Even so, a third of them is lost where nothing is
-# shared: what is cut through are *sentences*. Where the name is in one window and the town in the next, no window
-# shows both. The price stands under the bars: more windows, more work.
+# The answers are a word or two, and hardly one is cut in two. Even so, a third of them is lost if the windows share
+# nothing, because *sentences* are cut in two. If the name is in one window and the town in the next, no window shows
+# both. The cost stands under the bars: more windows, more work.
 #
 # ## Has it read the question?
 #
-# Nearly all answers are right. Has it understood the questions, then? There is an experiment for that, and it costs a
+# Nearly all answers are right. Has the model understood the questions, then? There is an experiment for that, of one
 # line: **take the question away**, and put a "?" in its place.
 
 # %%
-withheld = [dataclasses.replace(example, question="?") for example in examples]
-for name, asked in [("with the question", examples), ("without", withheld)]:
+no_question = [dataclasses.replace(example, question="?") for example in examples]
+for name, asked in [("with the question", examples), ("without", no_question)]:
     score, low, high, _ = scored([answer.text for answer in reader(asked)], examples)
     print(f"{name:18} {score:5.1f}  ({low:.1f} to {high:.1f})")
 
 # %% [markdown]
-# It hardly needs it. In every passage there is one person with a full name, and the question is always about that
-# one: so "what stands beside the full name" is as good as reading, on this data. The model has learned what the data
-# asked for and nothing more. Real data sets have such shortcuts as well; Kaushik and Lipton (2018) looked for them in
-# just this way. Now ask about somebody whom the passage does not name:
+# It hardly needs the question. In every passage there is one person with a full name, and the question is always about
+# that one: so on this data "what stands beside the full name" is as good as reading. The model has learned what the
+# data asked for and nothing more. Real data sets have such shortcuts as well; Kaushik and Lipton (2018) looked for them
+# in just this way. Now ask about somebody whom the passage does not name:
 
 # %%
 def about_somebody_else(rows: list[dict], seed: int) -> list[dict]:
@@ -675,14 +669,14 @@ assert all(answer.text for answer in before)
 # %% [markdown]
 # ## No answer
 #
-# An answer to every question, and sure of it. No test without such questions would have shown that. SQuAD 2.0 was made
-# for it (Rajpurkar et al. 2018): a third of its training questions have no answer in their text, and look as
-# if they had.
+# It answers every question, and it is sure of the answer. No test without such questions would have shown that. SQuAD
+# 2.0 was made for it (Rajpurkar et al. 2018): a third of its training questions have no answer in their text, and look
+# as if they had.
 #
-# Where shall a model point that has nothing to point at? BERT's answer: at `[CLS]`, position 0, with both pointers. The
-# loss stays as it is; `[CLS]` is a place like any other. (Our windows do it already: where a window does not hold the
-# answer, its targets are 0 and 0.) So here is the training once more, from the same pretrained run, with a third of
-# such questions. The held-out people are divided: one half for *tuning*, the other for the *examination*.
+# If there is no answer, where should the model point? BERT's solution: at `[CLS]`, position 0, with both pointers. The
+# loss stays as it is; `[CLS]` is a place like any other. (Our windows do it already: if a window does not hold the
+# answer, its targets are 0 and 0.) So here is the training once more, from the same pretrained run, and a third of the
+# questions are of this kind. The held-out people are divided: one half for *tuning*, the other for the *examination*.
 
 # %%
 street.write_rows(files / "pointing_none.jsonl", [*reading, *about_somebody_else(reading, seed=2)[::2]])
@@ -695,10 +689,10 @@ with_none = learn_to_point("pointing_with_none", pretrained, "pointing_none", "p
 # %% [markdown]
 # ## When to say nothing
 #
-# "None" has a score as every span has one, $s_0 + e_0$ at `[CLS]`. That minus the best span's is the **no-answer
-# score**: how much more the model is for saying nothing. Above a *threshold* nothing is said. Set it too low, and the
-# model is silent where it knew; too high, and it talks. Where it should be cannot be known beforehand, so all are
-# tried, on the questions that are for tuning:
+# "No answer" has a score as every span has one, $s_0 + e_0$ at `[CLS]`. This minus the score of the best span is the
+# **no-answer score**: how much the model prefers to give no answer. Above a *threshold* it gives none. If the threshold
+# is too low, the model is silent about what it knows; if it is too high, it answers where there is no answer. The right
+# value cannot be known beforehand, so all are tried, on the questions that are for tuning:
 
 # %%
 careful = open_model(with_none)
@@ -706,7 +700,7 @@ tuning, exam = (open_questions(files / f"pointing_{name}.jsonl") for name in ("t
 
 
 def spans_and_scores(examples: list[QAExample]) -> tuple[dict, dict]:
-    """What it would say if it had to, and the no-answer score, of each question."""
+    """For each question, what the model would answer if it had to, and the no-answer score."""
     answers = dict(zip([example.id for example in examples], careful(examples), strict=True))
     said = {id: next(candidate.text for candidate in answer.n_best if candidate.text) for id, answer in answers.items()}
     return said, {id: answer.no_answer_score for id, answer in answers.items()}
@@ -717,20 +711,21 @@ has_answer = np.array([bool(example.answers) for example in tuning])
 score = np.array([scores[example.id] for example in tuning])
 right_if_said = np.array([said[example.id] in example.answers for example in tuning])
 thresholds = np.linspace(score.min() - 0.5, score.max() + 0.5, 1000)
-speaks = score <= thresholds[:, None]  # [threshold, question]
+answered = score <= thresholds[:, None]  # [threshold, question]
 curves = {
-    "all": np.where(speaks, right_if_said, ~has_answer).mean(axis=1),
-    "with an answer": (speaks & right_if_said)[:, has_answer].mean(axis=1),
-    "without": (~speaks)[:, ~has_answer].mean(axis=1),
+    "all": np.where(answered, right_if_said, ~has_answer).mean(axis=1),
+    "with an answer": (answered & right_if_said)[:, has_answer].mean(axis=1),
+    "without": (~answered)[:, ~has_answer].mean(axis=1),
 }
 best, threshold = best_threshold(said, scores, tuning)  # the package: at every score that occurs
-assert np.isclose(threshold, read_threshold(with_none), atol=1e-3)  # and it is what the program wrote into the run
+own = load(with_none).usage["no_answer_threshold"]  # what the program has written into the run
+assert np.isclose(threshold, own, atol=1e-3)
 
 # %%
 figure, (top, below) = plt.subplots(2, 1, figsize=(9, 5.6), layout="constrained", sharex=True)
 for (name, curve), colour in zip(curves.items(), ("black", "tab:blue", "tab:red"), strict=True):
     top.plot(thresholds, 100 * curve, color=colour, label=name, linewidth=2.5 if name == "all" else 1.5)
-top.set(ylabel="exact match, %", ylim=(0, 105), title="Silent above the threshold")
+top.set(ylabel="exact match, %", ylim=(0, 105), title="No answer above the threshold")
 top.legend(loc=(0.53, 0.06))
 below.hist([score[has_answer], score[~has_answer]], bins=50, stacked=True, color=["tab:blue", "tab:red"])
 below.set(xlabel="no-answer score; dashed: the threshold", ylabel="questions")
@@ -740,7 +735,8 @@ show(figure, "09_threshold")
 print(f"threshold {threshold:.2f}: F1 {best:.1f} on the questions that it was tuned on")
 
 # %% [markdown]
-# Where a hill has both colours, no threshold can part them; it only decides who pays.
+# Where the histogram has both colours at the same place, no threshold can separate them; it only decides which of the
+# two kinds of questions loses.
 #
 # Now the examination, about the other half of the people. (The height of the black curve at the dashed line is *not*
 # the score: the threshold was chosen to make it high.) Beside it stand the two that need no threshold, the model that
@@ -762,10 +758,10 @@ exact = {name: report["exact"] for name, report in reports.items()}
 assert SMOKE or exact["threshold from tuning"] > max(exact["always answers"], exact["never answers"]) + 10
 
 # %% [markdown]
-# It compares the name in the question with the name in the passage, though both are new to it. In lesson 8 it did not
-# learn that: there it was asked about the same 24 people again and again, and to know them was enough. Here nearly
-# every question is about somebody else, and only comparing pays. Look at two of the questions without an answer, one
-# where it is silent and one where it should be:
+# The model compares the name in the question with the name in the passage, though both are new to it. In lesson 8 it
+# did not learn that: there it was asked about the same 24 people again and again, and to know them was enough. Here
+# nearly every question is about somebody else, and only comparing helps. Look at two of the questions without an
+# answer: at one the model is silent, at the other it should be:
 
 # %%
 unknown = [example for example in exam if not example.answers]
@@ -774,8 +770,8 @@ unknown.sort(key=lambda example: scores[example.id])  # the least silent first
 strips("09_no_answer", [("with none", with_none, unknown[-1]), ("with none", with_none, unknown[0])])
 
 # %% [markdown]
-# Does it know now when there is no answer? Only of the kind that it was shown. Ask about the right person something
-# that the passage does not tell, an employer where it tells of a birth:
+# Does it know now when there is no answer? Only for the kind of question that it was trained with. Ask about the right
+# person something that the passage does not tell, such as the employer where it tells of a birth:
 
 # %%
 about_something_else = [
@@ -784,28 +780,28 @@ about_something_else = [
     if row["relation"] != other["relation"]
 ]
 silent = [answer.text == "" for answer in careful(about_something_else)]
-with_question_away = scored([answer.text for answer in careful(withheld)], examples)[0]
+with_question_away = scored([answer.text for answer in careful(no_question)], examples)[0]
 print(f"silent where it was asked for something else: {100 * np.mean(silent):.1f} %")
 print(f"right with the question taken away: {with_question_away:.1f} %")
 
 # %% [markdown]
-# The name in the question has come to matter; what is asked for has not, since in this training it never made a
-# difference. A model knows the kinds of nothing that it has met. Whoever sells a "no-answer threshold" should say which
-# ones those were.
+# The name in the question matters now; what is asked for does not, since in this training it never made a difference. A
+# model knows only those kinds of missing answers that it has met. Whoever offers a "no-answer threshold" should say
+# which kinds these were.
 #
 # ## What you know now
 #
 # - An extractive answer is two positions. Offsets bring it back to the exact characters; decoding does not.
 # - The loss is two classifications over the positions; the answer is the best *allowed pair*, and not two best ends.
 # - Windows share tokens, and each token is scored where most context is around it.
-# - An n-best list divides one bet among candidates. Whether there is an answer is another question, learned at `[CLS]`
-#   and decided by a threshold, tuned on other questions than the score is from.
-# - In a few hundred steps pretraining decides: from random weights the same fine-tuning is still at one of three. A
-#   head alone gets no further than that in 2,000.
-# - A score does not say what was read. Take the question away, exchange the name, and see what moves.
+# - An n-best list divides one probability among candidates. Whether there is an answer is another question. It is
+#   learned at `[CLS]` and decided by a threshold, which is tuned on other questions than those of the score.
+# - In a few hundred steps pretraining makes the difference: from random weights the same fine-tuning is still at one of
+#   three. A head alone gets no further than that in 2,000 steps.
+# - A score does not say what was read. Take the question away, exchange the name, and see what changes.
 #
 # *Try next:* the same program with a real BERT on SQuAD:
-# `tlqa finetune-qa --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json`.
+# `tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json`.
 #
 # *Read on:* Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
 # sections 4.2, 4.3 and 5.3; Rajpurkar et al. 2018, "Know What You Don't Know: Unanswerable Questions for SQuAD";

@@ -1,20 +1,19 @@
 # %% [markdown]
 # # Lesson 10: One model, many tasks
 #
-# **Time** 70 minutes, of which the computer needs six (two CPU cores), and two more where lesson 5's run is not there.
+# **Time** 70 minutes, of which the computer needs six (two CPU cores), and two more if lesson 5's run is not there.
 #
-# **Know first** Exact match (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run is taken up here; without it,
-# this lesson makes one), fine-tuning on questions (lesson 6).
+# **Know first** Exact match (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run is used here; without it, this
+# lesson makes one), fine-tuning on questions (lesson 6).
 #
 # **You will be able to**
 # - write a task as a record: what is read, what is written, how it is scored;
 # - say why a model that writes text can also give a number, and round it for that;
 # - compute how often each task should come, and draw it;
-# - say when accuracy flatters, and score with Matthews correlation instead;
+# - say when accuracy misleads, and score with Matthews correlation instead;
 # - compare one model for four tasks with four models for one, fairly.
 
 # %%
-import dataclasses
 import json
 import random
 from collections import Counter
@@ -30,9 +29,10 @@ from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, many_tasks as check, show, street
 from tlqa_jax.metrics import texts
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
+from tlqa_jax.tasks.task_rows import read_examples
 from tlqa_jax.tasks.text_tasks import SIMILARITY, TASKS, TextTask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.training.finetune_tasks import FinetuneTasksSettings, finetune_tasks, read_examples
+from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
 from tlqa_jax.training.pretrain_spans import pretrain_spans
 from tlqa_jax.training.progress import read_metrics
 
@@ -90,8 +90,8 @@ print("the right outputs:", types[0].target, "and", answers[0].target)
 assert same and not {e.input for e in types} & {e.input for e in answers}
 
 # %% [markdown]
-# So the prefix is no decoration: it is the only thing that tells the tasks apart. Its wording matters little (so the
-# paper found, section 2.4, without trying very many) as long as it is always the same.
+# So the prefix is no decoration: it is the only thing that tells the tasks apart. Its wording matters little as long as
+# it is always the same (as the paper found in section 2.4, without trying very many).
 #
 # ## Exercise 1: a record
 #
@@ -115,14 +115,16 @@ sport = TextTask(
 check.record(sport)
 
 # %% [markdown]
-# That is all that a task of your own needs: give it to `finetune`, with a file of rows, beside any of the others. (On
-# the command line the same record is a small JSON file: `tlqa finetune --tasks sentiment,sport.json`.)
+# That is all that a task of your own needs: give it to `finetune_qa`, with a file of rows, beside any of the others.
+# (On the command line the same record is a small JSON file: `tlqa finetune --tasks sentiment,sport.json`. Questions
+# are tasks like the others, so `tlqa finetune-qa` is the same program.)
 #
 # ## A number is a text, too
 #
-# How alike are two sentences, from 0 to 5? (This is STS-B.) The judges' mean is a number such as 2.57. To a model that
-# writes, "2.57" is a word it may never have seen. So T5 rounds to the nearest fifth: 26 texts (the paper counts 21,
-# from 1 on), each often seen, and for the score (a correlation) the loss of precision does not matter.
+# How similar are two sentences, from 0 to 5? (This is STS-B.) The judges' mean is a number such as 2.57. To a model
+# that writes, "2.57" is a word that it may never have seen. So T5 rounds to the nearest fifth: 26 texts (the paper
+# counts 21, from 1 on), each of which occurs often, and for the score (a correlation) the loss of precision does not
+# matter.
 #
 # ## Exercise 2: a number as text
 
@@ -146,19 +148,20 @@ print(len(set(written)), "different texts; one of them in pieces:", tokenizer.pi
 print(f"correlation of the rounded numbers with the others: {np.corrcoef(judged, [*map(float, written)])[0, 1]:.4f}")
 
 # %% [markdown]
-# Is it then still a *classification*, into 26 classes that do not know they are neighbours? Yes: writing 2.4 for 2.6
-# costs as much in the loss as writing 0.0. In practice the model learns the neighbourhood from the data.
+# Is it then still a *classification*, into 26 classes, where nothing says which are neighbours? Yes: writing 2.4 for
+# 2.6 costs as much in the loss as writing 0.0. In practice the model learns from the data which numbers are near.
 #
 # ## How often each task?
 #
-# Now all tasks go into one stream, and every batch has rows of several. How many of each? If one takes every example
-# once, **in proportion to their numbers** $e_m$, a task with a million examples drowns one with a thousand. If one
-# takes all tasks **alike**, the small one is seen a hundred times over and learned by heart. Between the two lies a
-# *cap* $K$ (no task counts for more than $K$ examples) and a *temperature* $T$ (Raffel et al. 2020, section 3.5.2):
+# Now all tasks go into one stream, and every batch has rows of several. How many of each? If the tasks come **in
+# proportion to their numbers** of examples $e_m$, a task with a thousand examples is hardly seen beside one with a
+# million. If all tasks come **equally often**, the small one is seen a hundred times over and learned by heart. Between
+# the two there are a *cap* $K$ (no task counts for more than $K$ examples) and a *temperature* $T$ (Raffel et al. 2020,
+# section 3.5.2):
 #
 # $$r_m = \frac{\min(e_m, K)^{1/T}}{\sum_k \min(e_k, K)^{1/T}}$$
 #
-# $T = 1$ is in proportion, a very large $T$ makes all alike.
+# $T = 1$ is in proportion, a very large $T$ makes all rates equal.
 #
 # ## Exercise 3: rates
 
@@ -204,13 +207,13 @@ right.legend(fontsize=8, loc=(1.02, 0.3))
 show(figure, "10_rates")
 
 # %% [markdown]
-# Read the right picture along the line at 1. In proportion, nobody is seen even once through and all are seen as often
-# as each other. With all alike the smallest task is seen some twenty times: it will be learned by heart long before
-# translation has begun. Which of the mixtures is best no formula says; one tries.
+# Look at the right picture along the line at 1. In proportion, no example is seen even once on average, and all are
+# seen equally often. With equal rates, each example of the smallest task is seen some twenty times: it will be
+# learned by heart long before translation has begun. No formula says which of the mixtures is best; one has to try.
 #
-# The package's stream keeps two promises that independent draws would not: after each period every task has come
+# The package's stream keeps two promises that independent draws would not keep: after each period every task has come
 # exactly as often as its rate says, and a task goes through *all* of its examples before one comes again. And it is a
-# function of (seed, position), so that a run that was stopped goes on with exactly the rows that it would have had.
+# function of (seed, position), so that a run that was stopped continues with exactly the rows that it would have had.
 
 # %%
 small = {"A": 6, "B": 3, "C": 2}
@@ -234,16 +237,15 @@ for task, size in enumerate(small.values()):
 # ## Four models, or one
 #
 # Four tasks of the tiny world, all from lesson 5's pretrained model: sentiment of reviews, the type of a question, a
-# question with a passage, a question from memory. First four models, one for each task. Then one model for all, looked
-# at twice: after **as many steps** as each of the four had, when one row in four was of a given task; and after four
-# times as many, when it has seen **as many rows** of each task. (Unfair would be to show only the second.) The learning
-# rate stays the same from the first step to the last, so that a look in between is as good as an end.
+# question with a passage, a question from memory. First four models, one for each task. Then one model for all, which
+# we score twice: after **as many steps** as each of the four had, when one row in four was of a given task; and after
+# four times as many, when it has seen **as many rows** of each task. (It would be unfair to show only the second.) The
+# learning rate stays the same from the first step to the last, so that a score in between is as good as one at the end.
 #
-# Each cell is a resume cell.
+# (As in lesson 5, the same call again continues, and of a run that is complete it returns at once.)
 
 # %%
-config = street.pretraining(files, runs / "pretrained")
-pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
+pretrained = pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True)
 SOURCES = {
     "sentiment": ("tiny_world:reviews_train.jsonl", "tiny_world:reviews_dev.jsonl"),
     "question_type": (files / "reading.jsonl", files / "reading_held_out.jsonl"),
@@ -254,13 +256,13 @@ STEPS = 4 if SMOKE else 400
 
 
 def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
-    return finetune_tasks(FinetuneTasksSettings(
+    return finetune_qa(FinetuneQASettings(
         out=str(runs / out), start_from=str(pretrained), tasks=tasks, mixing="equal",
         train=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
         held_out=tuple(f"{task}={SOURCES[task][1]}" for task in tasks),
         input_length=64, target_length=6, batch_size=8 if SMOKE else 64, steps=steps, warmup=2 if SMOKE else 20,
         optimizer="adamw", learning_rate=5e-4, decay="constant", relative_bias_rate=100.0, dropout=0.0,
-        log_every=STEPS // 4, evaluate_every=STEPS, save_every=STEPS, resume=(runs / out / "config.json").exists(),
+        log_every=STEPS // 4, evaluate_every=STEPS, save_every=STEPS,
     ), quiet=True)  # fmt: skip
 
 
@@ -274,7 +276,7 @@ together = learn("together", tuple(SOURCES), 4 * STEPS)
 # memory, the commonest answer to that sort of question.
 
 # %%
-METRIC = {task: TASKS[task].metrics[0] for task in SOURCES}  # accuracy, or exact match
+METRIC = {task: TASKS[task].metrics[0] for task in SOURCES}  # accuracy, or exact_match ("em" in a run's metrics)
 held_out = {task: read_examples(TASKS[task], str(source)) for task, (_, source) in SOURCES.items()}
 rows = {
     name: [json.loads(line) for line in (files / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -295,7 +297,7 @@ guesses = {
 
 # %%
 def score(run: Path, task: str, step: int = STEPS) -> float:
-    name = f"eval_{task}_{METRIC[task]}"
+    name = f"eval_{task}_{METRIC[task].replace('exact_match', 'em')}"
     return next(row[name] for row in read_metrics(run / "metrics.jsonl") if row["step"] == step and name in row)
 
 
@@ -323,22 +325,23 @@ assert SMOKE or all(together_scores[task] > alone_scores[task] - 10 for task in 
 assert SMOKE or together_scores["closed_book_qa"] < alone_scores["closed_book_qa"] - 10
 
 # %% [markdown]
-# First the gray: a bar no higher than guessing has not learned its task yet, whatever its neighbours do.
+# First the gray bars: a model whose bar is no higher than guessing has not learned its task yet.
 #
-# Compare the orange bar with the dark blue one: the same number of rows of each task, in four models or in one. Where
-# they are alike, as for the two tasks of naming a class, one model does the work of four at a quarter of the disk and
-# of the memory. Where dark blue is higher, one task has helped another, or the more steps have: here, reading.
+# Compare the orange bar with the dark blue one: the same number of rows of each task, in four models or in one. If they
+# are about equal, as for the two tasks of naming a class, one model does the work of four with a quarter of the disk
+# and of the memory. If dark blue is higher, as for reading here, one task has helped another, or the larger number of
+# steps has helped.
 #
-# Where it is lower, they get in each other's way, since they share one set of weights. What a closed-book model answers
-# with was learned in *pretraining*; fine-tuning only showed it how to be asked, on half of the residents. The other
-# half nobody mentions any more, and each further step for the other tasks overwrites a little of them: compare the
-# light blue bar, after a quarter of the steps. This is *forgetting*. The paper's multi-task mixture keeps the
-# self-supervised task in it, as one of many. (Try it: a fifth task, whose rows are passages with holes, keeps twice as
-# much of the memory; reading then takes longer.)
+# If it is lower, the tasks disturb each other, since they share one set of weights. The facts that a closed-book model
+# answers with were learned in *pretraining*; fine-tuning only showed it how questions are asked, with half of the
+# residents. The other half is never mentioned any more, and each further step for the other tasks overwrites a little
+# of what was known about them: compare the light blue bar, after a quarter of the steps. This is *forgetting*. The
+# paper's multi-task mixture therefore contains the self-supervised task as well, as one of many. (Try it: with a fifth
+# task, whose rows are passages with holes, twice as much of the memory stays; reading then takes longer.)
 #
-# The paper found that training on all tasks at once stayed somewhat below pretraining and then one model for each task,
-# whatever the mixture; that fine-tuning the multi-task model again, on one task, closed the gap; and that no mixture
-# was the best for all tasks (sections 3.5.2 and 3.5.3). Differences of a few percent in a table of one seed say
+# The paper found that training on all tasks at once was somewhat worse than pretraining and then one model for each
+# task, whatever the mixture; that fine-tuning the multi-task model again, on one task, closed the gap; and that no
+# mixture was the best for all tasks (sections 3.5.2 and 3.5.3). Differences of a few percent in a table of one seed say
 # nothing.
 #
 # ## What the prefix does
@@ -363,16 +366,16 @@ print(f"under the second prefix {100 * share:.0f} % name a type")
 assert SMOKE or share > 0.9
 
 # %% [markdown]
-# ## When accuracy flatters
+# ## When accuracy misleads
 #
-# Is a sentence good English? (This is CoLA.) Seven in ten of its sentences are. Who says "acceptable" every time has
-# an accuracy of 70 % and has understood nothing. The field therefore takes *Matthews correlation*. With TP, FP, FN, TN
-# the counts of true and false positives and negatives:
+# Is a sentence good English? (This is CoLA.) Seven in ten of its sentences are. A model that always says "acceptable"
+# has an accuracy of 70 % and has understood nothing. Therefore *Matthews correlation* is used. With TP, FP, FN, TN the
+# counts of true and false positives and negatives:
 #
 # $$\text{MCC} = \frac{TP \cdot TN - FP \cdot FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}$$
 #
-# It is 1 for all right, -1 for all wrong, and 0 for whoever does not look at the sentence, however unequal the classes.
-# Where the formula is 0/0 (always the same was said), it is set to 0.
+# It is 1 if all is right, -1 if all is wrong, and 0 for a guesser that does not look at the sentence, however unequal
+# the classes are. If the formula is 0/0 (the same was always said), it is set to 0.
 #
 # ## Exercise 4: Matthews correlation
 
@@ -411,10 +414,10 @@ for name, said in guessers.items():
 #
 # - Any task with an answer is text in, text out. A record says how; the prefix says which.
 # - A number is a text, too, if there are few enough of them.
-# - In a mixture each task comes at its rate: in proportion, capped, tempered, or alike. What it costs is how often a
-#   small task is seen.
+# - In a mixture each task comes at its rate: in proportion, with a cap, with a temperature, or equal. The rate decides
+#   how often each example of a small task is seen.
 # - One model for many tasks is to be compared both at the same steps and at the same rows.
-# - Where classes are unequal, accuracy flatters.
+# - If the classes are of unequal size, accuracy misleads.
 #
 # *Try next:* two more rates in the comparison (`mixing="temperature=2"`, `"proportional"`: how much does the small
 # closed-book task lose?); `learn` with `start_from=None`: which tasks lived on pretraining? Or a task of your own, from

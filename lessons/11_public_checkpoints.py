@@ -1,21 +1,20 @@
 # %% [markdown]
 # # Lesson 11: Public checkpoints
 #
-# **Time** 60 minutes, of which the computer needs half of one (two CPU cores), and two more where lesson 5's run is not
+# **Time** 60 minutes, of which the computer needs half of one (two CPU cores), and two more if lesson 5's run is not
 # there (with `PUBLIC` not yet measured).
 #
-# **Know first** T5 (lesson 4), pretraining (lesson 5, whose run is taken up here; without it, this lesson makes one),
+# **Know first** T5 (lesson 4), pretraining (lesson 5, whose run is used here; without it, this lesson makes one),
 # fine-tuning and the probability of an answer (lesson 6).
 #
 # **You will be able to**
 # - open a checkpoint by hand and say what is in it, and where most of its parameters are;
-# - translate another library's names, and turn its matrices round;
+# - translate another library's names, and transpose its matrices;
 # - say which T5s share their output matrix with the embedding and which scale their output, and show what a mistake
 #   there does and does not change;
-# - fine-tune a checkpoint that somebody else trained, and give yours back in a form that others can load.
+# - fine-tune a checkpoint that somebody else trained, and publish yours in a form that others can load.
 
 # %%
-import dataclasses
 import json
 import math
 from collections import Counter
@@ -27,13 +26,12 @@ import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
 
-from tlqa_jax.checkpoints import t5_names as huggingface_t5
-from tlqa_jax.checkpoints.directories import find_directory
-from tlqa_jax.checkpoints.exchange import export_run
-from tlqa_jax.checkpoints.huggingface import from_pretrained, load_tokenizer
+from tlqa_jax.checkpoints import t5_names
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.named_arrays import flatten
-from tlqa_jax.checkpoints.runs import load_t5
-from tlqa_jax.checkpoints.safetensors_file import read_safetensors, write_safetensors
+from tlqa_jax.checkpoints.resume import Checkpoints
+from tlqa_jax.checkpoints.save import copy_pretrained
+from tlqa_jax.checkpoints.weights import read_safetensors, write_safetensors
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
 from tlqa_jax.inference.predictors import open_model
@@ -47,13 +45,13 @@ from tlqa_jax.training.progress import read_metrics
 # %% [markdown]
 # ## Whose checkpoint?
 #
-# Few people can afford to read a large part of the web, and nobody has to do it twice. That is the point of *transfer*
-# learning: somebody trained T5-small on about a trillion tokens (Raffel et al. 2020, section 3.7), wrote its numbers
-# into a file, and put it on the Hugging Face hub.
+# Few people can afford to train on a large part of the web, and nobody has to do it twice. That is the point of
+# *transfer* learning: somebody trained T5-small on about a trillion tokens (Raffel et al. 2020, section 3.7), wrote its
+# numbers into a file, and put it on the Hugging Face hub.
 #
-# With `PUBLIC = True` this lesson takes that file (it needs a network, `pip install huggingface_hub`, and for the
-# training a GPU or TPU). With `False` it takes the little T5 of lesson 5, *written in the same form*: all that is said
-# below about names, matrices and scales holds for both.
+# With `PUBLIC = True` this lesson takes that file (it needs a network, and for the training a GPU or TPU). With `False`
+# it takes the little T5 of lesson 5. Our runs are *directories of the same form*: all that is said below about names,
+# matrices and scales is true of both.
 
 # %%
 PUBLIC = False
@@ -66,23 +64,24 @@ if KEEP_ON_DRIVE:
     drive.mount("/content/drive")
     runs = Path("/content/drive/MyDrive/tlqa_jax")
 
+files = street.write_street(runs / "street")
 if PUBLIC:
-    directory = find_directory("google-t5/t5-small")
+    pretrained = load("google-t5/t5-small")
 else:
-    files = street.write_street(runs / "street")
-    config = street.pretraining(files, runs / "pretrained")
-    pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
-    directory = export_run(pretrained, runs / "street_t5", overwrite=True)
-for file in sorted(directory.iterdir()):
+    pretrained = load(pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True))
+directory = pretrained.files
+for file in sorted(file for file in directory.iterdir() if file.is_file()):
     print(f"{file.stat().st_size:12,} bytes   {file.name}")
 
 # %% [markdown]
 # ## What is in it
 #
-# No code: a checkpoint is *numbers with names*, and a few sizes in JSON. (It used to be a Python pickle, and opening
-# one may run any program that its author liked to put there. That is why there is a format named *safetensors*.) The
-# format is so plain that it can be read by hand: eight bytes that say how long the header is; the header, in JSON; then
-# the arrays, one after another.
+# The model is `config.json` and `model.safetensors`, the vocabulary is in the other files. (`run.json`,
+# `metrics.jsonl` and `curves.png` are only in a run of ours; other libraries ignore them.) There is no code in it: a
+# checkpoint is *numbers with names*, and a few sizes in JSON. (It used to be a Python pickle, and opening one can run
+# any program that its author put there. That is why there is a format named *safetensors*.) The format is so simple
+# that it can be read by hand: eight bytes that say how long the header is; the header, in JSON; then the arrays, one
+# after another.
 
 # %%
 with (directory / "model.safetensors").open("rb") as file:
@@ -101,8 +100,8 @@ wanted = ("architectures", "d_model", "d_kv", "num_heads", "d_ff", "num_layers",
 print({name: config.get(name) for name in wanted})
 
 # %% [markdown]
-# Where are the parameters? Sort them by what they do. T5-small's own are counted beside them, without its file: the
-# shapes are enough, and shapes need no memory.
+# Where are the parameters? Sort them by what they do. Beside them we count T5-small's, without its file: the shapes are
+# enough, and shapes need no memory.
 
 # %%
 KINDS = {
@@ -119,7 +118,7 @@ def by_kind(sizes: dict[str, int]) -> Counter:
 
 
 shapes = flatten(as_function(nnx.eval_shape(lambda: T5(T5Config.small(), rngs=nnx.Rngs(0))))[1])
-names = huggingface_t5.rules("T5ForConditionalGeneration", T5Config.small())  # ours to theirs: see exercise 1
+names = t5_names.rules("T5ForConditionalGeneration", T5Config.small())  # ours to theirs: see exercise 1
 small_sizes = {names[path].theirs: math.prod(shape.shape) for path, shape in shapes.items()}
 assert sum(small_sizes.values()) == 60_506_624
 
@@ -136,7 +135,7 @@ axes.set(yticks=[0, 1], yticklabels=["this one", "t5-small"], xlabel="share of t
 axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.35))
 show(figure, "11_parameters")
 arrays = read_safetensors(directory / "model.safetensors")
-assert sizes == {name: array.size for name, array in arrays.items()}  # the package's reader: thirty lines as well
+assert sizes == {name: array.size for name, array in arrays.items()}  # the library `safetensors` reads the same
 
 # %% [markdown]
 # In T5-small every fourth number is in the embedding, before a single layer has done anything. In BERT base it is
@@ -144,10 +143,10 @@ assert sizes == {name: array.size for name, array in arrays.items()}  # the pack
 #
 # ## Names
 #
-# The numbers are T5's; the names are of the library that wrote them. A program that reads the file has to know how
-# each of *its* parameters is called there. In these files a stack has blocks, and a block has the parts of one layer,
-# in the order in which they are computed, each with its norm: attention to itself, in the decoder attention to the
-# encoder's output (called `EncDecAttention`), the feed-forward (`DenseReluDense`, even where there is no relu).
+# The numbers are T5's; the names are those of the library that wrote them. A program that reads the file has to know
+# what each of *its* parameters is called there. In these files a stack has blocks, and a block has the parts of one
+# layer, in the order in which they are computed, each with its norm: attention to itself, in the decoder attention to
+# the encoder's output (called `EncDecAttention`), the feed-forward (`DenseReluDense`, even if there is no relu).
 
 # %%
 for name in ("encoder.block.0.layer.1.DenseReluDense.wi.weight", "decoder.block.0.layer.1.EncDecAttention.o.weight"):
@@ -185,9 +184,9 @@ assert found <= sizes.keys()
 print("Not named by you:", sorted(name for name in sizes.keys() - found if "layer_norm" not in name), "and the norms")
 
 # %% [markdown]
-# A program must be strict here. A name that is missing leaves a matrix at its random start, a name that is left over
-# may be half a layer that was never read; both give a model that runs and is worthless. The package refuses such a file
-# and lists all that is wrong with it:
+# A program must be strict here. If a name is missing, a matrix keeps its random initial values; if a name is left over,
+# it may be half a layer that was never read. Both give a model that runs and is worthless. The package refuses such a
+# file and lists all that is wrong with it:
 
 # %%
 damaged = runs / "damaged"
@@ -196,7 +195,7 @@ renamed = {name.replace("decoder.block.0.layer.1", "decoder.block.0.layer.7"): x
 write_safetensors(damaged / "model.safetensors", renamed)
 (damaged / "config.json").write_text(json.dumps(config))
 try:
-    from_pretrained(damaged)
+    load(damaged).model()
 except UserError as error:
     print(str(error)[:400])
 else:
@@ -217,7 +216,7 @@ print("theirs", theirs.shape, "wanted", (D, H, K), "reshaped", None if tempting 
 # %% [markdown]
 # Where H K = D, no error is raised, and all numbers are in the wrong place.
 #
-# ## Exercise 2: turn it round
+# ## Exercise 2: transpose and split
 
 # %%
 def our_query(theirs: np.ndarray, heads: int) -> np.ndarray:
@@ -231,7 +230,7 @@ def our_query(theirs: np.ndarray, heads: int) -> np.ndarray:
 check.our_query(our_query)
 
 # %%
-model = from_pretrained(directory)
+model, tokenizer = pretrained.model(), pretrained.tokenizer
 assert (our_query(theirs, H) == model.encoder_0.attention.query[...]).all()
 print("Yours is the package's.")
 
@@ -239,7 +238,7 @@ print("Yours is the package's.")
 # ## One matrix or two, and a factor
 #
 # The last step of a T5 turns a vector of width $D$ into a score for each word of the vocabulary, by a matrix [V, D].
-# T5 1.0 takes its *embedding* for that: the same numbers read words and write them ("tied"). T5 1.1 and Flan-T5 have a
+# T5 1.0 uses its *embedding* for that: the same numbers read words and write them ("tied"). T5 1.1 and Flan-T5 have a
 # matrix of their own, called `lm_head.weight`.
 #
 # At the start of its training the embedding's entries have a deviation of 1, so that a product with it is a sum of $D$
@@ -248,8 +247,8 @@ print("Yours is the package's.")
 #
 # $$\text{logits} = \frac{h E^T}{\sqrt{D}} \quad\text{or, with a matrix of its own,}\quad \text{logits} = h W^T$$
 #
-# Nothing in the names tells you of this factor. **The wrong version first**: without it, on sentences of the tiny
-# world with a hole.
+# Nothing in the names tells you of this factor. **The wrong version first**: without it, on sentences of the tiny world
+# with a hole.
 
 # %%
 class States(T5):
@@ -259,16 +258,16 @@ class States(T5):
         return x
 
 
-rows = [json.loads(line) for line in (street.write_street(runs / "street") / "texts.jsonl").read_text().splitlines()]
+rows = [json.loads(line) for line in (files / "texts.jsonl").read_text().splitlines()]
 rows = rows[: 8 if SMOKE else 64]
 holes = [row["spans"][0] for row in rows]
-tokenizer, (sizes_of, params, _) = load_tokenizer(directory), load_t5(directory)
 ids = lambda texts: [tokenizer.encode(text) + [tokenizer.eos_id] for text in texts]
 pad = lambda lists: jnp.array([row + [0] * (max(map(len, lists)) - len(row)) for row in lists])
 inputs = pad(ids(row["text"][:a] + "<extra_id_0>" + row["text"][b:] for row, (a, b) in zip(rows, holes)))
 targets = pad(ids(f"<extra_id_0> {row['text'][a:b]} <extra_id_1>" for row, (a, b) in zip(rows, holes)))
 
-states = as_function(nnx.eval_shape(lambda: States(sizes_of, rngs=nnx.Rngs(0))))[0]
+apply, params = as_function(model)
+states = as_function(nnx.eval_shape(lambda: States(model.config, rngs=nnx.Rngs(0))))[0]
 with jax.default_matmul_precision("float32"):  # a TPU would multiply in bfloat16: too coarse to compare
     hidden = np.array(jax.jit(states)(params, inputs, shift_right(targets), input_mask=inputs != 0))  # [B, L, D]
 wrong = hidden @ arrays["shared.weight"].T
@@ -308,7 +307,6 @@ check.checkpoint_logits(checkpoint_logits)
 
 # %%
 yours = checkpoint_logits(hidden, arrays, config)
-apply, _ = as_function(model)
 with jax.default_matmul_precision("float32"):  # as `hidden` was made
     ours = np.array(jax.jit(apply)(params, inputs, shift_right(targets), input_mask=inputs != 0))
 assert np.abs(yours - ours).max() < 1e-4 * np.abs(ours).max()
@@ -322,7 +320,7 @@ real = np.array(targets) != 0
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 both = [softmax(x)[real].max(-1) for x in (yours, wrong)]
 axes.hist(both, bins=10, range=(0, 1), label=["scaled", "not scaled"], density=True)
-axes.set(xlabel="probability of the likeliest word", ylabel="density", title="How sure is it, word for word?")
+axes.set(xlabel="probability of the most probable word", ylabel="density", title="How sure is it, word for word?")
 axes.legend()
 show(figure, "11_scaling")
 assert both[1].mean() > both[0].mean()
@@ -330,30 +328,33 @@ assert both[1].mean() > both[0].mean()
 # %% [markdown]
 # This is the worst kind of mistake. *Greedy decoding writes exactly the same words*: a factor changes no order. All
 # demos look right. But the model is sure of everything, right or wrong: its probabilities mean nothing, beam search,
-# which compares products of them, goes astray, and fine-tuning begins with a loss that it does not deserve. Only a
-# number that is compared with somebody else's number finds it. (The package's loader is compared with Transformers, on
-# random T5s of each kind, to five digits.)
+# which compares products of them, finds the wrong texts, and fine-tuning begins with a loss that is too high. Only a
+# comparison with somebody else's numbers finds it. (The package's loader is compared with Transformers, on random T5s
+# of each kind, to five digits.)
 #
 # ## Fine-tuning what somebody else trained
 #
-# From here on it is a run like any other: where a program says `--start-from`, a Hugging Face directory or a hub name
-# will do. With `PUBLIC` it is SQuAD, through TensorFlow Datasets, with the passage; else the street, from memory (the
-# residents that nobody asked about in training are held out, as in lesson 6).
+# From here on it is a run like any other: `start_from` takes a run, a Hugging Face directory or a hub name. With
+# `PUBLIC` it is SQuAD, through TensorFlow Datasets, with the passage, and the program's defaults: T5's own optimizer at
+# a constant rate. Otherwise it is the street, from memory, with the settings of lesson 6 (the residents about whom no
+# question was asked in training are held out, as there).
 
 # %%
 if PUBLIC:
     task = dict(context_questions="tfds:squad:train", held_out_context="tfds:squad:validation")
     task |= dict(input_length=512, target_length=32, steps=2700, batch_size=64, evaluate_every=900)
-    group = "context"
+    group = "context_qa"
 else:
-    same_parameters = jax.tree.map(np.array_equal, params, load_t5(pretrained)[1])
-    assert all(jax.tree.leaves(same_parameters))  # through the directory, bit for bit
+    with Checkpoints(directory, read_only=True) as checkpoints:  # what the run would continue with
+        same_parameters = jax.tree.map(np.array_equal, params, checkpoints.restore({"params": params})["params"])
+    assert all(jax.tree.leaves(same_parameters))  # model.safetensors has the same numbers, bit for bit
     task = dict(closed_book_questions=str(files / "asked.jsonl"), held_out_closed_book=str(files / "unasked.jsonl"))
-    task |= dict(input_length=24, target_length=6, dropout=0.0, weight_decay=0.0, relative_bias_rate=30.0)
+    task |= dict(input_length=24, target_length=6, optimizer="adamw", decay="linear")
+    task |= dict(dropout=0.0, relative_bias_rate=30.0)
     task |= dict(steps=6, evaluate_every=3, warmup=2) if SMOKE else dict(steps=200, evaluate_every=50, warmup=20)
-    group = "closed_book"
+    group = "closed_book_qa"
 out = runs / ("squad" if PUBLIC else "from_directory")
-run = finetune_qa(FinetuneQASettings(out=str(out), start_from=str(directory), resume=(out / "config.json").exists(), **task))
+run = finetune_qa(FinetuneQASettings(out=str(out), start_from=str(directory), **task))
 
 # %%
 metrics = read_metrics(run / "metrics.jsonl")
@@ -383,15 +384,15 @@ else:
     print(f"(The street's T5, on the street: {mine[0]:.2f} {mine[1]:.2f}. That is another task: not to be compared.)")
 
 # %% [markdown]
-# Before comparing, read the small print. The T5 1.0 files on the hub were trained on *SQuAD's training questions too*,
-# among many other tasks, before you fine-tune them: T5 1.1, which saw only text, is the honest start for a claim about
-# transfer. The paper fine-tuned for 262,144 steps and took the best checkpoint by held-out score. And a score on text
+# Before you compare, read the conditions. The T5 1.0 files on the hub were trained on *SQuAD's training questions too*,
+# among many other tasks, before you fine-tune them: for a claim about transfer one should start from T5 1.1, which saw
+# only text. The paper fine-tuned for 262,144 steps and took the best checkpoint by held-out score. And a score on text
 # that was lower-cased, cut or normalised differently is another score.
 #
 # ## More data, better models
 #
-# BERT had read 3.3 billion words. T5's authors asked of each thing that goes into a transfer what it is worth, on one
-# model at a time. All numbers here are theirs (tables 1, 9, 10 and 14), exact match on SQuAD:
+# BERT had read 3.3 billion words. T5's authors measured the effect of each ingredient of transfer learning, one at a
+# time. All numbers here are theirs (tables 1, 9, 10 and 14), exact match on SQuAD:
 
 # %%
 SIZES = {"small": 79.10, "base": 85.44, "large": 86.66, "3B": 88.53, "11B": 91.26}  # 60 million to 11 billion
@@ -407,20 +408,22 @@ panels[0].set_ylabel("SQuAD, exact match, %")
 show(figure, "11_from_the_paper")
 
 # %% [markdown]
-# Size pays at every step. Text can be read 64 times before it is felt; then the model learns it by heart and the
-# transfer suffers, which is why T5 came with a corpus of its own, C4, of hundreds of gigabytes. And most of the worth
-# of fine-tuning can be had by training small parts (*adapters*, Houlsby et al. 2019) and freezing the rest: the whole
-# model is still the best, if not by much. ("Layer by layer" is gradual unfreezing: first the top one, in the end all.
-# Here, `freeze=("embedding", "encoder_*")` in the configuration above would train the decoder alone.)
+# A larger model is better at every step. Text can be repeated 64 times without harm; with more repetitions the model
+# learns it by heart and the transfer suffers. That is why T5 came with a corpus of its own, C4, of hundreds of
+# gigabytes. And most of the gain of fine-tuning can be had by training small parts (*adapters*, Houlsby et al. 2019)
+# and freezing the rest: the whole model is still the best, if not by much. ("Layer by layer" is gradual unfreezing:
+# first the top one, in the end all. Here, `freeze=("embedding", "encoder_*")` in the settings above would train the
+# decoder alone.)
 #
-# ## Giving it back
+# ## Publishing it
 #
-# `export_run` (on the command line `tlqa export`) writes the run as such a directory: the same names, the same
-# orientation, `spiece.model` for the vocabulary. The lengths of inputs and answers that the model was taught with go
-# into config.json as well, where other programs leave them alone.
+# The run is such a directory already. `copy_pretrained` (on the command line `tlqa export`) copies only what others
+# need, without checkpoints and metrics: the same names, the same orientation, `spiece.model` for the vocabulary. The
+# lengths of inputs and answers that the model was trained with are in config.json as well, where other programs ignore
+# them.
 
 # %%
-given_back = export_run(run, runs / "given_back", overwrite=True)
+given_back = copy_pretrained(run, runs / "given_back", overwrite=True)
 print(sorted(file.name for file in given_back.iterdir()))
 again = read_safetensors(given_back / "model.safetensors")
 assert {name: array.shape for name, array in again.items()} == {name: array.shape for name, array in arrays.items()}
@@ -446,12 +449,12 @@ for question, answer in list(zip(questions, ask(given_back), strict=True))[:4]:
 #
 # - A checkpoint is numbers with names, and a few sizes: no code. A quarter of T5-small is its embedding.
 # - Names have to fit one to one, in both directions; shapes that agree prove nothing about orientation.
-# - Which T5 is tied is told by the file, which is scaled by its configuration. A factor that is missing changes no
-#   greedy answer and spoils every probability.
-# - A score belongs beside the paper's only after its small print.
+# - The file says whether a T5 is tied, its configuration whether it is scaled. If the factor is missing, no greedy
+#   answer changes, and every probability is wrong.
+# - A score may stand beside the paper's only if the conditions are the same.
 #
-# *Try next:* `PUBLIC = True` on Colab; or a BERT: `from_pretrained("bert-base-uncased")` goes through the same door,
-# and lesson 9's `finetune` starts from it.
+# *Try next:* `PUBLIC = True` on Colab; or a BERT: `load("bert-base-uncased")` opens it, and lesson 9's `finetune_spans`
+# starts from it.
 #
 # *Read on:* Raffel et al. 2020, section 3.7; Shazeer 2020, "GLU Variants Improve Transformer", on what changed in T5
 # 1.1; Roberts et al. 2020 on why closed-book questions want 1.1.

@@ -1,20 +1,19 @@
 # %% [markdown]
 # # Lesson 12: Decoding
 #
-# **Time** 70 minutes; the computer needs less than one of them (two CPU cores), and two more where lesson 5's run is
-# not there.
+# **Time** 70 minutes; the computer needs less than one of them (two CPU cores), and two more if lesson 5's run is not
+# there.
 #
-# **Know first** How a decoder writes greedily, and the probability of a text (lesson 6). The run of lesson 5 is taken
-# up here; without it, this lesson makes one.
+# **Know first** How a decoder writes greedily, and the probability of a text (lesson 6). The run of lesson 5 is used
+# here; without it, this lesson makes one.
 #
 # **You will be able to**
-# - show a case in which greedy decoding misses the likeliest text, and say why;
+# - show a case in which greedy decoding misses the most probable text, and say why;
 # - do a step of beam search by hand, and say what a length penalty compares;
-# - draw the distribution that temperature, top-k and top-p leave to be drawn from;
+# - draw the distribution that temperature, top-k and top-p leave to sample from;
 # - choose among them for a purpose: an answer, or variety.
 
 # %%
-import dataclasses
 import json
 from collections import Counter
 from functools import partial
@@ -26,8 +25,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from tlqa_jax.inference.beam_search import beam_search
-from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.inference.sampling import warp_logits
 from tlqa_jax.lessons import SMOKE, decoding as check, show, street
@@ -36,8 +35,8 @@ from tlqa_jax.training.pretrain_spans import pretrain_spans
 # %% [markdown]
 # ## A model one can read
 #
-# A decoder is a table: for each beginning, the distribution of the next word. A T5 computes its table, and it is
-# endless. Here is one with four lines; where a beginning is not in it, the text ends.
+# A decoder is a table: for each beginning, the distribution of the next word. A T5 computes its table, which is
+# endless. Here is one with four lines; if a beginning is not in it, the text ends.
 
 # %%
 for beginning, after in check.TABLE.items():
@@ -66,32 +65,33 @@ assert np.isclose(sum(np.prod(ps) for ps in texts.values()), 1.0)
 # %% [markdown]
 # ## The wrong version first: greedy
 #
-# Greedy decoding takes the likeliest word at each step. The package's `greedy` can write with our table as it does
-# with a T5 (the table only has to answer the same three questions: `encode`, `start_cache`, `decode_step`).
+# Greedy decoding takes the most probable word at each step. The package's `greedy` can write with our table as it does
+# with a T5 (the table only has to have the same three methods: `encode`, `start_cache`, `decode_step`).
 
 # %%
 table, nothing = check.TableModel(), jnp.zeros((1, 1), jnp.int32)
 greedily = greedy(table, {}, nothing, max_new_tokens=5)
 greedy_text = check.words(greedily.tokens[0].tolist())
-likeliest = max(texts, key=lambda text: np.prod(texts[text]))
-print("greedy:", greedy_text, "    likeliest:", " ".join(likeliest[:-1]))
+most_probable = max(texts, key=lambda text: np.prod(texts[text]))
+print("greedy:", greedy_text, "    most probable:", " ".join(most_probable[:-1]))
 
 figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
-check.draw_tree(axes, texts, {("a", "lute", "<end>"): "tab:orange", likeliest: "tab:blue"})
-axes.set_title("Mira plays …   orange: the greedy path; blue: the likeliest text")
+check.draw_tree(axes, texts, {("a", "lute", "<end>"): "tab:orange", most_probable: "tab:blue"})
+axes.set_title("Mira plays …   orange: the greedy path; blue: the most probable text")
 show(figure, "12_tree")
-assert greedy_text == "a lute" and likeliest[:2] == ("the", "flute")
+assert greedy_text == "a lute" and most_probable[:2] == ("the", "flute")
 
 # %% [markdown]
-# "a" is likelier than "the": 0.5 against 0.4. But what comes after "a" is divided among three instruments, and no text
-# with "a" gets more than $0.5 \cdot 0.4 = 0.2$, while "the flute" has $0.4 \cdot 0.58 = 0.232$. Greedy has decided
-# before it could see that, and it never goes back. *The best beginning need not be the beginning of the best.*
+# "a" is more probable than "the": 0.5 against 0.4. But the probability after "a" is divided among three instruments,
+# and no text with "a" gets more than $0.5 \cdot 0.4 = 0.2$, while "the flute" has $0.4 \cdot 0.58 = 0.232$. Greedy
+# decoding has decided before it could see that, and it never goes back. *The best beginning need not be the beginning
+# of the best text.*
 #
 # ## Beam search
 #
-# Trying all texts is out of the question: $V^T$ of them. Beam search keeps the `width` best beginnings in view. In each
-# step every one of them goes on in all $V$ ways, and of all these continuations together the `width` best stay. What
-# is compared is $\log p$ of the whole beginning, the sum over its tokens.
+# It is impossible to try all texts: there are $V^T$ of them. Beam search keeps the `width` best beginnings. In each
+# step every one of them is continued in all $V$ ways, and of all these continuations together the `width` best are
+# kept. What is compared is $\log p$ of the whole beginning, the sum over its tokens.
 #
 # ## Exercise 1: one step
 #
@@ -111,7 +111,7 @@ def beam_step(beams: list, log_p, width: int) -> list:
 check.beam_step(beam_step)
 
 # %% [markdown]
-# With your step around the table (an end is taken out of the search, as a text that is done):
+# Your step with the table (a text that has ended is taken out of the search):
 
 # %%
 def search(width: int, steps: int = 5) -> list:
@@ -136,14 +136,14 @@ for width in (1, 2, 3):
     print(f"width {width}: {check.words(best)}, {np.exp(score):.3f}\n")
 
 # %% [markdown]
-# One beam is greedy. Two find the likeliest text. A wider beam looks at more beginnings, and yet there is no promise:
-# what one beam kept, two may drop for beginnings that look better at that step, and a beginning that is dropped is lost
-# for good, whatever would have come of it.
+# One beam is greedy decoding. Two find the most probable text. A wider beam looks at more beginnings, but there is no
+# guarantee: what one beam keeps, two may drop for beginnings that look better at that step, and a beginning that is
+# dropped never comes back, however good its continuations are.
 #
 # ## What is better, a long text or a short one?
 #
-# Every further token multiplies by a number below 1. So the sum of $\log p$ favours short texts, and a model that
-# may end early does. The usual remedy compares
+# Every further token multiplies by a number below 1. So the sum of $\log p$ favours short texts, and the search ends
+# early if it can. The usual remedy compares
 #
 # $$\frac{\sum_t \log p(y_t)}{T^{\,\alpha}}$$
 #
@@ -178,16 +178,16 @@ for penalty in (-2.0, 0.0, 1.0):
 assert len(set(best)) >= 3
 
 # %% [markdown]
-# Three penalties, three "best" texts, one model. There is no true one: what a text is worth is a decision, and the
-# penalty is where it is made. Even between 0 and 1 the winner changes here, where no text has more than four tokens. So
-# a score of answers says which penalty was used, and for summaries it is tuned on held-out texts.
+# Three penalties, three "best" texts, one model. None of them is the true one: which text is better is a decision, and
+# the penalty makes it. Even between 0 and 1 the best text changes here, where no text has more than four tokens. So a
+# score of answers has to say which penalty was used, and for summaries it is tuned on held-out texts.
 #
-# ## Drawing instead of searching
+# ## Sampling instead of searching
 #
-# The likeliest text is right where there is *one* right text: an answer. A story is another matter. The likeliest
-# story is dull (and ends soon, or repeats itself: Holtzman et al. 2020). There, each token is *drawn* from its
-# distribution. As it is, or shaped before: **temperature** divides the logits, **top-k** keeps the k likeliest tokens,
-# **top-p** keeps as few as together have the share p.
+# The most probable text is what one wants if there is *one* right text: an answer. A story is different. The most
+# probable story is dull (and ends soon, or repeats itself: Holtzman et al. 2020). There, each token is *sampled* from
+# its distribution, as it is, or changed before: **temperature** divides the logits, **top-k** keeps the k most probable
+# tokens, **top-p** keeps the fewest tokens that together have the share p.
 #
 # ## Exercise 3: temperature
 
@@ -212,7 +212,7 @@ def nucleus(p: np.ndarray, share: float) -> np.ndarray:
     # Hint: np.argsort(-p), np.cumsum; the token that reaches the share belongs to them.
     # BLANK
     order = np.argsort(-p)
-    before = np.cumsum(p[order]) - p[order]  # what the likelier ones have together
+    before = np.cumsum(p[order]) - p[order]  # what the more probable ones have together
     kept = np.zeros(len(p), bool)
     kept[order[before < share]] = True
     return kept
@@ -222,8 +222,8 @@ def nucleus(p: np.ndarray, share: float) -> np.ndarray:
 check.nucleus(nucleus)
 
 # %% [markdown]
-# In pictures, for a distribution with a head and a long tail, and against the package's `shaped`, which makes the
-# logits to draw from:
+# In pictures, for a distribution with a head and a long tail, and compared with the package's `warp_logits`, which
+# makes the logits to sample from:
 
 # %%
 p = np.array([0.34, 0.22, 0.15, 0.09, 0.06, 0.05, 0.04, 0.03, 0.02])
@@ -231,27 +231,26 @@ logits = np.log(p)
 settings = [dict(temperature=0.5), dict(), dict(temperature=2.0), dict(top_k=3), dict(top_p=0.75), dict(top_p=0.3)]
 figure, panels = plt.subplots(2, 3, figsize=(10, 4.4), layout="constrained", sharey=True)
 for axes, setting in zip(panels.flat, settings, strict=True):
-    drawn_from = np.array(jax.nn.softmax(warp_logits(jnp.array(logits)[None], **setting)))[0]
+    sampled_from = np.array(jax.nn.softmax(warp_logits(jnp.array(logits)[None], **setting)))[0]
     axes.bar(range(len(p)), p, color="lightgray")
-    axes.bar(range(len(p)), drawn_from, width=0.5)
+    axes.bar(range(len(p)), sampled_from, width=0.5)
     axes.set(title=", ".join(f"{k}={v}" for k, v in setting.items()) or "as it is", xticks=[])
     if "temperature" in setting:
-        assert np.allclose(drawn_from, with_temperature(logits, setting["temperature"]), atol=1e-6)
+        assert np.allclose(sampled_from, with_temperature(logits, setting["temperature"]), atol=1e-6)
     if "top_p" in setting:
-        assert ((drawn_from > 0) == nucleus(p, setting["top_p"])).all()
+        assert ((sampled_from > 0) == nucleus(p, setting["top_p"])).all()
 show(figure, "12_shaped")
 
 # %% [markdown]
-# Temperature changes every probability and forbids nothing: the tail, tens of thousands of tokens in a real
-# vocabulary, has a share together even when each of them has almost none. Top-k and top-p cut the tail. Top-k cuts at
-# the same number whether the model is sure or not; top-p cuts at the same share, so few tokens where it is sure and
-# many where it is not.
+# Temperature changes every probability and excludes nothing: the tail, tens of thousands of tokens in a real
+# vocabulary, has some share together even if each of them has almost none. Top-k and top-p cut off the tail. Top-k
+# keeps the same number of tokens whether the model is sure or not; top-p keeps the same share, so few tokens when it
+# is sure and many when it is not.
 #
 # ## A real one
 #
-# Now the T5 of lesson 5 (this is its resume cell: it makes the run, or goes on with it, or finds it finished). It has
-# learned to fill in the facts of a passage, all of them at once. About its own street it has read; about strangers it
-# has not.
+# Now the T5 of lesson 5 (the same call as there: it makes the run, continues it, or finds it complete). It has learned
+# to fill in the facts of a passage, all of them at once. It has read about its own street, but not about strangers.
 
 # %%
 # With True, runs are kept on your Google Drive, as in lesson 5.
@@ -264,9 +263,7 @@ if KEEP_ON_DRIVE:
     runs = Path("/content/drive/MyDrive/tlqa_jax")
 
 files = street.write_street(runs / "street")
-config = street.pretraining(files, runs / "pretrained")
-pretrained = pretrain_spans(dataclasses.replace(config, resume=(runs / "pretrained/config.json").exists()), quiet=True)
-model = open_model(pretrained)
+model = open_model(pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True))
 
 
 def with_holes(row: dict) -> str:
@@ -285,13 +282,14 @@ for name in ("texts", "held_out"):
     facts[name] = [", ".join(row["text"][start:end] for start, end in row["spans"]) for row in rows]
 for name, title in (("texts", "of the street"), ("held_out", "strangers")):
     for text, hidden in list(zip(holes[name], facts[name], strict=True))[:2]:
-        print(f"{title}: {text}\n    {model.generate([text], GenerationConfig(max_new_tokens=16))[0][0].text}\n    (hidden: {hidden})")
+        written = model.generate([text], GenerationConfig(max_new_tokens=16))[0][0].text
+        print(f"{title}: {text}\n    {written}\n    (hidden: {hidden})")
 
 # %% [markdown]
 # Does it know the facts, and does it know which belongs where? These are two things, as you see.
 #
-# How often is the greedy text not the likeliest that can be found? Each point is a passage: what greedy wrote, and
-# what four beams found, compared by the probability of the whole text (a length penalty of 0).
+# How often is the greedy text not the most probable one that can be found? Each point is a passage: what greedy
+# decoding wrote, and what four beams found, compared by the probability of the whole text (a length penalty of 0).
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharex=True, sharey=True)
@@ -312,10 +310,10 @@ for axes, (name, title) in zip(panels, {"texts": "told about in pretraining", "h
 show(figure, "12_greedy_and_beams")
 
 # %% [markdown]
-# Points on the line: the same text. Above it, greedy missed a likelier one; it may have begun with a fact that fits
-# everywhere, and was left at the end with a hole that no fact fits. (Below the line there may be points, too. No width
-# is a promise.) Now look at the two examples: is the likelier text the *better* one? That is another question, and one
-# about the model: a decoder can only find what the model likes.
+# Points on the line: the same text. Above it, greedy decoding missed a more probable one; it may have begun with a fact
+# that fits everywhere, and then no fact was left that fits the last hole. (There may be points below the line, too. No
+# width is a guarantee.) Now look at the two examples: is the more probable text the *better* one? That is another
+# question, and one about the model: a decoder can only find what the model prefers.
 #
 # The beams of one passage, drawn as a tree:
 
@@ -331,8 +329,8 @@ axes.set_title(stranger.replace("extra_id_", ""), fontsize=8, wrap=True)
 show(figure, "12_beams")
 
 # %% [markdown]
-# And now drawn, five hundred times: the first fact only. At temperature 1 a sample is honest: each text comes as often
-# as its probability says. That can be checked, since the model says its probabilities.
+# And now five hundred samples, of the first fact only. At temperature 1 each text comes as often as its probability
+# says. That can be checked, since the model gives its probabilities.
 
 # %%
 many = 60 if SMOKE else 500
@@ -348,7 +346,7 @@ shares = np.array([n / many for _, n in often])
 said = np.array([once[pieces].probability for pieces, _ in often])
 figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
 place = np.arange(len(often))
-axes.bar(place - 0.2, shares, width=0.4, label=f"share of {many} draws")
+axes.bar(place - 0.2, shares, width=0.4, label=f"share of {many} samples")
 axes.bar(place + 0.2, said, width=0.4, label="probability")
 axes.set_xticks(place, [" ".join(map(shorter, pieces)) for pieces, _ in often], rotation=30, fontsize=8)
 axes.legend()
@@ -361,25 +359,26 @@ assert len({x.pieces for x in draws[0.3]}) <= len({x.pieces for x in draws[2.0]}
 #
 # | for | take |
 # |---|---|
-# | an answer, a label | greedy, or a few beams: there is one right text, and it should be the likeliest |
+# | an answer, a label | greedy, or a few beams: there is one right text, and it should be the most probable |
 # | several candidates | the n best of the beams, with their probabilities |
 # | variety: examples, stories | sampling, temperature about 0.7 to 1, top-p about 0.9 |
-# | how sure is it? | the probability of the text; or draw many, and see how often they agree |
+# | how sure is it? | the probability of the text; or sample many, and see how often they agree |
 #
-# On the command line: `tlqa generate RUN "Mira <extra_id_0> in Oss." --beams 4 -n 4`, or `--temperature 0.8 --top-p 0.9
-# --seed 1`, with `--probabilities` to see each piece's.
+# On the command line: `tlqa generate RUN "Mira <extra_id_0> in Oss." --num-beams 4 -n 4`, or `--temperature 0.8 --top-p
+# 0.9 --seed 1`, with `--probabilities` to see each piece's.
 #
 # ## What you know now
 #
 # - Greedy decoding cannot go back: the best beginning need not be the beginning of the best text.
-# - Beam search compares whole beginnings, all continuations of all beams together. One beam is greedy; no width
-#   short of all is a promise.
-# - A length penalty decides what a long text is worth beside a short one.
-# - Temperature reshapes, top-k and top-p cut. At temperature 1 a sample is honest.
-# - A decoder finds what the model likes. Whether that is right is a question about the model.
+# - Beam search compares whole beginnings, all continuations of all beams together. One beam is greedy decoding; no
+#   width is a guarantee, unless it keeps all beginnings.
+# - A length penalty decides how long texts compare with short ones.
+# - Temperature changes the distribution, top-k and top-p cut off its tail. At temperature 1 a text is sampled as often
+#   as its probability says.
+# - A decoder finds what the model prefers. Whether that is right is a question about the model.
 #
-# *Try next:* change a number in `check.TABLE` so that even two beams miss the likeliest text.
+# *Try next:* change a number in `check.TABLE` so that even two beams miss the most probable text.
 #
 # *Read on:* Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration" (top-p); Fan et al. 2018,
 # "Hierarchical Neural Story Generation" (top-k); Stahlberg and Byrne 2019, "On NMT Search Errors and Model Errors: Cat
-# Got Your Tongue?", where the exact search finds that the likeliest translation is often the empty one.
+# Got Your Tongue?", where the exact search finds that the most probable translation is often the empty one.

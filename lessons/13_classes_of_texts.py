@@ -1,20 +1,19 @@
 # %% [markdown]
 # # Lesson 13: The class of a text
 #
-# **Time** 50 minutes, of which the computer needs one (two CPU cores), and one or two more where lesson 8's run is not
+# **Time** 50 minutes, of which the computer needs one (two CPU cores), and one or two more if lesson 8's run is not
 # there.
 #
 # **Know first** `[CLS]`, the pooler and the heads (lesson 7), the masked LM and its second task (lesson 8, whose run is
-# taken up here; without it, this lesson makes one). Lesson 9 is the same thing for answers.
+# used here; without it, this lesson makes one). Lesson 9 does the same for answers.
 #
 # **You will be able to**
-# - score what can be had by counting words, and ask of a network that it beats it;
+# - score what counting words can do, as a baseline that a network has to beat;
 # - write the loss of a classifier: one vector, one matrix, a softmax over the classes;
 # - fine-tune a BERT to name classes, and compare it fairly with random weights;
 # - find out why the same pretraining helps with one task and hurts with another.
 
 # %%
-import dataclasses
 import json
 import math
 import random
@@ -28,7 +27,7 @@ from flax import nnx
 from matplotlib import pyplot as plt
 
 import tlqa_jax
-from tlqa_jax.checkpoints.bert_runs import load_bert_model
+from tlqa_jax.checkpoints.load import load
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.sources import open_labelled_texts
 from tlqa_jax.data.tiny_world import bundled, make_people, tell
@@ -68,20 +67,21 @@ LABELS = ("negative", "positive")
 truth = np.array([LABELS.index(review.label) for review in held_out])
 
 # %% [markdown]
-# Read a few of them twice. Praise stands in bad reviews and blame in good ones: "the soup was cold, but …". That is on
-# purpose: what decides is how the words stand to each other.
+# Read a few of them twice. There is praise in bad reviews and blame in good ones: "the soup was cold, but …". That is
+# on purpose: the order of the words decides.
 #
 # ## What counting words can do
 #
-# The commonest class is half of them. The oldest classifier that learns looks at the words alone, as if they had been
-# shaken in a bag. For each class $c$ it counts how often each word $w$ occurs in its texts, and says the class under
-# which this bag is likeliest, by Bayes' rule and the *naive* assumption that the words do not know of each other:
+# The commonest class is half of them. The oldest classifier that learns looks only at which words there are, as if
+# they lay in a bag. For each class $c$ it counts how often each word $w$ occurs in its texts, and gives the class
+# under which this bag is most probable, by Bayes' rule and the *naive* assumption that the words are independent of
+# each other:
 #
 # $$\log p(c \mid \text{text}) = \log p(c) + \sum_{w \in \text{text}} \log p(w \mid c) + \text{const} \qquad
 #   p(w \mid c) = \frac{1 + \text{count of } w \text{ in } c}{V + \text{count of all words in } c}$$
 #
-# The 1 stands for a word that this class has not met yet. Without it one new word would make a text impossible. And
-# since each of the $V$ words got its 1, $V$ is added below.
+# The 1 is for words that did not occur in this class. Without it one new word would make a text impossible. And since
+# each of the $V$ words got its 1, $V$ is added to the denominator.
 #
 # ## Exercise 1: count
 #
@@ -116,14 +116,14 @@ for name, right in accuracy.items():
     print(f"{' '.join(name.split()):16} {100 * right.mean():.1f} %")
 
 # %% [markdown]
-# The words themselves say little, by the way these reviews were made. (In real reviews naive Bayes is much better:
-# about four in five. It should stand beside every score of a network, and seldom does.)
+# In these reviews the words themselves say little, because of the way the reviews were made. (In real reviews naive
+# Bayes is much better: about four in five. It should stand beside every score of a network, and seldom does.)
 #
 # ## One vector, one matrix
 #
-# What BERT needs for it is less than for anything else. `[CLS]` sees the whole text; the pooler makes one vector of it,
-# $\tanh(\text{last}_0 W + b)$, lesson 7. The head is one matrix of as many columns as there are classes. A softmax over
-# the *classes* makes probabilities, and the loss is minus the logarithm of the right one's:
+# For this task BERT needs less than for any other. `[CLS]` sees the whole text; the pooler makes one vector of it,
+# $\tanh(\text{last}_0 W + b)$, lesson 7. The head is one matrix with a column for each class. A softmax over the
+# *classes* gives probabilities, and the loss is minus the logarithm of the right class's probability:
 #
 # $$\text{logits} = \text{pooled}\; M + a \qquad \text{loss} = -\log \text{softmax}(\text{logits})_\text{label}$$
 #
@@ -145,15 +145,12 @@ check.class_loss(class_loss)
 
 # %% [markdown]
 # Yours against what the package's training step sums up, in a BERT that knows lesson 8's text and has seen no label.
-# The new matrix has no opinion: about $\log 2 = 0.69$ nats.
+# With the new matrix both classes are about equally probable: about $\log 2 = 0.69$ nats.
 
 # %%
-pretrained = runs / "masked_lm"  # lesson 8's
-if not (pretrained / "checkpoints").exists():
-    config = street.masked_lm(files, runs / "bert")
-    pretrained = pretrain_mlm(dataclasses.replace(config, resume=(Path(config.out) / "config.json").exists()))
-sizes = street.masked_lm(files, runs / "bert").model
-pretraining_model = load_bert_model(pretrained)[0]
+pretraining = street.masked_lm(files, runs / "masked_lm")
+pretrained = pretrain_mlm(pretraining)  # lesson 8's run, made here if it is not there
+pretraining_model = load(pretrained).model()
 encode, encoder = as_function(pretraining_model.encoder)
 fresh = BertForSequenceClassification(pretraining_model.config, rngs=nnx.Rngs(0))
 apply, params = as_function(fresh)
@@ -170,9 +167,9 @@ assert np.isclose(yours.mean(), packages, rtol=1e-4)
 # %% [markdown]
 # ## Fine-tuning, twice
 #
-# The program is `training/classification.py`, once more the loop of lesson 5 with this loss in the middle. As in lesson
-# 9 it runs from the BERT that has read the street, and from random weights, all else alike. The street's text has no
-# review in it. How many of these pieces has the pretrained BERT never met?
+# The program is `training/finetune_classifier.py`, once more lesson 5's `update` with this loss in it. As in lesson 9
+# it runs from the BERT that has read the street, and from random weights, all else alike. The street's text has no
+# review in it. How many of the reviews' pieces has the pretrained BERT never met?
 
 # %%
 texts = [json.loads(line)["text"] for line in (files / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -183,11 +180,11 @@ print(f"never met: {unknown.total() / len(review_pieces):.0%} of the reviews' pi
 
 
 def learn(out: str, start_from: Path | None, steps: int, **settings) -> Path:
-    out, steps = runs / out, 6 if SMOKE else steps
+    steps = 6 if SMOKE else steps
     return finetune_classifier(FinetuneClassifierSettings(
-        out=str(out), start_from=start_from and str(start_from), model=sizes, steps=steps, input_length=64,
-        batch_size=32, learning_rate=1e-3, dropout=0.0, weight_decay=0.0, evaluate_every=max(steps // 4, 1),
-        resume=(out / "config.json").exists(), **settings,
+        out=str(runs / out), start_from=start_from and str(start_from), model=pretraining.model, steps=steps,
+        input_length=64, batch_size=32, learning_rate=1e-3, dropout=0.0, weight_decay=0.0,
+        evaluate_every=max(steps // 4, 1), **settings,
     ), quiet=True)  # fmt: skip
 
 
@@ -219,19 +216,19 @@ for name, hits in accuracy.items():
 assert SMOKE or accuracy["pretrained\non the street"].mean() > max(hits.mean() for hits in [*accuracy.values()][:3])
 
 # %% [markdown]
-# Both beat the counting of words: the order in which "but" and "not" stand can be learned. And the pretrained one is
-# ahead with the same reviews, the same steps and the same rate, although its text was not about soup. Two pieces in
-# five were new to it, "not" among them: so it is hardly the words that were handed down. What an encoder can
-# learn from any text is *how to read*: which token stands beside which, and how to let a neighbour change a word. Lesson
-# 9 has seen the same.
+# Both are better than counting words: the effect of "but" and "not" can be learned. And the pretrained one is ahead
+# with the same reviews, the same steps and the same rate, although its text was not about soup. Two pieces in five
+# were new to it, "not" among them: so it is hardly the words that were transferred. What an encoder can learn from
+# any text is *how to read*: which token stands beside which, and how a neighbour changes the meaning of a word.
+# Lesson 9 has shown the same.
 #
 # Is pretraining always worth it, then?
 #
 # ## Where it hurts
 #
 # Another task, and one where the words are those of the street: sentences about strangers, and the class is what they
-# tell: a birthplace, a year of birth, a profession, an employer, an instrument. The catch: only 10 labels for each, as
-# when you have to write them down yourself. If pretraining is good for anything, then for this.
+# tell: a birthplace, a year of birth, a profession, an employer, an instrument. The difficulty: only 10 labels for each
+# class, as if you had to write them yourself. This is where one expects pretraining to help most.
 
 # %%
 rng = random.Random(3)
@@ -254,10 +251,10 @@ print("one class always: 20 %;", ", ".join(f"{name}: {100 * share:.1f} %" for na
 assert SMOKE or right["random weights"] > right["pretrained"]
 
 # %% [markdown]
-# The pretrained one is *worse*. That has a name, negative transfer, and here also a reason. What is in the vector that
-# the head reads? An experiment without any training: for 24 people, one sentence for each of the five things, 120
-# vectors. How much of their variance is between *people*, whatever is told, and how much between the *things told*,
-# whoever it is about? (In pure noise it would be 23 and 4 of 119 parts: 19 % and 3 %.)
+# The pretrained one is *worse*. This is called negative transfer, and here we can find the reason. What is in the
+# vector that the head reads? An experiment without any training: for 24 people, one sentence for each of the five
+# things, 120 vectors. How much of their variance is between *people*, whatever is told, and how much between the
+# *things told*, whoever it is about? (In pure noise it would be 23 and 4 of 119 parts: 19 % and 3 %.)
 
 # %%
 def shares(model: BertForSequenceClassification, people: list) -> tuple[float, float]:
@@ -274,7 +271,7 @@ def shares(model: BertForSequenceClassification, people: list) -> tuple[float, f
 
 groups = {"residents": street.people_of_the_street(), "strangers": strangers[50:74]}
 models = {"random weights": fresh, "pretrained": pretraining_model} | {
-    f"{name},\nfine-tuned": load_bert_model(run)[0] for name, run in of_told.items()
+    f"{name},\nfine-tuned": load(run).model() for name, run in of_told.items()
 }
 between = {(name, group): shares(model, people) for name, model in models.items() for group, people in groups.items()}
 
@@ -295,12 +292,12 @@ for (name, group), (who, what) in between.items():
 assert SMOKE or between["pretrained", "residents"][0] > 0.6 > between["random weights", "residents"][0]
 
 # %% [markdown]
-# There it is. After pretraining, the vector says *who*, and next to nothing of what is told. Nobody is to blame but the
-# second task of lesson 8: `[CLS]` and the pooler were trained for next-sentence prediction, and that went by the name.
-# With a few labels, fine-tuning has to talk it out of the encoder first, and a name is a fine thing to learn fifty
-# sentences by heart with. Random weights have no such habit.
+# Here is the reason. After pretraining, the vector says *who*, and almost nothing of what is told. The cause is the
+# second task of lesson 8: `[CLS]` and the pooler were trained for next-sentence prediction, and that task was solved by
+# the name. With a few labels, fine-tuning has to undo this first, and with the names the model can learn fifty
+# sentences by heart. Random weights have no such bias.
 #
-# The test of an explanation is to take the cause away. We pretrained once more without the second task
+# The test of an explanation is to remove the cause. We pretrained once more without the second task
 # (`next_sentence=False`, all else alike), and fine-tuned as above, each with three seeds:
 #
 # | held out, % right | with the second task | without it | random weights |
@@ -308,21 +305,21 @@ assert SMOKE or between["pretrained", "residents"][0] > 0.6 > between["random we
 # | what is told, 50 labels | 56, 59, 67 | 82, 77, 75 | 73, 82, 77 |
 # | reviews, 300 steps | 79, 80, 75 | 84, 81, 79 | 67, 72, 64 |
 #
-# The harm is gone. A gain it is not: from fifty labels random weights learn as much. The reviews, too, are better off
-# without the habit.
+# The harm is gone. But there is no gain: from fifty labels random weights learn as much. For the reviews, too, the
+# model without the second task is better.
 #
-# So what is handed down is what the pretraining asked for. Ask of a checkpoint what it was trained *for*, and of which
-# of its vectors; and measure against random weights before you praise it. With a real BERT it is easily worth it: on
-# 9,594 sentences with a sentiment a MiniLM had 86.9 % of 1,066 held-out ones right, after two epochs of this program, and
-# the same architecture from random weights 76.1 %.
+# So what is transferred is what the pretraining asked for. Ask of a checkpoint what it was trained *for*, and with
+# which of its vectors; and compare it with random weights before you praise it. With a real BERT it is clearly worth
+# it: on 9,594 sentences with a sentiment a MiniLM had 86.9 % of 1,066 held-out ones right, after two epochs of this
+# program, and the same architecture from random weights 76.1 %.
 #
 # ## What you know now
 #
 # - A classifier is one vector, one matrix and a softmax over the classes; the loss is minus the log of the right one's.
 # - Count words first. A score that does not stand beside naive Bayes and the commonest class says little.
-# - Pretraining hands down reading, also where the words are new.
-# - It hands down habits, too. With few labels, a vector that was trained to tell something else is worse than none.
-# - An explanation is a prediction: look into the vectors, and take the cause away.
+# - Pretraining transfers how to read, even if the words are new.
+# - It transfers biases, too. With few labels, a vector that was trained to tell something else is worse than none.
+# - An explanation is a prediction: look into the vectors, and remove the cause.
 #
 # *Try next:* `tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl`, and
 # `--freeze 'encoder/embeddings,encoder/layer_*'` for the head alone. `tlqa classify` asks the run.
