@@ -98,7 +98,7 @@ def field_of(row: dict, name: str, where: str, kinds: type | tuple[type, ...]) -
         raise UserError(f'{where}: no field "{name}"; found {listed(row)}')
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if type(row[name]) not in kinds:
-        raise UserError(f'{where}: "{name}" is {describe(row[name])}, not {" or ".join(WANTED[kind] for kind in kinds)}')
+        raise UserError(f'{where}: "{name}" is {show_value(row[name])}, not {" or ".join(WANTED[kind] for kind in kinds)}')
     return row[name]
 
 
@@ -122,7 +122,7 @@ def objects_of(row: dict, name: str, where: str) -> list[dict]:
 
 def as_row(value: Any, where: str) -> dict:
     if not isinstance(value, dict):
-        raise UserError(f"{where} is {describe(value)}, not an object with named fields")
+        raise UserError(f"{where} is {show_value(value)}, not an object with named fields")
     return value
 
 
@@ -131,7 +131,7 @@ def listed(row: dict) -> str:
     return ", ".join(map(json.dumps, row)) or "none"
 
 
-def describe(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value in an error message: "a number (5)", "null"."""
     written = json.dumps(value)
     if value is None or isinstance(value, bool):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tlqa_jax.data.rows import describe, field_of, listed, objects_of, squad_or_rows, squad_paragraphs, text_of
+from tlqa_jax.data.rows import field_of, listed, objects_of, show_value, squad_or_rows, squad_paragraphs, text_of
 from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
@@ -92,7 +92,7 @@ def open_marked_texts(source: Source, *, field: str = "text") -> Documents[Marke
                 for number, span in enumerate(spans, 1):
                     named = f'{where}, "spans" {number}'
                     if not (isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)):
-                        raise UserError(f"{named}: this is {describe(span)}, not [start, end]")
+                        raise UserError(f"{named}: this is {show_value(span)}, not [start, end]")
                     if not 0 <= span[0] < span[1] <= len(text):
                         raise UserError(f"{named}: {span} is not inside the text of {len(text)} characters")
                 ordered = sorted(spans)
@@ -270,7 +270,7 @@ def _tfds_questions(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
 def _question(row: dict, where: str, default_id: str, require_answers: bool) -> QAExample:
     id = row.get("id", default_id)
     if type(id) not in (str, int):
-        raise UserError(f'{where}: "id" is {describe(id)}, not text')
+        raise UserError(f'{where}: "id" is {show_value(id)}, not text')
     question = text_of(row, "question", where)
     if not question.strip():
         raise UserError(f'{where}: "question" is empty')
@@ -326,12 +326,12 @@ def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int
     starts = starts if isinstance(starts, list) else [starts]
     for text in texts:
         if not isinstance(text, str):
-            raise UserError(f'{where}: an answer in "{name}" is {describe(text)}, not text')
+            raise UserError(f'{where}: an answer in "{name}" is {show_value(text)}, not text')
         if not text.strip():
             raise UserError(f'{where}: an answer in "{name}" is empty; a question without an answer has an empty list')
     if any(type(start) is not int for start in starts) or (starts and len(starts) != len(texts)):
         raise UserError(
-            f'{where}: "answer_start" is {describe(starts)}, not one whole number for each of {len(texts)} answers'
+            f'{where}: "answer_start" is {show_value(starts)}, not one whole number for each of {len(texts)} answers'
         )
     return texts, starts
 

@@ -1,44 +1,31 @@
-"""A small invented place, told in varied English: people with facts, questions, and reviews. See data/README.md."""
+"""The tiny world: a small invented place, told in varied English, as pretraining texts, questions and reviews.
+
+In reading order:
+
+    phrases.py         its names and values, and the sentence frames that state a fact
+    question_forms.py  the forms of questions: those for training, and others that are held out
+    passages.py        people, passages about them, questions
+    reviews.py         reviews, positive or negative
+    files.py           the groups of people, and how each file of data/ is made
+    baselines.py       what can be scored without understanding
+    __main__.py        writes the files of data/
+
+data/README.md describes the files.
+"""
 
 from tlqa_jax.data.tiny_world.baselines import Asked, chance, type_baseline, typed_mentions
 from tlqa_jax.data.tiny_world.files import (
-    ContextQuestions,
-    World,
-    WorldSizes,
-    bundled,
-    closed_book_questions,
-    context_questions,
-    marked_lines,
-    pretraining_dev_passages,
-    pretraining_passages,
-    resident_passages,
-    retold_passages,
-    train_vocabulary,
-    train_wordpiece,
-    write_files,
-)
+    ContextQuestions, World, WorldSizes, bundled, closed_book_questions, context_questions, marked_lines, write_files,
+)  # fmt: skip
 from tlqa_jax.data.tiny_world.passages import (
-    Mention,
-    Passage,
-    Person,
-    Question,
-    make_people,
-    new_facts,
-    questions,
-    retell,
-    tell,
-    tell_among_others,
-)
+    Passage, Person, make_people, new_facts, questions, retell, tell, tell_among_others,
+)  # fmt: skip
 from tlqa_jax.data.tiny_world.phrases import RELATIONS, TYPE_OF, TYPES, VALUES
-from tlqa_jax.data.tiny_world.reviews import Review, reviews
+from tlqa_jax.data.tiny_world.reviews import reviews
 
 __all__ = [
     "RELATIONS", "TYPES", "TYPE_OF", "VALUES",
-    "Mention", "Passage", "Person", "Question",
-    "make_people", "new_facts", "questions", "retell", "tell", "tell_among_others",
-    "Review", "reviews",
+    "Passage", "Person", "make_people", "new_facts", "questions", "retell", "tell", "tell_among_others", "reviews",
     "World", "WorldSizes", "ContextQuestions", "bundled", "closed_book_questions", "context_questions", "marked_lines",
-    "pretraining_passages", "pretraining_dev_passages", "resident_passages", "retold_passages",
-    "train_vocabulary", "train_wordpiece", "write_files",
-    "Asked", "chance", "type_baseline", "typed_mentions",
+    "write_files", "Asked", "chance", "type_baseline", "typed_mentions",
 ]  # fmt: skip

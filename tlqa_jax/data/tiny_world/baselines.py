@@ -1,6 +1,6 @@
-"""What can be scored without understanding: answers by type and position alone, and the commonest answers.
+"""Baselines without understanding: answers only by type and position, and the most frequent answers.
 
-A result on the tiny world means something only beside these figures.
+Compare each result on the tiny world with these figures.
 """
 
 import re
@@ -14,7 +14,7 @@ WHOLE_WORDS = {kind: re.compile(rf"\b(?:{'|'.join(values)})\b") for kind, values
 
 
 class Asked(NamedTuple):
-    """A question with what the rules below may see of it: the passage, the relation and, to score, the answer."""
+    """What the rules below may see of a question: the passage, the relation and, for the score, the answer."""
 
     context: str
     relation: str
@@ -53,9 +53,9 @@ def type_baseline(train: Sequence[Asked], dev: Sequence[Asked]) -> tuple[float, 
 
 
 def chance(train: Sequence[Asked], dev: Sequence[Asked]) -> float:
-    """Exact match in percent on `dev` of always giving the commonest training answer of the relation."""
+    """Exact match in percent on `dev` of the most frequent training answer of each relation."""
     counts: dict[str, Counter] = defaultdict(Counter)
     for asked in train:
         counts[asked.relation][asked.answer] += 1
-    commonest = {relation: answers.most_common(1)[0][0] for relation, answers in counts.items()}
-    return 100 * sum(commonest.get(a.relation) == a.answer for a in dev) / len(dev)
+    most_frequent = {relation: answers.most_common(1)[0][0] for relation, answers in counts.items()}
+    return 100 * sum(most_frequent.get(a.relation) == a.answer for a in dev) / len(dev)

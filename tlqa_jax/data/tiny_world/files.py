@@ -1,4 +1,4 @@
-"""The groups of the tiny world and the files that are committed in data/: how each is made, and where to find it."""
+"""The groups of people in the tiny world, and the files in data/: how each is made, and where it is."""
 
 import io
 import json
@@ -39,9 +39,9 @@ class WorldSizes:
     passages_per_resident: int = 8
     forms_per_fact: int = 3  # closed-book training questions about each fact of an asked resident
     strangers_train: int = 900
-    rounds_train: int = 4  # passages with a training stranger's name, each with other facts: memorising does not pay
+    rounds_train: int = 4  # passages with a training stranger's name, each with other facts, so memorising is useless
     strangers_dev: int = 300
-    retold_passages: int = 120  # about passers-by, who appear nowhere else
+    retold_passages: int = 120  # about passers-by, who are in no other file
     other_passages: int = 60  # of pretraining_dev.txt; even
     reviews_train: int = 1500
     reviews_dev: int = 300
@@ -51,7 +51,8 @@ class WorldSizes:
 class World:
     """The groups of people; no full name is in two of them.
 
-    The first half of the residents is `asked` about in closed-book training, the other half, `unasked`, only in dev.
+    Closed-book training asks about the first half of the residents, `asked`; about the other half, `unasked`, only dev
+    asks.
     """
 
     seed: int = 0
@@ -85,7 +86,7 @@ class World:
         return self.residents[len(self.residents) // 2 :]
 
     def rng(self, purpose: str) -> random.Random:
-        """A stream of its own for each purpose, so that one size does not disturb the others."""
+        """A separate random generator for each purpose, so that the size of one group does not change the others."""
         return random.Random(f"tiny world {self.seed} {purpose}")
 
 
@@ -102,7 +103,7 @@ def resident_passages(world: World) -> list[tuple[Person, Passage]]:
 
 
 def retold_passages(rng: random.Random, people: Sequence[Person], number: int) -> list[Passage]:
-    """Passages that state most facts twice: by turns about one person (3 types) and about two (2 types)."""
+    """Passages that state most facts twice, alternately about one person (3 types) and about two (2 types)."""
     people = iter(people)
     passages = []
     for position in range(number):
@@ -112,7 +113,7 @@ def retold_passages(rng: random.Random, people: Sequence[Person], number: int) -
 
 
 def pretraining_passages(world: World) -> list[Passage]:
-    """The residents' passages among passages about passers-by, shuffled: neighbours are about different people."""
+    """The residents' passages and passages about passers-by, shuffled, so neighbours are about different people."""
     passages = [passage for _, passage in resident_passages(world)]
     passages += retold_passages(world.rng("retold"), world.passers_by, world.sizes.retold_passages)
     world.rng("pretraining order").shuffle(passages)
@@ -120,7 +121,7 @@ def pretraining_passages(world: World) -> list[Passage]:
 
 
 def pretraining_dev_passages(world: World) -> list[Passage]:
-    """Text of the same style about people of whom nothing else is told."""
+    """Text of the same style about people who are in no other file."""
     rng, half = world.rng("pretraining dev"), world.sizes.other_passages // 2
     passages = [tell(rng, [person]) for person in world.others[:half]]
     return passages + retold_passages(rng, world.others[half:], half)
@@ -130,17 +131,17 @@ def context_questions(
     rng: random.Random, people: Sequence[Person], *, rounds: int = 1, types: int = 1, held_out: bool = False,
     relations: Sequence[str] = RELATIONS,
 ) -> list[ContextQuestions]:
-    """A passage about each person in each of the `rounds`, and a question about each of the facts told of them.
+    """A passage about each person in each of the `rounds`, and a question about each fact of theirs in it.
 
-    A passage tells one fact of each of `types` types, each among two facts of the same type about others. From the
-    second round on the same names come with newly drawn facts.
+    A passage states one fact of each of `types` types, with two facts of the same type about others. From the second
+    round on the same names have newly drawn facts.
     """
     examples = []
     for round_number in range(rounds):
         for person in rng.sample(list(people), len(people)):
             subject = new_facts(rng, person) if round_number else person
             passage = tell_among_others(rng, subject, types=types, relations=relations)
-            # a generator of its own: the same passages and facts are asked about with and without held_out
+            # a separate generator: the passages and facts are the same with and without held_out
             forms = random.Random(rng.random())
             own = [mention.relation for mention in passage.mentions if mention.person is subject]
             examples.append(
@@ -154,7 +155,7 @@ def context_questions(
 def closed_book_questions(
     rng: random.Random, world: World, people: Sequence[Person], *, forms_per_fact: int = 1, held_out: bool = False
 ) -> list[ContextQuestions]:
-    """Questions about all facts of residents, each fact in several forms; the passage is their first in pretraining."""
+    """Questions about all facts of residents, each in several forms; the passage is their first one in pretraining."""
     first_passage = {}
     for person, passage in resident_passages(world):
         first_passage.setdefault(person, passage)
@@ -206,8 +207,8 @@ def review_lines(written: Iterable[Review]) -> str:
     return "".join(json.dumps({"text": review.text, "label": review.label}) + "\n" for review in written)
 
 
-def train_vocabulary(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
-    """A SentencePiece unigram model: pad 0, end 1, unknown 2, no beginning; every printable ASCII character known."""
+def sentencepiece_file(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
+    """A SentencePiece unigram model: pad 0, end 1, unknown 2, no start; all printable ASCII characters are known."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
@@ -227,15 +228,15 @@ def train_vocabulary(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZ
     return model.getvalue()
 
 
-def train_wordpiece(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
-    """A `vocab.txt` of lower-cased text: each word of a name or value is one piece, all printable ASCII is known.
+def wordpiece_file(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
+    """A `vocab.txt` of lower-cased text: names and values are one piece each, all printable ASCII is known.
 
-    The `tokenizers` library learns it; raises UserError where that is not installed.
+    The `tokenizers` library learns it; raises UserError if it is not installed.
     """
     names = " ".join(name for group in (*FIRST_NAMES.values(), LAST_NAMES, *VALUES.values()) for name in group)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocab.txt"
-        # merges go to what is common: as common as this, a rare name is whole before common words are
+        # frequent words are merged first: repeated so often, a rare name becomes one piece before frequent words do
         WordPieceTokenizer.train([string.printable, *[names] * 300, *texts], path, vocabulary_size)
         return path.read_bytes()
 
@@ -275,11 +276,11 @@ def all_files(world: World | None = None) -> dict[str, bytes]:
         files[f"{name}.json"] = squad_json(name, examples)
     contents = {name: text.encode() for name, text in files.items()}
     texts = vocabulary_texts(files)
-    return contents | {"vocabulary.model": train_vocabulary(texts), "wordpiece.txt": train_wordpiece(texts)}
+    return contents | {"vocabulary.model": sentencepiece_file(texts), "wordpiece.txt": wordpiece_file(texts)}
 
 
 def vocabulary_texts(files: dict[str, str]) -> list[str]:
-    """Every passage, question (training forms and held-out ones) and review, and the words of the tasks."""
+    """All passages, questions (training and held-out forms) and reviews, and the words of the tasks."""
     texts = [TASK_WORDS] * 100
     for name, content in files.items():
         if name.startswith("pretraining"):
@@ -290,7 +291,7 @@ def vocabulary_texts(files: dict[str, str]) -> list[str]:
             for article in json.loads(content)["data"]:
                 for paragraph in article["paragraphs"]:
                     texts += [paragraph["context"], *(qa["question"] for qa in paragraph["qas"])]
-    # SentencePiece takes as candidates only what occurs in two different words (here: with and without a comma).
+    # SentencePiece considers only what occurs in two different words (here: with and without a comma).
     counts = Counter(word.strip(".,:;?") for text in texts for word in text.split())
     return texts + [f"{word}, {word}" for word, count in counts.items() if count >= 5]
 
@@ -307,10 +308,9 @@ def write_files(folder: str | Path, world: World | None = None) -> dict[str, int
 
 
 def bundled(name: str) -> Path:
-    """Path of a bundled file, in a source checkout (data/) and in an installed wheel (tlqa_jax/data/files/) alike.
+    """Path of a bundled file, in a source checkout (data/) or in an installed wheel (tlqa_jax/data/files/).
 
-    Raises:
-      UserError: there is no such file.
+    Raises UserError if there is no such file.
     """
     package = Path(__file__).resolve().parents[2]
     folders = (package.parent / "data", package / "data" / "files")

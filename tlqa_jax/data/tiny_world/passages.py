@@ -1,7 +1,7 @@
 """People of the tiny world, passages that tell about them, and questions.
 
-Everything is drawn from a `random.Random`, so the same seed gives the same text. Nothing is remembered between calls:
-a training program may tell about new people in every batch.
+Everything is drawn from a `random.Random`, so the same seed gives the same text. Functions keep no state between calls:
+a training program may make new people for every batch.
 """
 
 import random
@@ -32,7 +32,7 @@ AGREEMENT = {  # what a frame's slots become: she was, they were
 
 @dataclass(frozen=True)
 class Person:
-    """One inhabitant. `values` are in the order of `RELATIONS`; `person["home"]` looks one up."""
+    """One inhabitant. `values` are in the order of `RELATIONS`; `person["home"]` is one of them."""
 
     first: str
     last: str
@@ -51,18 +51,18 @@ class Person:
 
 
 class Other(NamedTuple):
-    """Somebody without a name of whom one thing is told: "his aunt", "their friends"."""
+    """Somebody without a name, with one fact: "his aunt", "their friends"."""
 
     name: str
     pronoun: str
-    told: dict[str, str]  # the one relation and its value
+    told: dict[str, str]  # one relation and its value
 
     def __getitem__(self, relation: str) -> str:
         return self.told[relation]
 
 
 class Mention(NamedTuple):
-    """A value in a passage: ``text[start:end]`` is what `relation` of `person` is."""
+    """A value in a passage: ``text[start:end]`` is the `relation` of `person`."""
 
     start: int
     end: int
@@ -89,7 +89,7 @@ class Frame:
 
     parts: tuple[str, ...]
     relations: frozenset[str]
-    follows: bool  # names nobody in full, so it needs a sentence about the same person right before it
+    follows: bool  # has no full name, so a sentence about the same person must come directly before it
 
     @classmethod
     def parse(cls, template: str) -> "Frame":
@@ -124,7 +124,7 @@ def make_people(rng: random.Random, n: int, exclude: Collection[str | Person] = 
 
 
 def new_facts(rng: random.Random, person: Person) -> Person:
-    """Somebody of the same name with newly drawn facts, the two of a type different."""
+    """A person of the same name with newly drawn facts; the two facts of a type differ."""
     values = [value for kind in TYPES for value in rng.sample(VALUES[kind], 2)]
     return Person(person.first, person.last, tuple(values))
 
@@ -143,13 +143,13 @@ def tell(
     """A passage about one or more people; each chosen fact is stated exactly once.
 
     Args:
-      people: whom to tell about; their sentences are interleaved in random order.
-      types: the types to tell ("town", "year", ...), or how many random ones (the same for everybody), or None for all.
-      relations_per_type: 2 tells both relations of each type, 1 a random one of the two (the same for everybody).
-      pronouns: how often a sentence that follows one on the same person uses the pronoun or the first name.
-      joined: how often a sentence states two facts where a frame for the two exists.
+      people: the people; their sentences are mixed in random order.
+      types: the types to state ("town", "year", ...), or how many random ones (the same for everybody), or None for all.
+      relations_per_type: 2 states both relations of each type, 1 a random one of the two (the same for everybody).
+      pronouns: how often a sentence that follows one about the same person has the pronoun or the first name.
+      joined: how often a sentence states two facts, if there is a frame for the two.
       again: share of the facts that are stated a second time, in other words (see `retell`).
-      relations: tell these, whatever `types` and `relations_per_type` say.
+      relations: state these, whatever `types` and `relations_per_type` are.
     """
     if isinstance(types, int):
         types = rng.sample(list(TYPES), types)
@@ -177,14 +177,14 @@ def tell(
 
 
 def retell(rng: random.Random, people: Sequence[Person], *, again: float = 0.6, **arguments) -> Passage:
-    """Like `tell`, but the share `again` of the facts is stated twice, so a hidden value can be read elsewhere."""
+    """Like `tell`, but a share of the facts is stated twice, so a hidden value is at another place of the text too."""
     return tell(rng, people, again=again, **arguments)
 
 
 def questions(
     rng: random.Random, person: Person, *, held_out: bool = False, relations: Sequence[str] | None = None
 ) -> list[Question]:
-    """One question about each relation (default: all ten), each in a random form of its own."""
+    """One question about each relation (default: all ten), each in a random form."""
     forms = HELD_OUT_FORMS if held_out else TRAINING_FORMS
     return [Question(rng.choice(forms[r]).format(name=person.name), r, person[r]) for r in relations or RELATIONS]
 
@@ -194,8 +194,8 @@ def tell_among_others(
 ) -> Passage:
     """A passage about one person with distractors.
 
-    Of each of `types` types it tells one fact of theirs, and one of each of `others` people. The sentences stand in
-    random order. All values of a type in the passage are different. Only types with one of `relations` are told of.
+    It states one fact of each of `types` types about them, and one of the same type about each of `others` other people,
+    in random order. All values of a type in the passage are different. Only types with one of `relations` are used.
     """
     sentences: list[tuple[Person | Other, frozenset[str]]] = []
     descriptions = rng.sample([(text, pronoun) for pronoun, texts in OTHERS.items() for text in texts], types * others)
@@ -221,7 +221,7 @@ def tell_among_others(
 def _grouped(
     rng: random.Random, relations: Sequence[str], joined: float, avoid: Sequence[frozenset[str]] = ()
 ) -> list[frozenset[str]]:
-    """Each relation in exactly one group; groups are single relations, or pairs that have a frame (not in `avoid`)."""
+    """Each relation is in exactly one group: a single relation, or a pair that has a frame and is not in `avoid`."""
     left = rng.sample(list(relations), len(relations))
     groups = []
     while left:

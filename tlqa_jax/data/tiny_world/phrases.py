@@ -1,9 +1,9 @@
 """The words of the tiny world: its names, and the sentence frames that state a fact.
 
-A frame is a format string. ``{name}`` is the full name and every relation is a slot for its value. A frame without
-``{name}`` only follows a sentence about the same person: ``{first}`` is the first name, ``{They}``, ``{they}``,
+A frame is a format string. ``{name}`` is the full name, and each relation is a slot for its value. A frame without
+``{name}`` follows only a sentence about the same person: ``{first}`` is the first name, ``{They}``, ``{they}``,
 ``{Their}``, ``{their}`` are that person's pronouns, and ``{was}``, ``{is}``, ``{has}``, ``{s}`` agree with the pronoun
-(she lives, they live). A frame with several relation slots states several facts at once.
+(she lives, they live). A frame with several relation slots states several facts.
 
 Everything here was written for this project; the place and its people are invented.
 """
@@ -24,7 +24,7 @@ LAST_NAMES = (
     "Jarvis Keller Kroll Lind Lowe Marlow Mercer Moss Nye Norrby Osgood Pell Pryce Quist Raske Rowan "
     "Selby Skov Stroud Tamm Thorne Udall Vance Varga Voss Wade Wick Wren Yarrow Zeller Birk Crane"
 ).split()
-OTHERS = {  # people of whom one thing is told in passing: what is true of them is not true of whom the passage is about
+OTHERS = {  # people with one fact each, which is not true for the person whom the passage is about
     "she": ("{their} aunt", "{their} elder sister", "{their} landlady", "{their} grandmother", "{their} godmother"),
     "he": ("{their} uncle", "{their} younger brother", "{their} neighbour", "{their} grandfather", "{their} landlord"),
 }
@@ -46,7 +46,7 @@ INSTRUMENTS = (
     "accordion banjo bassoon cello clarinet fiddle flute guitar harp lute mandolin piano trombone trumpet viola zither"
 ).split()
 
-# Two relations of each type, told in sentences that look alike: the type of a question does not give its answer away.
+# Two relations of each type, in similar sentences: the type of a question does not reveal its answer.
 TYPES = {
     "town": ("birthplace", "home"),
     "year": ("birth_year", "house_year"),

@@ -1,7 +1,7 @@
-"""The question forms of the tiny world: those used in training, and others that are held out of it.
+"""The question forms of the tiny world: those used in training, and others that are held out.
 
-The held-out forms ask in another way but in words that occur in the passages or in training forms, so that a model
-which has read nothing else has a fair chance.
+The held-out forms use other words for a question, but only words that occur in the passages or in training forms, so
+that a model that has read nothing else can understand them.
 """
 
 TRAINING_FORMS = {

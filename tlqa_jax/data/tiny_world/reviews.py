@@ -1,7 +1,7 @@
 """Short opinionated reviews of inns, concerts, shops and meals in the tiny world, each clearly positive or negative.
 
-Praise appears in bad reviews and blame in good ones ("the soup was cold, but ..."; "I had feared a dull evening, and it
-was anything but dull"), so single words do not decide: the sentence has to be understood.
+Negative reviews contain positive words and the other way round ("the soup was cold, but ..."; "I had feared a dull
+evening, and it was anything but dull"), so single words do not decide: the sentence must be understood.
 """
 
 import random
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tlqa_jax.data.tiny_world.phrases import INSTRUMENTS, LAST_NAMES, TOWNS
 
-# kind of place -> what one can praise or blame there: (thing, good words, bad words)
+# kind of place -> (thing, good words, bad words)
 ASPECTS = {
     "inn": (
         ("the room", ("clean", "warm", "quiet", "bright"), ("dirty", "cold", "noisy", "dark")),
@@ -59,7 +59,7 @@ OPENINGS = {
     ),
 }
 
-# {x}, {y}: things; {xw}, {yw}: words of the review's own label for them; {xo}, {yo}: words of the opposite one.
+# {x}, {y}: things; {xw}, {yw}: words for them with the review's label; {xo}, {yo}: words with the opposite label.
 PLAIN = (
     "{X} was {xw}.",
     "{X} was {xw} and {y} was {yw}.",
@@ -103,7 +103,7 @@ class Review:
 
 
 def reviews(rng: random.Random, n: int) -> list[Review]:
-    """n reviews, half of them positive (the odd one too), in random order, no two alike."""
+    """n different reviews in random order; half of them are positive, or one more than half."""
     labels = ["positive"] * (n - n // 2) + ["negative"] * (n // 2)
     rng.shuffle(labels)
     seen: set[str] = set()
