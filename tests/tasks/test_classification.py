@@ -7,7 +7,6 @@ from hypothesis import given, strategies as st
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import LabelledText
 from tlqa_jax.tasks.classification import encode_labelled, encode_texts
-from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
 PAD, CLS, SEP = 0, 1, 2
 
@@ -28,21 +27,6 @@ def test_every_row_holds_the_beginning_of_its_text(letters, texts, input_length)
         used = row[row != PAD].tolist()
         assert used == [CLS, *letters.encode(text)[: input_length - 2], SEP]
     assert lengths.tolist() == [len(letters.encode(text)) + 2 for text in texts]
-
-
-def test_few_texts_are_encoded_at_a_time(letters, monkeypatch):
-    sizes = []
-
-    class Counted(WordPieceTokenizer):
-        def encode_batch(self, texts):
-            sizes.append(len(texts))
-            return super().encode_batch(texts)
-
-    texts = ["ab", "a b c d e f", "", "c", "f e d"]
-    whole = encode_texts(letters, texts, input_length=6)
-    monkeypatch.setattr("tlqa_jax.tasks.classification.TEXTS_AT_ONCE", 2)
-    assert all(map(np.array_equal, encode_texts(Counted(letters.vocab_file), texts, input_length=6), whole))
-    assert sizes == [2, 2, 1]
 
 
 def test_no_room_for_any_token_is_an_error(letters):

@@ -10,13 +10,12 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.inference.answer_spans import write_n_best
 from tlqa_jax.metrics.squad import write_predictions
 from tlqa_jax.text.atomic_write import write_atomically
-from tlqa_jax.text.vocabulary_file import write_vocabulary
 from tlqa_jax.training.progress import Progress
 
 WRITERS = {
     "predictions": lambda path: write_predictions(path, {"q": "new"}),
     "n_best": lambda path: write_n_best(path, [], []),
-    "vocabulary": lambda path: write_vocabulary(path, b"new"),
+    "vocabulary": lambda path: write_atomically(path, b"new", make_directory=True),
     "metrics": lambda path: Progress(path.parent, "x", 1, quiet=True).__enter__(),
 }
 

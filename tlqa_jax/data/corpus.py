@@ -4,9 +4,7 @@ Documents follow each other without a separator, as in T5's span corruption (Raf
 sentence pairs there are also the borders of sentences and documents.
 """
 
-import contextlib
 import itertools
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from jaxtyping import Int32, Int64
 from tlqa_jax.data.sources import Source, open_marked_texts, open_texts
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import MarkedText
+from tlqa_jax.text.atomic_write import write_atomically
 from tlqa_jax.text.names_and_dates import names_and_dates
 from tlqa_jax.text.sentencepiece import SENTINEL, SentencePieceTokenizer
 from tlqa_jax.text.sentences import split_sentences
@@ -216,19 +215,7 @@ def _gathered(parts: Iterable[Int32[np.ndarray, "_"]], file: str | Path | None) 
     if file is None:
         parts = list(parts)
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
-    path = Path(file)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as out:
-            for part in parts:
-                part.tofile(out)
-        if temporary.stat().st_size == 0:  # an empty file cannot be mapped
-            return np.zeros(0, np.int32)
-        os.replace(temporary, path)
-    except OSError as error:  # of the file: errors of the texts are UserErrors
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return np.memmap(path, np.int32, mode="r")
+    write_atomically(file, (part.tobytes() for part in parts), make_directory=True)
+    if Path(file).stat().st_size == 0:  # an empty file cannot be mapped
+        return np.zeros(0, np.int32)
+    return np.memmap(file, np.int32, mode="r")

@@ -59,12 +59,8 @@ def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str
     def read() -> Iterator[str]:
         found, documents.left_out = False, 0
         for _, files, records in opened:
-            texts = (
-                _tfds_texts(records, field)
-                if records is not None
-                else (t for file in files for t in _texts_of_file(file, field))
-            )
-            for text in texts:
+            of_files = (text for file in files for text in _texts_of_file(file, field))
+            for text in of_files if records is None else _tfds_texts(records, field):
                 if text.strip():
                     found = True
                     yield text
@@ -148,9 +144,8 @@ def open_questions(
     for where, default_id, row in _all_rows(source, data_dir, _tfds_questions):
         example = _question(row, where, default_id, require_answers)
         if example.id in seen:
-            raise UserError(
-                f"{where}: the id {example.id!r} occurs twice (before: {seen[example.id]}): ids must be unique"
-            )
+            before = seen[example.id]
+            raise UserError(f"{where}: the id {example.id!r} occurs twice (before: {before}): ids must be unique")
         seen[example.id] = where
         examples.append(example)
     if not examples:
@@ -261,10 +256,8 @@ def _tfds_questions(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
             f"its fields are {', '.join(records.fields)}"
         )
     for number, row in enumerate(records):
-        where = f"{records.source}, " + (
-            f"question {row['id']!r}" if isinstance(row.get("id"), str) else f"record {number}"
-        )
-        yield where, f"{records.source}:{number}", row
+        named = f"question {row['id']!r}" if isinstance(row.get("id"), str) else f"record {number}"
+        yield f"{records.source}, {named}", f"{records.source}:{number}", row
 
 
 def _question(row: dict, where: str, default_id: str, require_answers: bool) -> QAExample:
@@ -314,10 +307,7 @@ def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int
     value = field_of(row, name, where, (str, list, dict))
     starts: Any = row.get("answer_start", [])
     if isinstance(value, dict):  # TFDS and Hugging Face: {"text": [...], "answer_start": [...]}
-        texts, starts = (
-            field_of(value, "text", f"{where}, answers", list),
-            field_of(value, "answer_start", f"{where}, answers", list),
-        )
+        texts, starts = (field_of(value, name, f"{where}, answers", list) for name in ("text", "answer_start"))
     elif isinstance(value, list) and value and all(isinstance(answer, dict) for answer in value):  # SQuAD
         texts = [text_of(answer, "text", f"{where}, answers") for answer in value]
         starts = [field_of(answer, "answer_start", f"{where}, answers", int) for answer in value]

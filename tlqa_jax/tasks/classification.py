@@ -8,9 +8,8 @@ from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import LabelledText
+from tlqa_jax.tasks.text_to_text import encode_rows
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-
-TEXTS_AT_ONCE = 512  # encoded before they are cut: ids in Python's lists take several times the memory of the rows
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,7 @@ def encode_texts(
     """[CLS] text [SEP] in each row, and the length that it needs: a text longer than `input_length` loses its end."""
     if input_length < 3:
         raise UserError(f"--input-length {input_length}: [CLS], [SEP] and one token of the text need at least 3")
-    rows, room = np.full((len(texts), input_length), tokenizer.pad_id, np.int32), input_length - 2
-    lengths = np.zeros(len(texts), np.int32)
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        for place, ids in enumerate(tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE]), start):
-            kept = [tokenizer.cls_id, *ids[:room], tokenizer.sep_id]
-            rows[place, : len(kept)] = kept
-            lengths[place] = len(ids) + 2
-    return rows, lengths
+    return encode_rows(tokenizer, texts, input_length, first=[tokenizer.cls_id], last=[tokenizer.sep_id])
 
 
 def encode_labelled(

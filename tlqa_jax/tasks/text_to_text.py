@@ -22,6 +22,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.examples import QAExample, TextExample
 from tlqa_jax.tasks.text_tasks import CLOSED_BOOK_QA, CONTEXT_QA
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
 TEXTS_AT_ONCE = 512  # encoded before they are cut: ids in Python's lists take several times the memory of the rows
 
@@ -77,8 +78,8 @@ def encode_sources(
 
     A text that is too long keeps its beginning. Every row has an end token, also a cut one.
     """
-    rows, _, cut = _padded_rows(tokenizer, texts, length)
-    return rows, int(cut.sum())
+    rows, needed = encode_rows(tokenizer, texts, length, last=[tokenizer.eos_id])
+    return rows, int((needed > length).sum())
 
 
 def encode_examples(
@@ -110,8 +111,10 @@ def encode_texts(
 
     Raises UserError if `head` and `tail` of an example do not fit into `input_length`.
     """
-    inputs, input_lengths, inputs_cut = _padded_rows(tokenizer, [example.input for example in examples], input_length)
-    cut = np.flatnonzero(inputs_cut).tolist()
+    end = [tokenizer.eos_id]
+    inputs, input_lengths = encode_rows(tokenizer, [example.input for example in examples], input_length, last=end)
+    targets, target_lengths = encode_rows(tokenizer, [example.target for example in examples], target_length, last=end)
+    cut = np.flatnonzero(input_lengths > input_length).tolist()
     heads, tails = ([getattr(examples[place], name) for place in cut] for name in ("head", "tail"))
     for place, head, tail in zip(cut, _encoded(tokenizer, heads), _encoded(tokenizer, tails), strict=True):
         if (needed := len(head) + len(tail) + 1) > input_length:
@@ -121,10 +124,10 @@ def encode_texts(
                 f"set --input-length (now {input_length}) to more, or shorten it: {example.head[:40]!r}…"
             )
         inputs[place, input_length - 1 - len(tail) : -1] = tail
-    targets, target_lengths, targets_cut = _padded_rows(
-        tokenizer, [example.target for example in examples], target_length
-    )
-    return TextArrays(inputs, targets, input_lengths, target_lengths, inputs_cut, targets_cut)
+    return TextArrays(
+        inputs, targets, np.minimum(input_lengths, input_length), np.minimum(target_lengths, target_length),
+        input_lengths > input_length, target_lengths > target_length,
+    )  # fmt: skip
 
 
 def decode_predictions(tokenizer: SentencePieceTokenizer, ids: Int[np.ndarray, "n T"]) -> list[str]:
@@ -136,21 +139,29 @@ def decode_predictions(tokenizer: SentencePieceTokenizer, ids: Int[np.ndarray, "
     return texts
 
 
-def _padded_rows(
-    tokenizer: SentencePieceTokenizer, texts: Sequence[str], length: int
-) -> tuple[Int32[np.ndarray, "n {length}"], Int32[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """(rows, their lengths, whether they were cut): ids, the end token, padding."""
-    if length < 1:
-        raise ValueError(f"length is {length}: a row needs room for at least the end token")
+def encode_rows(
+    tokenizer: SentencePieceTokenizer | WordPieceTokenizer,
+    texts: Sequence[str],
+    length: int,
+    *,
+    first: Sequence[int] = (),
+    last: Sequence[int] = (),
+) -> tuple[Int32[np.ndarray, "n {length}"], Int32[np.ndarray, "n"]]:
+    """Rows of `first`, the ids of a text, `last` and padding, and the length that each needs: a longer text is cut."""
+    room = length - len(first) - len(last)
+    if room < 0:
+        raise ValueError(f"length is {length}: a row needs room for at least {length - room} special tokens")
     rows = np.full((len(texts), length), tokenizer.pad_id, np.int32)
-    whole = np.zeros(len(texts), np.int32)
+    needed = np.zeros(len(texts), np.int32)
     for place, ids in enumerate(_encoded(tokenizer, texts)):
-        kept = [*ids[: length - 1], tokenizer.eos_id]
+        kept = [*first, *ids[:room], *last]
         rows[place, : len(kept)] = kept
-        whole[place] = len(ids) + 1
-    return rows, np.minimum(whole, length), whole > length
+        needed[place] = len(ids) + length - room
+    return rows, needed
 
 
-def _encoded(tokenizer: SentencePieceTokenizer, texts: Sequence[str]) -> Iterator[Sequence[int]]:
+def _encoded(
+    tokenizer: SentencePieceTokenizer | WordPieceTokenizer, texts: Sequence[str]
+) -> Iterator[Sequence[int]]:
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         yield from tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE])

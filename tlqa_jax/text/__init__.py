@@ -9,6 +9,6 @@ In reading order:
     sentencepiece_model.py  a .model file from pieces and scores
     sentences.py            text into sentences
     names_and_dates.py      the names, numbers and dates in a text
-    vocabulary_file.py      vocabulary files, read and written
+    vocabulary_file.py      vocabulary files as bytes
     atomic_write.py         files that are written completely or not at all
 """

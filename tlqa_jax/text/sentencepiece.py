@@ -23,7 +23,8 @@ import sentencepiece
 from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.vocabulary_file import read_vocabulary, write_vocabulary
+from tlqa_jax.text.atomic_write import write_atomically
+from tlqa_jax.text.vocabulary_file import read_vocabulary
 
 SPECIAL_IDS = {"pad": 0, "eos": 1, "unk": 2}
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
@@ -133,7 +134,7 @@ class SentencePieceTokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the `.model` file (without the sentinels, as usual)."""
-        write_vocabulary(path, self._model)
+        write_atomically(path, self._model, make_directory=True)
 
     @classmethod
     def train(
@@ -174,7 +175,8 @@ class SentencePieceTokenizer:
             raise UserError(_training_error(str(error), vocab_size)) from None
         if failure:
             raise failure[0]
-        return cls(write_vocabulary(model_file, model.getvalue()), extra_ids=extra_ids)
+        write_atomically(model_file, model.getvalue(), make_directory=True)
+        return cls(model_file, extra_ids=extra_ids)
 
     def _segment(self, text: str) -> tuple[list[int], list[str], list[tuple[int, int]]]:
         """(ids, pieces, offsets) of a text that may have sentinels."""

@@ -1,4 +1,4 @@
-"""Vocabulary files as bytes: read plain or gzipped, with errors that help; written atomically."""
+"""Vocabulary files as bytes, plain or gzipped, with errors that help."""
 
 import difflib
 import gzip
@@ -7,7 +7,6 @@ import zlib
 from pathlib import Path
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.text.atomic_write import write_atomically
 
 
 def read_vocabulary(path: Path) -> bytes:
@@ -28,11 +27,3 @@ def read_vocabulary(path: Path) -> bytes:
         raise UserError(f"vocabulary {path} is a damaged gzip file") from None
     except OSError as error:
         raise UserError(f"vocabulary {path} cannot be read: {error.strerror}") from None
-
-
-def write_vocabulary(path: str | Path, content: bytes) -> Path:
-    """Write a vocabulary file, and its directory if there is none; returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    return path

@@ -26,8 +26,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.atomic_write import write_atomically
 from tlqa_jax.text.characters import CONTROL, LATER_MARK, MARK, WORD
-from tlqa_jax.text.vocabulary_file import read_vocabulary, write_vocabulary
+from tlqa_jax.text.vocabulary_file import read_vocabulary
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SPECIAL = re.compile(r"\[(?:PAD|UNK|CLS|SEP|MASK)\]")
@@ -128,7 +129,7 @@ class WordPieceTokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the `vocab.txt` file."""
-        write_vocabulary(path, _lines(self._pieces))
+        _write_pieces(path, self._pieces)
 
     @classmethod
     def train(
@@ -176,7 +177,8 @@ class WordPieceTokenizer:
         )  # fmt: skip
         learner.train_from_iterator(texts, trainer)
         ids = learner.get_vocab(with_added_tokens=False)
-        return cls(write_vocabulary(vocab_file, _lines(sorted(ids, key=ids.__getitem__))), lowercase=lowercase)
+        _write_pieces(vocab_file, sorted(ids, key=ids.__getitem__))
+        return cls(vocab_file, lowercase=lowercase)
 
     def _encode_word(self, word: str) -> Word:
         """The pieces of a word, which are kept in the dictionary."""
@@ -240,8 +242,8 @@ def _continues(piece: str) -> bool:
     return piece.startswith(CONTINUES) and len(piece) > len(CONTINUES)
 
 
-def _lines(pieces: Iterable[str]) -> bytes:
-    return "".join(f"{piece}\n" for piece in pieces).encode()
+def _write_pieces(path: str | Path, pieces: Iterable[str]) -> None:
+    write_atomically(path, "".join(f"{piece}\n" for piece in pieces), make_directory=True)
 
 
 def _read_pieces(path: Path) -> list[str]:
