@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tlqa_jax.checkpoints.run_record import check_run, finish_run, fingerprint, start_run
+from tlqa_jax.checkpoints.run_record import check_run, fingerprint, finish_run, start_run
 from tlqa_jax.errors import UserError
 
 RECORD = {
@@ -94,7 +94,7 @@ def test_only_runs_are_overwritten(tmp_path):
     for name, content in (("notes", "mine"), ("config.json", '{"model_type": "bert"}')):
         (project / name).write_text(content)
         for overwrite in (False, True):
-            with pytest.raises(UserError, match="project is not empty and does not look like a run: .* delete it yourself"):
+            with pytest.raises(UserError, match="project is not empty and does not look like a run: .* yourself"):
                 start_run(project, RECORD, overwrite=overwrite)
     assert files(project) == ["config.json", "notes"]
     with pytest.raises(UserError, match="notes is a file: give a directory"):
@@ -104,7 +104,8 @@ def test_only_runs_are_overwritten(tmp_path):
 def test_a_run_of_the_old_version_is_not_continued(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"program": "qa", "model": {}, "training": {}}')
-    with pytest.raises(UserError, match=r"^\S+ was made by tlqa_jax 0.1 .*: give another --out.*\(tlqa export \S+ --out DIR\)$"):
+    message = r"^\S+ was made by tlqa_jax 0.1 .*: give another --out.*\(tlqa export \S+ --out DIR\)$"
+    with pytest.raises(UserError, match=message):
         start_run(tmp_path / "run", RECORD)
     assert files(tmp_path / "run") == ["config.json"]
     start_run(tmp_path / "run", RECORD, overwrite=True)

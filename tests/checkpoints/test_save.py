@@ -16,7 +16,7 @@ from tlqa_jax.checkpoints.tokenizer_files import write_tokenizer
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert
-from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering
+from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining
 from tlqa_jax.models.t5 import T5, T5Encoder
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
@@ -120,7 +120,7 @@ def test_without_weights_there_is_nothing_to_copy(runs, tmp_path):
 def test_a_run_of_the_old_version_is_refused_with_what_to_do(tmp_path):
     for record in ({"program": "qa", "model": {}, "training": {}}, {"program": "quickstart", "main": "finetuned"}):
         (tmp_path / "config.json").write_text(json.dumps(record))
-        with pytest.raises(UserError, match=r"^\S+ was made by tlqa_jax 0.1: .* \(tlqa export \S+ --out DIR\), use DIR$"):
+        with pytest.raises(UserError, match=r"^\S+ was made by tlqa_jax 0.1: .*tlqa export \S+ --out DIR\), use DIR$"):
             load(tmp_path)
 
 

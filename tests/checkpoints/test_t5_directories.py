@@ -97,9 +97,8 @@ def test_tied_by_the_file_and_scaled_by_the_config(saved, tie, scale, scaled):
     folder, change = saved
     set_config(folder, tie_word_embeddings=tie, scale_decoder_outputs=scale)
     original = random_model(T5, V11)
-    for output, matrix in (
-        ("own", original.output[...]), ("copy", original.embedding.table[...].T), ("none", original.embedding.table[...].T)
-    ):
+    embedding = original.embedding.table[...].T
+    for output, matrix in (("own", original.output[...]), ("copy", embedding), ("none", embedding)):
         if output == "copy":
             change(lambda arrays: arrays | {"lm_head.weight": arrays["shared.weight"]})
         elif output == "none":

@@ -60,7 +60,7 @@ def test_a_vocabulary_in_tokenizer_json(tmp_path):
         ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars False"),
         ({"do_basic_tokenize": False}, "do_basic_tokenize is false; only true is known here"),
         ({"word_tokenizer_type": "mecab"}, 'word_tokenizer_type is "mecab"; only "basic" is known here'),
-        ({"subword_tokenizer_type": "character"}, 'subword_tokenizer_type is "character"; only "wordpiece" is known here'),
+        ({"subword_tokenizer_type": "character"}, '_type is "character"; only "wordpiece" is known here'),
     ],
 )
 def test_other_rules_are_refused(tmp_path, settings, message):

@@ -21,7 +21,9 @@ from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spa
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 T5 = dict(d_model=12, d_kv=5, d_ff=17, num_layers=2, num_heads=3)
-BERT = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40)
+BERT = dict(
+    hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20, max_position_embeddings=40
+)
 TEXT = "Mira, a clockmaker from Oss, plays the flute. Where was she born?"
 SHORT = dict(held_out=None, steps=2, batch_size=8, warmup=1, log_every=1, save_every=1, learning_rate=0.1)
 

@@ -30,10 +30,10 @@ VARIANTS = {
 }
 METHODS = {
     "greedy": dict(num_beams=1),
-    "beam": dict(num_num_beams=4),
-    "beam, penalty 0": dict(num_num_beams=4, length_penalty=0.0),
-    "beam, early": dict(num_num_beams=4, early_stopping=True),
-    "beam, never, penalty 2": dict(num_num_beams=4, early_stopping="never", length_penalty=2.0),
+    "beam": dict(num_beams=4),
+    "beam, penalty 0": dict(num_beams=4, length_penalty=0.0),
+    "beam, early": dict(num_beams=4, early_stopping=True),
+    "beam, never, penalty 2": dict(num_beams=4, early_stopping="never", length_penalty=2.0),
 }
 ROWS, LENGTH = 16, 12
 compared = Counter()

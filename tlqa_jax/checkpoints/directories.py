@@ -16,7 +16,7 @@ CONFIG = "config.json"
 def find_directory(name: str | Path, files: tuple[str, ...]) -> Path:
     """The directory itself (`main_directory`), or that of a hub name, with these files of it downloaded, once.
 
-    Raises UserError if there is no such directory, and it is no name on the hub such as "google-bert/bert-base-uncased".
+    Raises UserError if there is no such directory, nor such a name on the hub ("google-bert/bert-base-uncased").
     """
     if Path(name).is_dir():
         return main_directory(Path(name))

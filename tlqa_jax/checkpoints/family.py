@@ -52,8 +52,8 @@ def fill(empty: nnx.Module, rules: dict[str, Rule], arrays: dict[str, np.ndarray
     Raises UserError naming arrays that are missing, left over or of another shape.
     """
     ours = flatten(as_function(empty)[1])
-    arrays = {name: array.astype(np.float32) if array.dtype.kind in "fV" else array for name, array in arrays.items()}
-    zero = np.float32(0)
+    as_float32 = lambda array: array.astype(np.float32, copy=False) if array.dtype.kind in "fV" else array
+    arrays, zero = {name: as_float32(array) for name, array in arrays.items()}, np.float32(0)
     expected = {rules[p].theirs: np.broadcast_to(zero, rules[p].their_shape(leaf.shape)) for p, leaf in ours.items()}
     compare(arrays, expected, where)
     params = {}

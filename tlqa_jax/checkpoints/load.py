@@ -15,9 +15,9 @@ from flax import nnx
 from tlqa_jax.checkpoints import bert_names, t5_names
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, find_directory, is_old_run, read_json
 from tlqa_jax.checkpoints.family import fill
-from tlqa_jax.checkpoints.weights import WEIGHT_FILES, read_safetensors, weight_files
 from tlqa_jax.checkpoints.tokenizer_files import TOKENIZER_FILES, Tokenizer, check_tokenizer, read_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage
+from tlqa_jax.checkpoints.weights import WEIGHT_FILES, read_safetensors, weight_files
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.t5 import T5Config
@@ -65,7 +65,7 @@ class Pretrained:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary. Raises UserError if there is none, ours cannot have its rules, or it does not fit the model."""
+        """The vocabulary. Raises UserError if there is none, it has unknown rules, or it does not fit the model."""
         tokenizer = read_tokenizer(self.files, FAMILIES[self.family].TOKENIZER)
         check_tokenizer(tokenizer, self.config, self.where)
         return tokenizer

@@ -15,7 +15,7 @@ CHECKPOINTS = "checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints of one run, of which the newest `keep` are kept. A write that is killed leaves no half checkpoint.
+    """The newest `keep` checkpoints of one run. A write that is killed leaves no half checkpoint.
 
     With `read_only` nothing is created or deleted: a program may be training in this directory.
     """
@@ -45,13 +45,13 @@ class Checkpoints:
         """Write the state after `step` steps, a nested structure of arrays."""
         self._manager.save(step, args=self._args.StandardSave(jax.tree.map(np.asarray, state)))
 
-    def restore(self, like: dict[str, Any]) -> dict[str, Any]:
-        """The newest checkpoint, as numpy arrays in the structure of `like` (arrays or shapes).
+    def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
+        """The newest checkpoint, or that of `step`, as numpy arrays in the structure of `like` (arrays or shapes).
 
         `like` may have some of the top-level entries only, such as "params". Raises UserError, before anything is read,
         naming keys that are missing, left over or of another shape or dtype.
         """
-        latest = self.latest()
+        latest = self.latest() if step is None else self.directory / str(step)
         if latest is None:
             raise UserError(f"{self.directory} holds no checkpoint")
         with readable(latest):

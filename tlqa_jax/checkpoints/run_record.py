@@ -1,6 +1,7 @@
 """The record of a run, RUN/run.json: program, settings, inputs. With it the same command again continues the run.
 
-    record = {"version": "1.0", "program": "pretrain-spans", "settings": {...}, "inputs": {"texts": {"a.txt": "sha256:…"}}}
+    inputs = {"texts": {"a.txt": fingerprint("a.txt")}}
+    record = {"version": "1.0", "program": "pretrain-spans", "settings": {...}, "inputs": inputs}
     status = check_run(out, record)         # "new", "continue" or "complete", or a UserError that names what differs
     run = start_run(out, record)
     ...
@@ -30,7 +31,8 @@ def check_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = Fals
     """What `start_run` would do, without touching anything: "new", "continue" or "complete".
 
     "new": nothing is there, or `overwrite` says to delete it. "continue": a run of the same program, settings and
-    inputs. "complete": such a run that has ended. An input whose fingerprint is None, as it is missing, is not compared.
+    inputs. "complete": such a run that has ended. An input that is missing now, whose fingerprint is None, is not
+    compared.
 
     Raises UserError if something else is there, and before it deletes a directory that is no run, or that holds what
     the new run reads. Of several processes the first one looks, and all of them return or raise the same.

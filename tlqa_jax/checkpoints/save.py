@@ -19,9 +19,9 @@ from flax import nnx
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, read_json, write_json
 from tlqa_jax.checkpoints.family import arrays_of
 from tlqa_jax.checkpoints.load import FAMILIES, FILES, load
-from tlqa_jax.checkpoints.weights import WEIGHTS, weight_files, write_safetensors
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage, with_usage
+from tlqa_jax.checkpoints.weights import WEIGHTS, weight_files, write_safetensors
 from tlqa_jax.errors import UserError
 
 ARCHITECTURES = {kind: name for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
@@ -105,7 +105,7 @@ def _new_directory(directory: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary directory to fill, which then becomes `directory`. After an error everything is as before."""
     if directory.exists() and (not directory.is_dir() or os.listdir(directory)):
         if not overwrite:
-            raise UserError(f"{directory} is already in use: give another, or overwrite it (overwrite=True, --overwrite)")
+            raise UserError(f"{directory} is already in use: give another, or overwrite it (--overwrite)")
         model = (directory / CONFIG).is_file() and "model_type" in read_json(directory / CONFIG)
         if not model or (directory / RUN).exists():
             kind = "is a run" if model else "does not look like an exported model"

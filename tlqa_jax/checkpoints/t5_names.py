@@ -148,7 +148,7 @@ def to_hf(model: T5 | T5Encoder, arrays: dict[str, np.ndarray]) -> dict[str, np.
     is stored scaled.
     """
     config = model.config
-    if isinstance(model, T5Encoder) or config.scales_outputs == config.tie_word_embeddings:
+    if not isinstance(model, T5) or config.scales_outputs == config.tie_word_embeddings:
         return arrays
     output = arrays[EMBEDDING] if config.tie_word_embeddings else arrays[OUTPUT] * np.float32(config.d_model**-0.5)
     return arrays | {OUTPUT: output}

@@ -60,7 +60,7 @@ def read_tokenizer(directory: Path, kind: type[Tokenizer]) -> Tokenizer:
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: BertConfig | T5Config, where: Path | str) -> None:
-    """Raise UserError if the model has no embedding for some of the ids, or a T5 has other special ids than T5's own."""
+    """Raise UserError if the model has too few embeddings for the ids, or a T5 has other special ids than T5's own."""
     if tokenizer.vocab_size > config.vocab_size:
         sizes = f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {config.vocab_size}"
         raise UserError(f"{where}: {sizes}")
@@ -107,7 +107,8 @@ def _wordpiece(whole: dict[str, Any], given: dict[str, Any], directory: Path) ->
         )
     for name, known in WORDPIECE_RULES.items():
         if settings.get(name, known) != known:
-            raise UserError(f"{directory}: {name} is {json.dumps(settings[name])}; only {json.dumps(known)} is known here")
+            value, known = json.dumps(settings[name]), json.dumps(known)
+            raise UserError(f"{directory}: {name} is {value}; only {known} is known here")
     if (directory / WORDPIECE).exists() or not whole:
         return WordPieceTokenizer(directory / WORDPIECE, lowercase=lowercase)
     model = whole.get("model") or {}

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  numpy knows bfloat16 then
 import numpy as np
 
 from tlqa_jax.checkpoints.directories import read_json
@@ -17,8 +18,8 @@ def weight_files(directory: Path, where: Path | str) -> list[Path]:
     if (directory / WEIGHTS).exists():
         return [directory / WEIGHTS]
     if not (directory / INDEX).exists():
-        reason = "can run any code when it is opened: save it with Transformers' save_pretrained, which writes safetensors"
-        raise UserError(f"{where} has no {WEIGHTS}. A pickle (*.bin) is not read, because it {reason}")
+        advice = "save it again with Transformers' save_pretrained"
+        raise UserError(f"{where} has no {WEIGHTS}. A pickle (*.bin) is not read, as it can run any code: {advice}")
     shards = read_json(directory / INDEX).get("weight_map")
     if not isinstance(shards, dict):
         raise UserError(f"{directory / INDEX} has no weight_map")
@@ -48,7 +49,8 @@ def write_safetensors(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
 
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    contiguous = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}  # others would be mixed up
+    # `save_file` would mix up the numbers of an array that is not contiguous
+    contiguous = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # that of any new file; `save_file` would let only the owner read
