@@ -92,9 +92,9 @@ def test_a_file_fits_in_the_head(path):
 def test_a_room_says_what_is_in_it(room):
     """Each file of a room, and each room within it, has its line in the docstring of the room's __init__.py."""
     text = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
-    lines = {line.split()[0].rstrip("/") for line in text.splitlines() if line.strip()}
-    files = {path.name for path in room.glob("*.py")} | {path.parent.name for path in room.glob("*/__init__.py")}
-    missing = sorted(files - {"__init__.py", "__main__.py"} - lines)
+    lines = {line.split()[0].rstrip("/").removesuffix(".py") for line in text.splitlines() if line.strip()}
+    files = {path.stem for path in room.glob("*.py")} | {path.parent.name for path in room.glob("*/__init__.py")}
+    missing = sorted(files - {"__init__", "__main__"} - lines)
     assert not missing, f"{room.name}/__init__.py has no line for {', '.join(missing)}"
 
 

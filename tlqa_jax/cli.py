@@ -124,3 +124,7 @@ def interrupted(argv: Sequence[str]) -> str:
     trains = name == "quickstart" or name.startswith(("pretrain-", "finetune"))
     again = shlex.join(word for word in argv if word != "--overwrite")  # which would delete what there is to continue
     return f"stopped; to continue from the newest checkpoint: tlqa {again}" if trains else "stopped"
+
+
+if __name__ == "__main__":
+    main()

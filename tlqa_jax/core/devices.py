@@ -1,5 +1,6 @@
 """State on all devices and back, for pmap; and the type that models compute in."""
 
+import functools
 import re
 from typing import Any
 
@@ -18,8 +19,13 @@ def replicate(tree: Any) -> Any:
     For an argument that pmap is told not to split (`in_axes=None`). With a leading axis of devices instead, as
     `flax.jax_utils.replicate` makes it, XLA cannot write the new state over the old one in place and copies all of it.
     """
-    devices = np.arange(jax.local_device_count())
-    return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), out_axes=None)(devices, tree)
+    return _copier()(np.arange(jax.local_device_count()), tree)
+
+
+@functools.cache
+def _copier():
+    """One function for all, so that trees of the same shapes are compiled for once."""
+    return jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), out_axes=None)
 
 
 def on_host(tree: Any) -> Any:

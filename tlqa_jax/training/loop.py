@@ -33,7 +33,7 @@ from tlqa_jax.checkpoints.save import write_config, write_tokenizer, write_weigh
 from tlqa_jax.core.devices import replicate, unreplicate
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import make_optimizer, schedule
-from tlqa_jax.training.progress import Progress, draw_curves
+from tlqa_jax.training.progress import Progress, TrainingDiverged, draw_curves
 from tlqa_jax.training.settings import TrainingSettings, fingerprints, recorded
 from tlqa_jax.training.step import State, check_batch_size
 
@@ -138,21 +138,26 @@ class TrainingLoop:
         settings, last = self.run.settings, step == self.steps
         saving = last or step % settings.save_every == 0
         if saving or step % settings.log_every == 0:
-            self.progress.train(
-                step, **{name: float(value) for name, value in metrics.items()},
-                learning_rate=float(self.rate(step - 1)), tokens_per_step=tokens, latest=self.checkpoints.latest,
-            )  # fmt: skip
+            try:
+                self.progress.train(
+                    step, **{name: float(value) for name, value in metrics.items()},
+                    learning_rate=float(self.rate(step - 1)), tokens_per_step=tokens, latest=self.checkpoints.latest,
+                )  # fmt: skip
+            except TrainingDiverged as error:
+                if error.good is not None:
+                    self.write_model(self.checkpoints.restore({"params": self.state["params"]}, error.good)["params"])
+                raise
         if saving:
-            self.save(step)
+            state = unreplicate(self.state)
+            self.write_model(state["params"])  # first: whoever finds the checkpoint finds the model too
+            self.checkpoints.save(step, state)
         if self.evaluation_is_due(step):
             self.progress.evaluated(step, self.evaluate(self.state["params"]))
 
     def evaluation_is_due(self, step: int) -> bool:
         return bool(self.evaluate) and (step == self.steps or step % self.run.settings.evaluate_every == 0)
 
-    def save(self, step: int) -> None:
-        """Write model.safetensors, then the checkpoint: whoever finds the checkpoint finds the parameters too."""
-        state = unreplicate(self.state)
+    def write_model(self, params: Any) -> None:
+        """Write model.safetensors."""
         if jax.process_index() == 0:
-            write_weights(self.run.path, nnx.merge(self.run.graph, jax.tree.map(jnp.asarray, state["params"])))
-        self.checkpoints.save(step, state)
+            write_weights(self.run.path, nnx.merge(self.run.graph, jax.tree.map(jnp.asarray, params)))

@@ -19,7 +19,9 @@ from tlqa_jax.text.atomic_write import write_atomically
 
 
 class TrainingDiverged(UserError):
-    """The loss or the gradient is no longer a finite number."""
+    """The loss or the gradient is no longer a finite number. `good`: the step of the last good checkpoint, if any."""
+
+    good: int | None = None
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -76,14 +78,15 @@ class Progress:
         """
         for name, value in (("loss", loss), ("gradient norm", gradient_norm)):
             if not math.isfinite(value):
-                good, advice = latest(self.finite), "no checkpoint is known to be good: begin anew"
+                good, advice = latest(self.finite), "no checkpoint is known to be good: start afresh with"
                 if good:
-                    later = "" if good == latest() else "delete the later ones and "
-                    advice = f"the last good checkpoint is {good}: {later}begin a new run with "
-                    advice += f"--start-from {self.path.parent} --out …"
-                raise TrainingDiverged(
-                    f"{self.title}: the {name} is {value} at step {step}; {advice} and a lower --learning-rate"
+                    advice = f"{self.path.parent} holds the model of step {good.name}, the last good checkpoint: start a "
+                    advice += f"new run with --start-from {self.path.parent} --out … and"
+                error = TrainingDiverged(
+                    f"{self.title}: the {name} is {value} at step {step}; {advice} a lower --learning-rate"
                 )
+                error.good = int(good.name) if good else None
+                raise error
         self.finite = step
         now = time.perf_counter()
         speed = (step - self.last_step) * tokens_per_step / (now - self.last_time)
