@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlqa_jax.core.dropout import dropout, hash_bits, split
+from tlqa_jax.core.dropout import dropout, hash_bits, split_keys
 
 SHAPE = (64, 128, 32)  # 2^18 numbers
 SIZE = 2**18
@@ -186,7 +186,7 @@ def test_dtype_is_kept():
     assert dropout(jnp.ones((3, 5), jnp.bfloat16), 0.1, jax.random.key(0)).dtype == jnp.bfloat16
 
 
-def test_split():
-    keys = split(jax.random.key(0), 3)
+def test_split_keys():
+    keys = split_keys(jax.random.key(0), 3)
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
-    assert split(None, 3) == [None, None, None]
+    assert split_keys(None, 3) == [None, None, None]

@@ -85,12 +85,6 @@ def test_causal_attention_sees_no_later_token():
     np.testing.assert_allclose(unmasked[1, :3], before[1, :3], atol=1e-5)  # padding comes later, so it was not seen
 
 
-def test_fused_attention_gives_the_same(bert):
-    apply, params = random_model(attention="fused")
-    fused = jax.jit(apply)(params, TOKENS, token_types=TYPES, mask=MASK).last
-    np.testing.assert_allclose(fused, bert(), atol=1e-5)
-
-
 def test_hidden_states_are_the_embeddings_and_every_layer_and_pooled_is_of_the_first_token():
     apply, params = random_model()
     encoded = jax.jit(apply)(params, TOKENS, token_types=TYPES, mask=MASK)

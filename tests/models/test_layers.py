@@ -1,8 +1,6 @@
 """Each layer against a few lines of numpy that share nothing with it."""
 
 import math
-import subprocess
-import sys
 from functools import partial
 
 import jax
@@ -23,7 +21,6 @@ from tlqa_jax.models.layers import (
     RelativeBias,
     RMSNorm,
     attention,
-    fused_attention,
     gelu,
     truncated_normal,
     vocabulary_product,
@@ -83,25 +80,6 @@ def test_attention_against_numpy(qkv, bias, mask, scale):
     np.testing.assert_allclose(ours, numpy_attention(*qkv, scale, bias, mask), atol=1e-6)
 
 
-@cases
-def test_fused_attention_equals_plain_attention_and_so_do_its_gradients(qkv, bias, mask, scale):
-    mask = None if mask is None else jnp.asarray(mask)
-    direction = draw(B, H, L, K)
-
-    @jax.jit
-    def outputs_and_gradients(*arrays):
-        def both(function):
-            run = lambda *a: function(*a[:3], scale=scale, bias=a[3] if bias else None, mask=mask)
-            output, pull_back = jax.vjp(run, *arrays)
-            return output, pull_back(direction)
-
-        return both(attention), both(fused_attention)
-
-    plain, fused = outputs_and_gradients(*qkv)
-    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(fused), strict=True):
-        assert np.abs(one - other).max() <= 1e-6 * max(np.abs(one).max(), 1)
-
-
 def test_two_keys_by_hand():
     """Scores log 3 and 0, so weights 3/4 and 1/4; values 4 and 8."""
     query, key = jnp.full((1, 1, 1, 1), np.log(3)), jnp.array([1.0, 0.0]).reshape(1, 1, 2, 1)
@@ -122,12 +100,9 @@ def test_attention_dropout_falls_on_the_weights_after_softmax(qkv):
     assert 0.2 < (weights == 0).mean() < 0.6
 
 
-def attention_layer(kind="plain") -> Attention:
-    return Attention(D, H, K, scale=1.0, deviations=(0.5, 0.5, 0.5, 0.5), dropout_rate=0.4, kind=kind, rngs=nnx.Rngs(0))
-
-
 def test_attention_layer_is_its_heads_side_by_side():
-    layer, x, memory = attention_layer(), draw(B, L, D), draw(B, S, D)
+    layer = Attention(D, H, K, scale=1.0, deviations=(0.5, 0.5, 0.5, 0.5), dropout_rate=0.4, rngs=nnx.Rngs(0))
+    x, memory = draw(B, L, D), draw(B, S, D)
     query, key, value, out = (np.asarray(p[...]) for p in (layer.query, layer.key, layer.value, layer.out))
     expected = np.zeros((B, L, D))
     for b, h in np.ndindex(B, H):
@@ -136,15 +111,6 @@ def test_attention_layer_is_its_heads_side_by_side():
         expected[b] += weights / weights.sum(axis=-1, keepdims=True) @ v @ out[h]
     ours = compiled(lambda: layer(x, layer.keys_values(memory)))
     np.testing.assert_allclose(ours, expected, atol=1e-5)
-
-
-def test_fused_layer_is_plain_where_there_is_dropout_and_equal_where_there_is_none():
-    x, key = draw(B, L, D), jax.random.key(1)
-    layers = {kind: attention_layer(kind) for kind in ("plain", "fused")}
-    run = lambda kind, key: compiled(lambda: layers[kind](x, layers[kind].keys_values(x), key=key))
-    assert (run("fused", key) == run("plain", key)).all()
-    np.testing.assert_allclose(run("fused", None), run("plain", None), atol=1e-6)
-    assert np.abs(run("plain", key) - run("plain", None)).max() > 0.1
 
 
 def test_rms_norm_against_numpy():
@@ -250,28 +216,6 @@ def test_the_bias_of_bfloat16_logits_is_not_rounded():
     x = draw(B, L, D).astype(jnp.bfloat16)
     added = embedding.logits(x, nnx.Param(jnp.asarray(bias))) - embedding.logits(x)
     np.testing.assert_allclose(added, np.broadcast_to(bias, (B, L, V)), atol=1e-6)
-
-
-def test_an_unknown_attention_is_refused_by_name():
-    """In a process of its own: here the annotations are checked, and they refuse it first."""
-    program = """
-from flax import nnx
-from tlqa_jax import UserError
-from tlqa_jax.models import bert, bert_heads, t5
-
-tried = (
-    (bert.Bert, bert.BertConfig.tiny(), "flash"), (bert_heads.BertForMaskedLM, bert.BertConfig.tiny(), "flash"),
-    (t5.T5, t5.T5Config.tiny(), "causal"), (t5.T5Encoder, t5.T5Config.tiny(), "causal"),
-)
-for kind, config, attention in tried:
-    try:
-        nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0), attention=attention))
-    except UserError as error:
-        print(error)
-"""
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    bert, t5 = "attention is 'flash'; known are plain, fused, causal", "attention is 'causal'; known are plain, fused"
-    assert said.splitlines() == [bert, bert, t5, t5]
 
 
 def test_attention_with_biases_is_attention_to_inputs_with_a_one_more():

@@ -36,6 +36,6 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Fl
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), jnp.zeros((), x.dtype))
 
 
-def split(key: PRNGKeyArray | None, count: int) -> list[PRNGKeyArray | None]:
+def split_keys(key: PRNGKeyArray | None, count: int) -> list[PRNGKeyArray | None]:
     """`count` keys from one, or as many None from None (no dropout)."""
     return [None] * count if key is None else list(jax.random.split(key, count))

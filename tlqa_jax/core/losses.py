@@ -1,7 +1,7 @@
-"""Losses come as (sum, weight): only a sum can be added over devices and micro-batches and stay a true mean.
+"""Losses are returned as (sum, weight). Sums are added over devices and micro-batches; their quotient is the mean.
 
-A mean of per-device means is another number whenever the devices hold different amounts of padding: the train steps
-(`training.span_corruption.make_train_step`, say) `psum` sum and weight, and divide once. See lesson 05.
+A mean of the devices' means would be a different number, because the devices hold different amounts of padding. The
+update (`training/step.py`) adds sums and weights with `psum` and divides once. See lesson 05.
 """
 
 import jax
@@ -16,7 +16,7 @@ def cross_entropy(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Weighted sum of -log softmax(logits)[target] in nats, and the sum of the weights. Computed in float32 at least.
 
-    log-sum-exp minus the target's logit: no one-hot array and no second [.., V] array is made.
+    It is log-sum-exp minus the target's logit: this needs neither a one-hot array nor a second array [..., V].
     """
     logits = at_least_float32(logits)
     target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
@@ -27,5 +27,5 @@ def cross_entropy(
 def correct_predictions(
     logits: Float[Array, "*batch V"], targets: Int[Array, "*batch"], weights: Float[Array, "*batch"]
 ) -> Float[Array, ""]:
-    """Weighted number of positions whose highest logit is the target's."""
+    """Weighted number of positions at which the target has the highest logit."""
     return jnp.sum(jnp.where(jnp.argmax(logits, axis=-1) == targets, weights, 0.0))

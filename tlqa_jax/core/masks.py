@@ -1,4 +1,4 @@
-"""Attention masks. Boolean everywhere, True = may attend, and applied in one place: `apply_mask`."""
+"""Attention masks. All are boolean, True = may attend, and all are applied by `apply_mask`."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -14,7 +14,7 @@ def padding_mask(tokens: Int[Array, "B S"], pad_id: int = 0) -> Bool[Array, "B S
 
 
 def causal_mask(length: int) -> Bool[Array, "L L"]:
-    """Query i (row) may attend to keys 0..i (columns): itself and the past.
+    """Query i (row) may attend to keys 0..i (columns): itself and those before it.
 
                 keys
               0  1  2
@@ -27,7 +27,7 @@ def causal_mask(length: int) -> Bool[Array, "L L"]:
 
 
 def segment_mask(queries: Int[Array, "B L"], keys: Int[Array, "B S"]) -> Bool[Array, "B L S"]:
-    """Of several examples in one row, a query may attend to the keys of its own: those with the same segment number.
+    """With several examples in a row, a query may attend to the keys of its own example: those with the same number.
 
                 keys
               1  1  2  0
@@ -35,16 +35,16 @@ def segment_mask(queries: Int[Array, "B L"], keys: Int[Array, "B S"]) -> Bool[Ar
           2   0  0  1  0
           0   0  0  0  1
 
-    Padding, 0, is a segment like any other: nobody sees it but itself.
+    Padding, 0, is a segment of its own: only padding attends to it.
     """
     return queries[:, :, None] == keys[:, None, :]
 
 
 def apply_mask(scores: Float[Array, "B H L S"], mask: Bool[Array, "#B #H #L S"] | None) -> Float[Array, "B H L S"]:
-    """Scores with the forbidden ones set to the lowest finite number, so that softmax gives them exactly 0.
+    """The scores. Masked ones become the lowest finite number, so that their weight after softmax is exactly 0.
 
-    Finite rather than -inf: a row with every key forbidden (a batch's padding row) then averages evenly instead of
-    becoming NaN and poisoning the gradients of the whole batch.
+    The number is finite, not -inf: if all keys of a query are masked (in a row of padding), its weights are then equal.
+    With -inf they would be NaN, and so would the gradients of the whole batch.
     """
     if mask is None:
         return scores

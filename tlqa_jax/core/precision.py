@@ -1,9 +1,9 @@
-"""Where a number format is too small for what is computed in it."""
+"""Sums of many terms need float32, even if a model computes in bfloat16."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
 def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x as float32, or as float64 where it already is: for sums of many terms in a model that computes in bfloat16."""
+    """x as float32; float64 stays float64."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)

@@ -9,9 +9,9 @@ def relative_position_bucket(
 ) -> Int[Array, "..."]:
     """The bucket, 0..num_buckets-1, of each relative position `key position - query position`.
 
-    Near distances have a bucket each; farther ones share logarithmically wider buckets; everything from `max_distance`
-    on shares the last. A bidirectional encoder spends half of the buckets on the future; a causal decoder has none
-    there, and keys in the future (masked anyway) fall into bucket 0.
+    Small distances have a bucket each. Larger ones share buckets whose width grows logarithmically; all distances from
+    `max_distance` on share the last. In a bidirectional encoder, half of the buckets are for keys after the query. In a
+    causal decoder such keys are masked, and their bucket is 0.
     """
     if bidirectional:
         num_buckets //= 2
@@ -21,9 +21,9 @@ def relative_position_bucket(
         offset = jnp.zeros_like(relative_position)
         distance = jnp.maximum(-relative_position, 0)
     exact = num_buckets // 2
-    # log grows from 0 at distance == exact to 1 at max_distance; the maximum keeps log away from 0 where it is not used
+    # growth is 0 at distance == exact and 1 at max_distance; the maximum avoids log(0), whose result is not used
     growth = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(max_distance / exact)
-    # 1e-4: where a bucket begins at a whole distance (16, 32, 64), an accelerator's log may fall a rounding short of it
+    # 1e-4: if a bucket starts at a whole distance (16, 32, 64), an accelerator's log may round to just below it
     far = exact + (growth * (num_buckets - exact) + 1e-4).astype(jnp.int32)
     return offset + jnp.where(distance < exact, distance, jnp.minimum(far, num_buckets - 1))
 

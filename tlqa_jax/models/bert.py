@@ -1,9 +1,9 @@
-"""BERT: an encoder in which every token sees every other, before it and after it (Devlin et al. 2019).
+"""BERT: an encoder in which every token attends to all tokens, before it and after it (Devlin et al. 2019).
 
     encoded = Bert(config, rngs=nnx.Rngs(0))(tokens, token_types=token_types, mask=mask)
     encoded.last, encoded.pooled, encoded.hidden_states     # [B L D], [B D], the embeddings and every layer's output
 
-What is pretrained and fine-tuned are the heads of `bert_heads`, each around one such encoder.
+The models that are pretrained and fine-tuned are in `bert_heads`: each is such an encoder with a head.
 """
 
 from collections.abc import Sequence
@@ -12,29 +12,26 @@ from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from flax import nnx
-from jax.nn import one_hot
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.core.dropout import dropout, split_keys
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
     ACTIVATIONS,
     Attention,
-    AttentionKind,
     Embedding,
     FeedForward,
     LayerNorm,
     Linear,
-    project,
     truncated_normal,
 )
 
-BertAttention = Literal["plain", "fused", "causal"]
+BertAttention = Literal["plain", "causal"]
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Sizes of a BERT, under the names of Hugging Face's `config.json`. The defaults are bert-base-uncased's."""
+    """Sizes of a BERT. The names are those of Hugging Face's `config.json`, the defaults those of bert-base-uncased."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -50,7 +47,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     classifier_dropout: float | None = None  # None: as hidden_dropout_prob
-    id2label: Sequence[str] = ("LABEL_0", "LABEL_1")  # what a classifier tells apart, by number
+    id2label: Sequence[str] = ("LABEL_0", "LABEL_1")  # names of a classifier's classes
 
     def __post_init__(self):
         object.__setattr__(self, "id2label", tuple(self.id2label))  # JSON has lists
@@ -111,15 +108,15 @@ class BertConfig:
 
 
 class EncoderOutput(NamedTuple):
-    """In Transformers' order. `hidden_states` are the embeddings, then the output of every layer, the last one too."""
+    """In Transformers' order. `hidden_states` are the embeddings and the output of every layer, including the last."""
 
-    last: Float[Array, "B L D"]  # [B P D] where `positions` were given
+    last: Float[Array, "B L D"]  # [B P D] if `positions` are given
     pooled: Float[Array, "B D"] | None  # None from an encoder without a pooler
     hidden_states: tuple[Float[Array, "B _ D"], ...]
 
 
 class BertEmbeddings(nnx.Module):
-    """What a token is, plus where it stands, plus which of the two segments it is in; normalised."""
+    """LayerNorm of the sum of three embeddings: of the token, of its position, and of its segment (`token_types`)."""
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
         table = lambda rows: Embedding(
@@ -134,26 +131,23 @@ class BertEmbeddings(nnx.Module):
     def __call__(
         self, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"], dtype, key: PRNGKeyArray | None
     ) -> Float[Array, "B L D"]:
-        rows, length = tokens.shape
-        positions, types = self.position.table[...].astype(dtype), self.token_type.table[...].astype(dtype)
-        if length > positions.shape[0]:
+        length, positions = tokens.shape[1], self.position.table[...].astype(dtype)
+        if length > len(positions):
             raise UserError(
-                f"{length} tokens in a row; this BERT has positions for max_position_embeddings = {positions.shape[0]}"
+                f"{length} tokens in a row; this BERT has positions for max_position_embeddings = {len(positions)}"
             )
-        # both as products, for the sake of their gradients (see `attention` and `RelativeBias` in layers)
-        where = jnp.einsum("b,ld->bld", jnp.ones(rows, dtype), positions[:length])
-        segment = project(one_hot(token_types, types.shape[0], dtype=dtype), types)
-        return dropout(self.norm(self.word(tokens, dtype) + where + segment), self.dropout_rate, key)
+        x = self.word(tokens, dtype) + positions[None, :length] + self.token_type(token_types, dtype)
+        return dropout(self.norm(x), self.dropout_rate, key)
 
 
 class BertLayer(nnx.Module):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)): a norm after each sum, not before each part as in T5."""
+    """norm(x + attention(x)), then norm(x + feed_forward(x)): the norm is after each part, in T5 it is before it."""
 
-    def __init__(self, config: BertConfig, kind: AttentionKind, *, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
         width, heads, deviation = config.hidden_size, config.num_attention_heads, config.initializer_range
         self.attention = Attention(
             width, heads, width // heads, scale=(width // heads) ** -0.5, deviations=(deviation,) * 4,
-            dropout_rate=config.attention_probs_dropout_prob, kind=kind, biases=True, draw=truncated_normal, rngs=rngs,
+            dropout_rate=config.attention_probs_dropout_prob, biases=True, draw=truncated_normal, rngs=rngs,
         )
         self.attention_norm = LayerNorm(width, config.layer_norm_eps)
         self.feed_forward = FeedForward(
@@ -167,8 +161,8 @@ class BertLayer(nnx.Module):
         self, x: Float[Array, "B L D"], *, mask: Bool[Array, "#B 1 #P L"] | None, key: PRNGKeyArray | None,
         positions: Int[Array, "B P"] | None = None,
     ) -> Float[Array, "B P D"]:
-        """The output at every position, or at the given ones: all are attended to, but only these go on."""
-        keys, keys_values = split(key, 3), self.attention.keys_values(x)
+        """The output at every position, or only at `positions`. Keys and values are those of all positions."""
+        keys, keys_values = split_keys(key, 3), self.attention.keys_values(x)
         if positions is not None:
             x = jnp.take_along_axis(x, positions[..., None], axis=1)
         attended = self.attention(x, keys_values, mask=mask, key=keys[0])
@@ -181,16 +175,14 @@ class Bert(nnx.Module):
 
     Args:
         config: the sizes.
-        pooler: whether it has the matrix that makes `pooled` of the first token; classifiers and next-sentence
-            prediction read that.
-        rngs: seeds the initial parameters: truncated normal of deviation `initializer_range`, norm scales 1, biases 0.
+        pooler: whether it has the layer that computes `pooled` from the first token, for classification and
+            next-sentence prediction.
+        rngs: seeds the initial parameters: truncated normal with deviation `initializer_range`; scales are 1, biases 0.
         dtype: of the computation, float32 or bfloat16; parameters are float32. float16 is refused.
-        attention: who may see whom, and how that is computed. "plain" and "fused" (`jax.nn.dot_product_attention`
-            wherever there is no attention dropout): everyone sees everyone but padding. "causal": plain, and nobody
-            sees what comes later.
+        attention: "plain": every token attends to all tokens except padding. "causal": only to itself and those before.
     """
 
-    pooler = None  # of the class: an attribute that was once None takes no module later
+    pooler = None  # on the class: nnx allows no module in an instance's attribute that was None before
 
     def __init__(
         self, config: BertConfig, *, pooler: bool = True, rngs: nnx.Rngs, dtype=jnp.float32,
@@ -203,7 +195,7 @@ class Bert(nnx.Module):
         self.config, self.dtype, self.causal = config, dtype, attention == "causal"
         self.embeddings = BertEmbeddings(config, rngs=rngs)
         for i in range(config.num_hidden_layers):
-            setattr(self, f"layer_{i}", BertLayer(config, "plain" if self.causal else attention, rngs=rngs))
+            setattr(self, f"layer_{i}", BertLayer(config, rngs=rngs))
         if pooler:
             self._add_pooler(rngs)
 
@@ -212,7 +204,7 @@ class Bert(nnx.Module):
         self.pooler = Linear(width, width, self.config.initializer_range, draw=truncated_normal, rngs=rngs)
 
     def with_pooler(self, rngs: nnx.Rngs) -> "Bert":
-        """An encoder with the same parameters and a pooler: this one if it has one, else a copy with a new one."""
+        """This encoder if it has a pooler, else a copy with the same parameters and a new pooler."""
         if self.pooler is not None:
             return self
         copy = nnx.merge(*nnx.split(self))
@@ -232,38 +224,37 @@ class Bert(nnx.Module):
         positions: Int[Array, "B P"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> EncoderOutput:
-        """Every token in the light of all the others.
+        """The contextual embedding of each token.
 
         Args:
             token_types: 0 in the first segment, 1 in the second. None: all 0.
             mask: True = a real token. None: all are.
-            positions: those whose `last` is wanted; nothing else is computed in the last layer, and `pooled` is of the
-                first of them. A head that reads a few positions saves most of a layer so. None: all.
-            key: dropout. None: without.
+            positions: compute `last` only at these positions, which saves most of the last layer. `pooled` is then
+                computed from the first of them. None: all.
+            key: for dropout. None: no dropout.
 
         Raises UserError if the rows are longer than `max_position_embeddings`.
         """
-        keys = split(key, self.config.num_hidden_layers + 1)
+        keys = split_keys(key, self.config.num_hidden_layers + 1)
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
         x = self.embeddings(tokens, token_types, self.dtype, keys[-1])
         hidden_states = [x]
-        *lower, top = zip(self.layers, keys)
-        for layer, layer_key in lower:
-            x = layer(x, mask=self._may_see(mask, tokens.shape[1]), key=layer_key)
+        *lower, (layer, layer_key) = zip(self.layers, keys)
+        for lower_layer, lower_key in lower:
+            x = lower_layer(x, mask=self._attention_mask(mask, tokens.shape[1]), key=lower_key)
             hidden_states.append(x)
-        layer, layer_key = top
-        last = layer(x, mask=self._may_see(mask, tokens.shape[1], positions), key=layer_key, positions=positions)
+        last = layer(x, mask=self._attention_mask(mask, tokens.shape[1], positions), key=layer_key, positions=positions)
         pooled = None if self.pooler is None else jnp.tanh(self.pooler(last[:, 0]))
         return EncoderOutput(last, pooled, (*hidden_states, last))
 
-    def _may_see(
+    def _attention_mask(
         self, mask: Bool[Array, "B L"] | None, length: int, positions: Int[Array, "B P"] | None = None
     ) -> Bool[Array, "#B 1 #P L"] | None:
-        """Which keys (the last axis) each query may attend to; queries are at `positions` or everywhere."""
-        may_see = None if mask is None else mask[:, None, None, :]
+        """Which keys (the last axis) each query may attend to. Queries are at `positions`. None: at all positions."""
+        may_attend = None if mask is None else mask[:, None, None, :]
         if self.causal:
             queries = jnp.arange(length)[None] if positions is None else positions
             earlier = (queries[:, :, None] >= jnp.arange(length)[None, None])[:, None]
-            may_see = earlier if may_see is None else earlier & may_see
-        return may_see
+            may_attend = earlier if may_attend is None else earlier & may_attend
+        return may_attend

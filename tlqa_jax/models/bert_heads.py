@@ -1,9 +1,11 @@
-"""What is put on top of BERT: its two pretraining tasks, spans for question answering, classes.
+"""BERT with a head: for its two pretraining tasks, for the spans of question answering, for classification.
 
-Each head is built as `Head(config, rngs=rngs)`, with a new encoder, or as `Head(encoder=encoder, rngs=rngs)` around one
-that is there, a pretrained one say. Each is called as the encoder is, `(tokens, token_types=, mask=, key=)`, and
-returns what Transformers' model of that name returns, in its order: logits, in float32 also where the encoder computes
-in bfloat16. `head.encoder` is the encoder.
+    model = BertForQuestionAnswering(config, rngs=rngs)             # with a new encoder
+    model = BertForQuestionAnswering(encoder=encoder, rngs=rngs)    # with a pretrained encoder
+    start, end = model(tokens, token_types=token_types, mask=mask, key=key)
+
+Each returns what Transformers' model of that name returns, in the same order: logits. They are float32 even if the
+encoder computes in bfloat16. `model.encoder` is the encoder.
 """
 
 from dataclasses import replace
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.core.dropout import dropout, split_keys
 from tlqa_jax.core.precision import at_least_float32
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertAttention, BertConfig
@@ -26,21 +28,21 @@ Positions = Int[Array, "B P"] | None
 
 
 class PretrainingLogits(NamedTuple):
-    """`next_sentence`: 0 = the second segment follows the first, 1 = it is from elsewhere (Google's numbering)."""
+    """`next_sentence`: class 0 = the second segment follows the first, 1 = it is a random one (Google's numbering)."""
 
     masked_lm: Float[Array, "B L V"]
     next_sentence: Float[Array, "B 2"]
 
 
 class SpanLogits(NamedTuple):
-    """How well an answer could begin, and end, at each token."""
+    """For each token, whether the answer starts, or ends, there."""
 
     start: Float[Array, "B L"]
     end: Float[Array, "B L"]
 
 
 class MaskedLMHead(nnx.Module):
-    """One more layer, then the product with the word embeddings, the same that were read at the bottom, plus a bias."""
+    """A dense layer and a norm, then the product with the table of word embeddings, plus a bias."""
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
         self.dense = new_linear(config, config.hidden_size, rngs)
@@ -53,16 +55,16 @@ class MaskedLMHead(nnx.Module):
 
 
 class Head(nnx.Module):
-    """What the four have in common: the encoder.
+    """What the four models share: the encoder.
 
     Args:
-        config: the sizes. With an `encoder` it may be left out, or tell the labels and the `classifier_dropout`, which
-            the encoder's own does not know yet; its other fields must be the encoder's.
-        encoder: an encoder to go on with, with its parameters.
-        rngs, dtype, attention: as for `Bert`; with an `encoder` the last two are the encoder's.
+        config: the sizes. With an `encoder`, its sizes by default; a config may then differ from the encoder's only in
+            `id2label` and `classifier_dropout`.
+        encoder: an encoder with parameters. None: a new one.
+        rngs, dtype, attention: as for `Bert`. With an `encoder`, `dtype` and `attention` are the encoder's.
     """
 
-    pooler = False  # whether the head reads `pooled`
+    pooler = False  # whether the head uses `pooled`
 
     def __init__(
         self, config: BertConfig | None = None, *, encoder: Bert | None = None, rngs: nnx.Rngs,
@@ -86,7 +88,7 @@ def new_linear(config: BertConfig, outputs: int, rngs: nnx.Rngs) -> Linear:
 
 
 class BertForMaskedLM(Head):
-    """Which token was there before it was masked?"""
+    """Masked language modelling: which token was masked?"""
 
     def __init__(self, config: BertConfig | None = None, *, rngs: nnx.Rngs, **options):
         super().__init__(config, rngs=rngs, **options)
@@ -96,16 +98,16 @@ class BertForMaskedLM(Head):
         self, tokens: Tokens, *, positions: Positions = None, token_types: TokenTypes = None, mask: Mask = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B P V"]:
-        """Logits at every position, [B L V], or at the given ones only, [B P V].
+        """Logits at every position, [B L V], or only at `positions`, [B P V].
 
-        The product with the vocabulary is most of a small model's work, and the loss wants 15% of it.
+        The product with the vocabulary is most of a small model's work, and the loss needs 15% of it.
         """
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
         return self.masked_lm(encoded.last, self.encoder.embeddings.word)
 
 
 class BertForPreTraining(Head):
-    """Both of BERT's tasks: masked tokens, and does the second segment follow the first?"""
+    """Both of BERT's pretraining tasks: masked tokens, and whether the second segment follows the first."""
 
     pooler = True
 
@@ -120,7 +122,7 @@ class BertForPreTraining(Head):
     ) -> PretrainingLogits:
         """`positions` as for `BertForMaskedLM`."""
         if positions is not None:
-            positions = jnp.pad(positions, ((0, 0), (1, 0)))  # and the first token, for the second task
+            positions = jnp.pad(positions, ((0, 0), (1, 0)))  # plus the first token, for the second task
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
         x = encoded.last if positions is None else encoded.last[:, 1:]
         next_sentence = self.next_sentence(at_least_float32(encoded.pooled))
@@ -128,7 +130,7 @@ class BertForPreTraining(Head):
 
 
 class BertForQuestionAnswering(Head):
-    """Where in the text does the answer begin and end?"""
+    """Extractive question answering: where does the answer start and end?"""
 
     def __init__(self, config: BertConfig | None = None, *, rngs: nnx.Rngs, **options):
         super().__init__(config, rngs=rngs, **options)
@@ -137,14 +139,14 @@ class BertForQuestionAnswering(Head):
     def __call__(
         self, tokens: Tokens, *, token_types: TokenTypes = None, mask: Mask = None, key: PRNGKeyArray | None = None
     ) -> SpanLogits:
-        """Padding and the question have logits as well: whoever chooses a span leaves them out."""
+        """The logits of padding and of the question are included: the caller must exclude them."""
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, key=key)
         logits = self.span(at_least_float32(encoded.last))
         return SpanLogits(logits[..., 0], logits[..., 1])
 
 
 class BertForSequenceClassification(Head):
-    """Which of `config.id2label` is the text?"""
+    """Classification: which of the classes `config.id2label` is it?"""
 
     pooler = True
 
@@ -155,8 +157,8 @@ class BertForSequenceClassification(Head):
     def __call__(
         self, tokens: Tokens, *, token_types: TokenTypes = None, mask: Mask = None, key: PRNGKeyArray | None = None
     ) -> Float[Array, "B labels"]:
-        config, keys = self.config, split(key, 2)
+        config, keys = self.config, split_keys(key, 2)
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        first = jnp.zeros_like(tokens[:, :1])  # the only position that is read
+        first = jnp.zeros_like(tokens[:, :1])  # the only position that `pooled` needs
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=first, key=keys[0])
         return self.classifier(at_least_float32(dropout(encoded.pooled, rate, keys[1])))

@@ -1,4 +1,4 @@
-"""A model as a pure function of a plain dict of arrays: what lets every transform be JAX's own."""
+"""A model as a pure function of a plain dict of arrays, so that JAX's own transforms apply: jax.pmap, jax.grad, ..."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ Params = dict[str, Any]
 def as_function(model: nnx.Module) -> tuple[Callable, Params]:
     """(apply, params): `apply(params, *args, **kwargs)` calls the model with those parameters.
 
-    `params` is a nested dict of arrays named as the module's attributes. Another method than `__call__` is named:
-    `apply(params, tokens, method="encode")`. The model holds nothing but parameters, so nothing comes back but its
-    output.
+    `params` is a nested dict of arrays; the names are those of the module's attributes. To call another method than
+    `__call__`, name it: `apply(params, tokens, method="encode")`. The model holds parameters and nothing else, so
+    `apply` returns only the output.
     """
     graph, state = nnx.split(model)
 
@@ -24,5 +24,5 @@ def as_function(model: nnx.Module) -> tuple[Callable, Params]:
 
 
 def as_module(model: nnx.Module, params: Params) -> nnx.Module:
-    """The same module holding `params`: the way back from `as_function`."""
+    """The same module with `params` as its parameters: the inverse of `as_function`."""
     return nnx.merge(nnx.split(model)[0], params)

@@ -2,12 +2,12 @@
 
     logits = T5(config, rngs=nnx.Rngs(0))(inputs, targets_in)      # [B S], [B L] -> [B L V]
 
-`targets_in` are the targets shifted right by one, beginning with the pad id: see `shift_right`.
+`targets_in` are the targets shifted right by one, with the pad id at the first position: see `shift_right`.
 
-A row may hold several examples (`tasks.packing`): `input_segments` and `target_segments` then number the tokens of each
-from 1, and 0 is padding. Attention, to itself and to the encoder, stays within a segment. The relative biases need
-nothing more: they depend on the difference of two positions only, and that is the same wherever in the row an example
-stands. So each example gets the logits that it gets in a row of its own.
+A row may hold several examples (`tasks.packing`). `input_segments` and `target_segments` then say which example each
+token belongs to: 1, 2, ...; 0 is padding. Self-attention and cross-attention stay within a segment. The relative biases
+need no change: they depend only on the difference of two positions, which does not depend on where in the row an
+example stands. So each example gets the same logits as in a row of its own.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from tlqa_jax.core.dropout import dropout, split
+from tlqa_jax.core.dropout import dropout, split_keys
 from tlqa_jax.core.masks import causal_mask, segment_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
     Attention,
-    AttentionKind,
     Embedding,
     FeedForward,
     RelativeBias,
@@ -36,7 +35,7 @@ from tlqa_jax.models.layers import (
 
 @dataclass(frozen=True)
 class T5Config:
-    """Sizes of a T5, under the names of Hugging Face's `config.json`.
+    """Sizes of a T5. The names are those of Hugging Face's `config.json`.
 
     T5 1.0 is `feed_forward_proj="relu", tie_word_embeddings=True`; T5 1.1 and Flan are `"gated-gelu", False`.
     """
@@ -55,7 +54,7 @@ class T5Config:
     initializer_factor: float = 1.0
     feed_forward_proj: str = "relu"
     tie_word_embeddings: bool = True
-    scale_decoder_outputs: bool | None = None  # by d_model**-0.5, before the logits; None: just where they are tied
+    scale_decoder_outputs: bool | None = None  # by d_model**-0.5, before the logits; None: if tied
     pad_token_id: int = 0
     eos_token_id: int = 1
     decoder_start_token_id: int = 0
@@ -90,7 +89,7 @@ class T5Config:
 
     @classmethod
     def tiny(cls, **changes) -> "T5Config":
-        """The quickstart's size: trained from nothing in minutes on a CPU."""
+        """The quickstart's size: trained from random weights in minutes on a CPU."""
         return cls(**{**dict(vocab_size=2048, d_model=128, d_kv=16, d_ff=512, num_layers=2, num_heads=8), **changes})
 
     @classmethod
@@ -105,9 +104,9 @@ class T5Config:
 
 
 class LayerCache(NamedTuple):
-    """A decoder layer's keys and values: of the words so far (filled one by one) and of the encoder's output.
+    """A decoder layer's keys and values: of the tokens so far (written one by one), and of the encoder's output.
 
-    N = B where each input has one text; in beam search it has W of them side by side, N = B W.
+    N is B if one text is generated for each input, and B * W in a beam search with W beams.
     """
 
     self_key: Float[Array, "N H T K"]
@@ -116,26 +115,26 @@ class LayerCache(NamedTuple):
     cross_value: Float[Array, "B H S K"]
 
     def of_rows(self, rows: Int[Array, "N"]) -> "LayerCache":
-        """The texts that go on are those of `rows`; the input of each stays what it was."""
+        """The cache of the texts at `rows`, which continue. A text's input stays the same."""
         return self._replace(self_key=self.self_key[rows], self_value=self.self_value[rows])
 
 
 def shift_right(
     targets: Int[Array, "B L"], start_id: int = 0, *, segments: Int[Array, "B L"] | None = None
 ) -> Int[Array, "B L"]:
-    """The decoder's input: position i sees the targets before i, position 0 the start id (pad, in T5).
+    """The decoder's input: at position i the target before it, at position 0 the start id (T5's is the pad id).
 
-    With `segments`, so does the first position of every segment, and not the last target of the segment before.
+    With `segments`, the first position of every segment has the start id.
     """
     right = partial(jnp.pad, pad_width=((0, 0), (1, 0)), constant_values=start_id)
     shifted = right(targets[:, :-1])
     return shifted if segments is None else jnp.where(segments == right(segments[:, :-1]), shifted, start_id)
 
 
-def visible(
+def segment_and_key_mask(
     key_mask: Bool[Array, "B S"] | None, queries: Int[Array, "B L"] | None, keys: Int[Array, "B S"] | None
 ) -> Bool[Array, "B 1 #L S"] | None:
-    """Which keys a query may attend to, of those that are real, in its own segment. None: all."""
+    """Which keys a query may attend to: those that are real (`key_mask`) and in its own segment. None: all."""
     if (queries is None) != (keys is None):
         raise ValueError("input_segments and target_segments go together: one is given and one is not")
     mask = None if key_mask is None else key_mask[:, None, None, :]
@@ -145,20 +144,20 @@ def visible(
     return same if mask is None else same & mask
 
 
-def self_attention(config: T5Config, kind: AttentionKind, rngs: nnx.Rngs) -> Attention:
+def new_attention(config: T5Config, rngs: nnx.Rngs) -> Attention:
     width, head_size, inner = config.d_model, config.d_kv, config.num_heads * config.d_kv
     factor = config.initializer_factor
-    # no 1/sqrt(K) on the scores: T5 folds it into the query's initialiser, the reason its deviation is K**-0.5 smaller
+    # no 1/sqrt(K) on the scores: it is in the initialiser of the query, whose deviation is K**-0.5 times the key's
     deviations = (
         factor * (width * head_size) ** -0.5, factor * width**-0.5, factor * width**-0.5, factor * inner**-0.5,
     )
     return Attention(
         width, config.num_heads, head_size, scale=1.0, deviations=deviations, dropout_rate=config.dropout_rate,
-        kind=kind, rngs=rngs,
+        rngs=rngs,
     )
 
 
-def feed_forward(config: T5Config, rngs: nnx.Rngs) -> FeedForward:
+def new_feed_forward(config: T5Config, rngs: nnx.Rngs) -> FeedForward:
     factor = config.initializer_factor
     return FeedForward(
         config.d_model, config.d_ff, gated=config.feed_forward_proj == "gated-gelu",
@@ -167,7 +166,7 @@ def feed_forward(config: T5Config, rngs: nnx.Rngs) -> FeedForward:
     )
 
 
-def relative_bias(config: T5Config, *, bidirectional: bool, rngs: nnx.Rngs) -> RelativeBias:
+def new_relative_bias(config: T5Config, *, bidirectional: bool, rngs: nnx.Rngs) -> RelativeBias:
     return RelativeBias(
         config.num_heads, config.relative_attention_num_buckets, config.relative_attention_max_distance,
         config.initializer_factor * config.d_model**-0.5, bidirectional=bidirectional, rngs=rngs,
@@ -175,17 +174,17 @@ def relative_bias(config: T5Config, *, bidirectional: bool, rngs: nnx.Rngs) -> R
 
 
 class EncoderLayer(nnx.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): a norm before each part, not after as in BERT."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): the norm is before each part, in BERT it is after it."""
 
-    def __init__(self, config: T5Config, kind: AttentionKind, *, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         self.attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.attention = self_attention(config, kind, rngs)
+        self.attention = new_attention(config, rngs)
         self.feed_forward_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.feed_forward = feed_forward(config, rngs)
+        self.feed_forward = new_feed_forward(config, rngs)
         self.dropout_rate = config.dropout_rate
 
     def __call__(self, x: Float[Array, "B S D"], *, bias, mask, key: PRNGKeyArray | None) -> Float[Array, "B S D"]:
-        keys = split(key, 4)
+        keys = split_keys(key, 4)
         normed = self.attention_norm(x)
         attended = self.attention(normed, self.attention.keys_values(normed), bias=bias, mask=mask, key=keys[0])
         x = x + dropout(attended, self.dropout_rate, keys[1])
@@ -194,27 +193,27 @@ class EncoderLayer(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-    """As the encoder's layer, with attention to the encoder's output between."""
+    """As the encoder's layer, with attention to the encoder's output between the two parts."""
 
-    def __init__(self, config: T5Config, kind: AttentionKind, *, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         self.self_attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.self_attention = self_attention(config, kind, rngs)
+        self.self_attention = new_attention(config, rngs)
         self.cross_attention_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.cross_attention = self_attention(config, kind, rngs)
+        self.cross_attention = new_attention(config, rngs)
         self.feed_forward_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.feed_forward = feed_forward(config, rngs)
+        self.feed_forward = new_feed_forward(config, rngs)
         self.dropout_rate = config.dropout_rate
 
     def __call__(
         self, x: Float[Array, "B L D"], cross_keys_values, *, bias, self_mask, cross_mask,
         key: PRNGKeyArray | None = None, past=None, step: Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
-        """The layer's output, and the keys and values its self-attention saw.
+        """The layer's output, and the keys and values of its self-attention.
 
-        Without `past` these are the input's own. With it (generation, L = 1) they are the past ones, [B H T K] each,
-        with the input's written in at position `step`.
+        Without `past` they are those of the input. In generation (L = 1) they are `past`, [N H T K] each, with those of
+        the input written at position `step`.
         """
-        keys = split(key, 6)
+        keys = split_keys(key, 6)
         normed = self.self_attention_norm(x)
         keys_values = self.self_attention.keys_values(normed)
         if past is not None:
@@ -223,49 +222,77 @@ class DecoderLayer(nnx.Module):
         attended = self.self_attention(normed, keys_values, bias=bias, mask=self_mask, key=keys[0])
         x = x + dropout(attended, self.dropout_rate, keys[1])
         texts = x.shape
-        x = x.reshape(cross_keys_values[0].shape[0], -1, texts[-1])  # several texts of one input ask side by side
+        x = x.reshape(cross_keys_values[0].shape[0], -1, texts[-1])  # all beams of one input at once
         attended = self.cross_attention(self.cross_attention_norm(x), cross_keys_values, mask=cross_mask, key=keys[2])
         x = (x + dropout(attended, self.dropout_rate, keys[3])).reshape(texts)
         transformed = self.feed_forward(self.feed_forward_norm(x), key=keys[4])
         return x + dropout(transformed, self.dropout_rate, keys[5]), keys_values
 
 
-def add_encoder(model: nnx.Module, config: T5Config, rngs: nnx.Rngs, dtype, attention: AttentionKind) -> None:
-    """Give a model what `T5.encode` needs."""
-    if jnp.dtype(dtype) == jnp.float16:
-        raise UserError("T5 overflows in float16 (its feed-forward reaches beyond 65,504): use bfloat16 or float32")
-    model.config, model.dtype = config, dtype
-    model.embedding = Embedding(config.vocab_size, config.d_model, config.initializer_factor, rngs=rngs)
-    model.encoder_bias = relative_bias(config, bidirectional=True, rngs=rngs)
-    for i in range(config.num_layers):
-        setattr(model, f"encoder_{i}", EncoderLayer(config, attention, rngs=rngs))
-    model.encoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+class T5Encoder(nnx.Module):
+    """T5's encoder alone, for models that are built on its output.
 
+        encoded = T5Encoder(config, rngs=nnx.Rngs(0))(inputs, input_mask=mask)        # [B S] -> [B S D]
 
-class T5(nnx.Module):
-    """The whole model. It holds parameters and nothing else; dropout keys and caches are arguments.
+    It holds parameters and nothing else; the dropout key is an argument.
 
     Args:
-        config: the sizes.
-        rngs: seeds the initial parameters, which follow the paper's code (see `self_attention`, `feed_forward`).
+        config: the sizes. Those of the decoder are not used.
+        rngs: seeds the initial parameters, which follow the paper's code (see `new_attention`, `new_feed_forward`).
         dtype: of the computation, float32 or bfloat16; parameters and logits are float32. float16 is refused.
-        attention: "plain", or "fused" for `jax.nn.dot_product_attention` wherever there is no attention dropout.
     """
 
-    def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, attention: AttentionKind = "plain"):
-        add_encoder(self, config, rngs, dtype, attention)
-        self.decoder_bias = relative_bias(config, bidirectional=False, rngs=rngs)
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32):
+        if jnp.dtype(dtype) == jnp.float16:
+            raise UserError("T5 overflows in float16 (its feed-forward exceeds 65,504): use bfloat16 or float32")
+        self.config, self.dtype = config, dtype
+        self.embedding = Embedding(config.vocab_size, config.d_model, config.initializer_factor, rngs=rngs)
+        self.encoder_bias = new_relative_bias(config, bidirectional=True, rngs=rngs)
+        for i in range(config.num_layers):
+            setattr(self, f"encoder_{i}", EncoderLayer(config, rngs=rngs))
+        self.encoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    @property
+    def encoder_layers(self) -> list[EncoderLayer]:
+        return [getattr(self, f"encoder_{i}") for i in range(self.config.num_layers)]
+
+    def encode(
+        self,
+        inputs: Int[Array, "B S"],
+        *,
+        input_mask: Bool[Array, "B S"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B S D"]:
+        """The encoder's output. Every position attends to all positions of its segment except padding."""
+        rate, keys = self.config.dropout_rate, split_keys(key, self.config.num_layers + 2)
+        position = jnp.arange(inputs.shape[1])
+        bias = self.encoder_bias(position, position, self.dtype)  # one bias, shared by all layers
+        mask = segment_and_key_mask(input_mask, input_segments, input_segments)
+        x = dropout(self.embedding(inputs, self.dtype), rate, keys[-1])
+        for layer, layer_key in zip(self.encoder_layers, keys):
+            x = layer(x, bias=bias, mask=mask, key=layer_key)
+        return dropout(self.encoder_norm(x), rate, keys[-2])
+
+    __call__ = encode
+
+
+class T5(T5Encoder):
+    """The whole model: the encoder, and a decoder that attends to its output. Arguments as for `T5Encoder`.
+
+    Caches, like dropout keys, are arguments.
+    """
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32):
+        super().__init__(config, rngs=rngs, dtype=dtype)
+        self.decoder_bias = new_relative_bias(config, bidirectional=False, rngs=rngs)
         for i in range(config.decoder_layers):
-            setattr(self, f"decoder_{i}", DecoderLayer(config, attention, rngs=rngs))
+            setattr(self, f"decoder_{i}", DecoderLayer(config, rngs=rngs))
         self.decoder_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
         # T5X's fan-in deviation; Transformers draws the untied matrix with deviation `initializer_factor`
         self.output = None if config.tie_word_embeddings else normal(
             rngs, (config.d_model, config.vocab_size), config.initializer_factor * config.d_model**-0.5
         )
-
-    @property
-    def encoder_layers(self) -> list[EncoderLayer]:
-        return [getattr(self, f"encoder_{i}") for i in range(self.config.num_layers)]
 
     @property
     def decoder_layers(self) -> list[DecoderLayer]:
@@ -282,34 +309,19 @@ class T5(nnx.Module):
         target_segments: Int[Array, "B L"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L V"]:
-        """Logits of each next target token. Masks: True = real, None = all are. `key`: dropout, None for none.
+        """Logits of each next target token.
 
-        Segments: both, where a row holds several examples (see above), or none.
+        Args:
+            input_mask, target_mask: True = a real token. None: all are.
+            input_segments, target_segments: both, if rows hold several examples (see above), or none.
+            key: for dropout. None: no dropout.
         """
-        encoder_key, decoder_key = split(key, 2)
+        encoder_key, decoder_key = split_keys(key, 2)
         encoded = self.encode(inputs, input_mask=input_mask, input_segments=input_segments, key=encoder_key)
         return self.decode(
             targets_in, encoded, input_mask=input_mask, target_mask=target_mask,
             input_segments=input_segments, target_segments=target_segments, key=decoder_key,
         )
-
-    def encode(
-        self,
-        inputs: Int[Array, "B S"],
-        *,
-        input_mask: Bool[Array, "B S"] | None = None,
-        input_segments: Int[Array, "B S"] | None = None,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "B S D"]:
-        """Every position sees every other of its segment in both directions, but for padding."""
-        rate, keys = self.config.dropout_rate, split(key, self.config.num_layers + 2)
-        position = jnp.arange(inputs.shape[1])
-        bias = self.encoder_bias(position, position, self.dtype)  # one bias, shared by all layers
-        mask = visible(input_mask, input_segments, input_segments)
-        x = dropout(self.embedding(inputs, self.dtype), rate, keys[-1])
-        for layer, layer_key in zip(self.encoder_layers, keys):
-            x = layer(x, bias=bias, mask=mask, key=layer_key)
-        return dropout(self.encoder_norm(x), rate, keys[-2])
 
     def decode(
         self,
@@ -322,14 +334,14 @@ class T5(nnx.Module):
         target_segments: Int[Array, "B L"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L V"]:
-        """Position i sees the targets 0..i and the whole encoder output, as far as they are of its segment."""
-        rate, keys = self.config.dropout_rate, split(key, self.config.decoder_layers + 2)
+        """Position i attends to the targets 0..i and to the whole encoder output, within its segment."""
+        rate, keys = self.config.dropout_rate, split_keys(key, self.config.decoder_layers + 2)
         position = jnp.arange(targets_in.shape[1])
         bias = self.decoder_bias(position, position, self.dtype)
         self_mask = causal_mask(targets_in.shape[1])[None, None]
-        if (of_targets := visible(target_mask, target_segments, target_segments)) is not None:
+        if (of_targets := segment_and_key_mask(target_mask, target_segments, target_segments)) is not None:
             self_mask = self_mask & of_targets
-        cross_mask = visible(input_mask, target_segments, input_segments)
+        cross_mask = segment_and_key_mask(input_mask, target_segments, input_segments)
         x = dropout(self.embedding(targets_in, self.dtype), rate, keys[-1])
         for layer, layer_key in zip(self.decoder_layers, keys):
             cross = layer.cross_attention.keys_values(encoded)
@@ -337,7 +349,7 @@ class T5(nnx.Module):
         return self.logits(dropout(self.decoder_norm(x), rate, keys[-2]))
 
     def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
-        """In float32 at least, whatever the rest is computed in."""
+        """The decoder's output times the output matrix, in float32 at least."""
         if self.config.scales_outputs:
             x = x * self.config.d_model**-0.5  # the embedding's deviation is 1: scale it back
         if self.output is None:
@@ -345,9 +357,9 @@ class T5(nnx.Module):
         return vocabulary_product("bld,dv->blv", x, self.output[...].astype(x.dtype))
 
     def start_cache(self, encoded: Float[Array, "B S D"], length: int, beams: int = 1) -> list[LayerCache]:
-        """Empty caches for `length` tokens; the keys and values of the encoder's output are computed here, once.
+        """Caches for `length` tokens, one a layer. The keys and values of the encoder's output are computed here, once.
 
-        `beams` is the number of texts written for each input.
+        `beams` is the number of texts that are generated for each input.
         """
         shape = (encoded.shape[0] * beams, self.config.num_heads, length, self.config.d_kv)
         empty = jnp.zeros(shape, encoded.dtype)
@@ -361,7 +373,7 @@ class T5(nnx.Module):
         *,
         input_mask: Bool[Array, "B S"] | None = None,
     ) -> tuple[Float[Array, "N V"], list[LayerCache]]:
-        """The logits after one more token, put at position `step`, and the caches that now hold it."""
+        """The logits after one more token, which is at position `step`, and the caches with that token."""
         position = jnp.arange(cache[0].self_key.shape[2])
         bias = self.decoder_bias(step[None], position, self.dtype)
         self_mask = (position <= step)[None, None, None, :]
@@ -375,17 +387,3 @@ class T5(nnx.Module):
             )
             new_cache.append(old._replace(self_key=self_key, self_value=self_value))
         return self.logits(self.decoder_norm(x))[:, 0], new_cache
-
-
-class T5Encoder(nnx.Module):
-    """T5's encoder alone, whose output other models build on: its parts, and their names, are those of `T5`.
-
-        states = T5Encoder(config, rngs=nnx.Rngs(0))(inputs, input_mask=mask)        # [B S] -> [B S D]
-
-    Arguments as for `T5`; of the config, what concerns the decoder is not looked at.
-    """
-
-    def __init__(self, config: T5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, attention: AttentionKind = "plain"):
-        add_encoder(self, config, rngs, dtype, attention)
-
-    encoder_layers, encode, __call__ = T5.encoder_layers, T5.encode, T5.encode
