@@ -9,7 +9,7 @@
 # - tell context-based from closed-book question answering, and read the data of both;
 # - say where in a passage an answer stands, and why searching for it is not enough;
 # - score answers by exact match and F1, by hand and exactly as the official SQuAD script does;
-# - distrust a score that stands alone.
+# - distrust a score that has no baseline beside it.
 
 # %%
 import json
@@ -31,8 +31,8 @@ from tlqa_jax.tasks.text_to_text import qa_source
 #
 # In an **open-book** examination you get a passage with the question. You need to know how to *read*, and nothing
 # about the world. SQuAD is this examination for machines: people were shown paragraphs of Wikipedia, invented
-# questions about them, and marked the words that answer (Rajpurkar et al. 2016). The answer is always a stretch of the
-# passage.
+# questions about them, and marked the words that answer them (Rajpurkar et al. 2016). The answer is always a part of
+# the passage.
 #
 # In a **closed-book** examination you get the question alone. The answer has to be in your head, and for a language
 # model, "in the head" means in its weights: it must have met the fact in the text it was pretrained on, and kept it
@@ -91,10 +91,10 @@ print(" what was marked is ...", q["context"][:start][-40:], f"[{text}]")
 assert astray, "the wrong way is wrong somewhere"
 
 # %% [markdown]
-# It found *lute* inside *flute*, which is somebody else's instrument. Looking for whole words would mend that, but not
-# a passage in which the same year stands twice, once of a birth and once of a house (there is none in this small world;
-# SQuAD has many). A model that learns to point at the wrong place learns to read badly. That is why the data say
-# *where*.
+# It found *lute* inside *flute*, which is somebody else's instrument. Searching for whole words would solve that, but
+# not a passage in which the same year stands twice, once of a birth and once of a house (there is none in this small
+# world; SQuAD has many). A model that learns to point at the wrong place learns to read badly. That is why the data say
+# *where* the answer is.
 #
 # ## Exercise 1: the span of an answer
 #
@@ -118,12 +118,13 @@ for q in train + dev:
 print("All", len(train + dev), "answers stand where the data say.")
 
 # %% [markdown]
-# An assertion like this one belongs at the start of any project with somebody else's data. One white space that was
-# "cleaned up" after the marking, and all offsets after it point beside the answer.
+# An assertion like this one belongs at the start of any project with somebody else's data. If one space was removed
+# after the answers were marked, all offsets behind it are wrong.
 #
 # ## The same questions, closed-book
 #
-# A text-to-text model such as T5 gets everything as one string and writes a string. The task is told in the string:
+# A text-to-text model such as T5 gets everything as one string and writes a string. The string also says what the task
+# is:
 
 # %%
 print("context-based:", qa_source(q["question"], q["context"]))
@@ -161,7 +162,7 @@ for prediction in ["trumpet", "Trumpet", "the trumpet", "trumpet.", "a brass tru
     print(f"{prediction!r:20} {prediction == gold}")
 
 # %% [markdown]
-# Nobody would mark the second, third and fourth answer as wrong. SQuAD's rule (Rajpurkar et al. 2016, section 6.1)
+# No person would mark the second, third and fourth answer as wrong. SQuAD's rule (Rajpurkar et al. 2016, section 6.1)
 # compares the answers only after **normalisation**, in this order:
 #
 # 1. lower-case everything;
@@ -229,11 +230,11 @@ def word_f1(prediction: str, gold: str) -> float:
 check.word_f1(word_f1)
 
 # %% [markdown]
-# Two rules remain. Where several gold answers are given, the *best* one counts: each is an answer that some person
-# accepted. And the score of a model is the mean over all questions, in percent; a question that was not answered is
-# wrong, and is not left out.
+# Two rules remain. If several gold answers are given, the *best* score counts: each is an answer that some person
+# accepted. And the score of a model is the mean over all questions, in percent; a question that was not answered counts
+# as wrong.
 #
-# Now the claim of this lesson: what you wrote is the package's `metrics.squad`, which every later lesson scores with.
+# Now the claim of this lesson: what you wrote is the package's `metrics.squad`, with which every later lesson scores.
 
 # %%
 rng = random.Random(0)
@@ -257,8 +258,8 @@ print("Yours and the package's agree on every one.")
 # - **commonest**: whatever answered this kind of question most often in training;
 # - **first of type**: asked for a town, names the first town of the passage; asked for a year, the first year.
 #
-# If position gave the answers away, we would see it too: on the left is where in the passage the answers begin. (Many
-# a sentence ends with its fact, hence the last bar.)
+# If the position alone told where the answer is, we would see that too: the left picture shows where in the passage the
+# answers begin. (Many sentences end with their fact, hence the last bar.)
 
 # %%
 commonest = defaultdict(Counter)
@@ -300,12 +301,12 @@ assert scores["commonest"][0] < 15  # memorising the training answers does not h
 assert 30 < scores["first of type"][0] < 45  # knowing a town from a year does: not yet reading
 
 # %% [markdown]
-# Knowing a town from a year is right in more than one question of three, because a passage names three of each type:
-# that is the score that reading has to beat, and not zero.
+# A rule that only knows a town from a year is right in more than one question of three, because a passage names three
+# of each type. This is the score that reading has to beat, and not zero.
 #
-# Two habits for the rest of the course. **Put a baseline beside every score**: it costs a line. And **say how sure you
-# are**: on few questions a score moves by luck alone. The bootstrap draws the questions again, with replacement, and
-# looks at how far the mean moves (Efron and Tibshirani 1993).
+# Two habits for the rest of the course. **Put a baseline beside every score**: it costs one line. And **say how sure
+# you are**: with few questions a score changes by luck alone. The bootstrap draws the questions again, with
+# replacement, and measures how much the mean changes (Efron and Tibshirani 1993).
 
 # %%
 coin = random.Random(1)
@@ -319,8 +320,8 @@ for number in [20, 100, 500]:
 # %% [markdown]
 # ## What you know now
 #
-# - Context-based answering tests reading, closed-book answering tests memory; who may be in the pretraining text
-#   follows from that.
+# - Context-based answering tests reading, closed-book answering tests memory; it follows which people may be in the
+#   pretraining text.
 # - SQuAD marks answers by character offset, because the same words can stand in a passage twice.
 # - Exact match compares after normalisation; F1 counts shared words; the best gold answer and every question count.
 # - A score needs a baseline and an interval beside it.

@@ -7,9 +7,9 @@
 #
 # **You will be able to**
 # - say why models read neither words nor letters;
-# - build byte-pair encoding from nothing, and cut any word with it;
+# - build byte-pair encoding yourself, and cut any word with it;
 # - explain how SentencePiece's unigram model cuts instead, and find its best cut yourself;
-# - answer why the town "Missoula" is three pieces to T5, and predict which words will be.
+# - explain why the town "Missoula" is three pieces to T5, and predict which other words are several pieces.
 
 # %%
 import os
@@ -29,8 +29,8 @@ from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 # %% [markdown]
 # ## The wrong version first: words
 #
-# A network takes numbers, so text has to become a list of ids. The obvious list has one id per word. Count the words
-# of our small world, number them, done:
+# A network takes numbers, so text has to become a list of ids. The obvious list has one id per word. We count the words
+# of our small world and number them:
 
 # %%
 passages = bundled("pretraining.txt").read_text(encoding="utf-8").split("\n\n")
@@ -42,21 +42,21 @@ print([word if word in word_counts else "<unknown>" for word in sentence.split()
 assert sum(word not in word_counts for word in sentence.split()) >= 3
 
 # %% [markdown]
-# What he plays, where he is from and how he feels: all gone. More words would not help for long: real text always
-# brings new ones, names above all, and names are what people ask about. A word that is `<unknown>` can be neither read
-# nor answered.
+# What he plays, where he is from and how he feels: all of it is lost. A larger list would not help for long: real text
+# always has new words, names above all, and names are what people ask about. A word that is `<unknown>` cannot be read,
+# and it cannot be an answer.
 #
 # The other extreme never fails: **letters**. But then a text is five times as long, attention (lesson 3) costs 25
 # times as much, and the model has to learn to spell before it can learn to read.
 #
-# What lies between are **subwords**: frequent words are one piece, rare words are several, and nothing is unknown as
-# long as all letters are pieces too.
+# Between the two are **subwords**: frequent words are one piece, rare words are several, and nothing is unknown as long
+# as all letters are pieces too.
 #
 # ## Byte-pair encoding
 #
-# Sennrich, Haddow and Birch (2016) took a method of data compression to find the pieces. Cut every word into
-# characters and put a mark `</w>` at its end. Then repeat: find the pair of neighbours that occurs most often, and
-# make it one symbol.
+# Sennrich, Haddow and Birch (2016) used a method of data compression to find the pieces. Cut every word into characters
+# and put a mark `</w>` at its end. Then repeat: find the pair of neighbours that occurs most often, and make it one
+# symbol.
 #
 # ```
 # low low lower    l o w </w>  x2    l o w e r </w>  x1     the commonest pair is (l, o), it occurs 3 times
@@ -108,8 +108,8 @@ print("first:", *(" ".join(pair) for pair in merges[:20]), sep=" | ")
 print("last: ", *(" ".join(pair) for pair in merges[-10:]), sep=" | ")
 
 # %% [markdown]
-# See what it found: first the ends of words and pieces of small words; later larger parts, and whole words where they
-# are frequent. Nobody told it what a syllable is.
+# See what it found: first the ends of words and pieces of small words; later larger parts, and whole words if they are
+# frequent. It was not told what a syllable is.
 #
 # The list of merges, in this order, *is* the model. A new word is cut by doing the merges again, in the same order.
 #
@@ -145,8 +145,8 @@ assert bpe.decode_bpe(bpe.encode_bpe(sentence, merges)) == sentence
 print("The same.")
 
 # %% [markdown]
-# How many merges? Few make long sequences, many make a large vocabulary, whose last pieces are so rare that a model
-# hardly ever sees them. Here is the price in length, on text about people who are not in the training text:
+# How many merges? Few merges make long sequences, many make a large vocabulary, whose last pieces are so rare that a
+# model hardly ever sees them. Here is the length, on text about people who are not in the training text:
 
 # %%
 dev = Counter(bundled("pretraining_dev.txt").read_text(encoding="utf-8").split())
@@ -168,7 +168,7 @@ axes.legend(loc="center right")
 show(figure, "02_symbols_per_word")
 
 # %% [markdown]
-# ## Another idea: the likeliest cut
+# ## Another idea: the most probable cut
 #
 # BPE is greedy and never looks back. Early merges may keep later ones from happening:
 
@@ -178,15 +178,16 @@ print(*bpe.encode_bpe("belongs", all_merges[:400]), " though it knows", *sorted(
 assert len(bpe.encode_bpe("belongs", all_merges[:400])) > 3 and {"be", "long", "s</w>"} <= known
 
 # %% [markdown]
-# The **unigram** model (Kudo 2018) turns the question round. Give every piece a probability, and let the probability of
-# a cut be the product over its pieces. Then cut where that is largest:
+# The **unigram** model (Kudo 2018) has another approach. Every piece has a probability, and the probability of a cut is
+# the product over its pieces. Then the cut with the largest probability is chosen:
 #
 # $$\hat{x} = \arg\max_{x_1 x_2 \ldots x_n = \text{word}} \; \sum_{i=1}^{n} \log p(x_i)$$
 #
-# Training starts from many more pieces than wanted, estimates their probabilities by expectation-maximisation, throws
-# out those that are missed least, and repeats until the vocabulary is small enough. **SentencePiece** (Kudo and
-# Richardson 2018) is the library around it, and T5 and many others use it. Its other idea: a space is a character like
-# any other, written `▁`, so that a text is its pieces put together, with no rule about where words end.
+# Training starts from many more pieces than wanted, estimates their probabilities by expectation-maximisation, removes
+# those without which the probability of the text falls least, and repeats until the vocabulary is small enough.
+# **SentencePiece** (Kudo and Richardson 2018) is the library around it, and T5 and many others use it. Its other idea:
+# a space is a character like any other, written `▁`, so that a text is its pieces put together, with no rule about
+# where words end.
 
 # %%
 folder = Path("runs/lessons")
@@ -200,11 +201,11 @@ assert tokenizer.decode(tokenizer.encode("Casper  Moss\n")) == "Casper Moss"  # 
 # %% [markdown]
 # How is the best cut found? A word of $n$ letters has $2^{n-1}$ cuts; for "▁Quarrowmoor" that is 2048. But the best
 # cut of a beginning does not depend on what follows. So go through the word once, and keep for every position the best
-# cut of all that lies before it (Viterbi 1967):
+# cut of everything before it (Viterbi 1967):
 #
 # $$\text{best}(e) = \max_{s < e} \; \big( \text{best}(s) + \log p(\text{word}[s\!:\!e]) \big)$$
 #
-# ## Exercise 3: the likeliest cut
+# ## Exercise 3: the most probable cut
 
 # %%
 def likeliest_cut(word: str, log_probability: dict[str, float]) -> list[str]:
@@ -243,13 +244,13 @@ print("unigram:", tokenizer.pieces("trumpeter"), " BPE:", cut_word("trumpeter", 
 # ## Why "Missoula" is three pieces
 #
 # T5's vocabulary has 32,000 pieces, trained on web text. Given "Beginners BBQ Class Taking Place in Missoula!" it
-# writes the town as `▁Miss` `oul` `a`. Missoula is a real town, in Montana, but not one that the web talks about
-# enough: among the 32,000 most useful pieces there was no place for it. And so it is put together from pieces that are
-# there for other words' sake. Which pieces, the probabilities decide: $-11.2$ for `▁Miss`, $-11.3$ for `oul` and
-# $-4.1$ for `a` add up to $-26.6$, and every other cut adds up to less.
+# writes the town as `▁Miss` `oul` `a`. Missoula is a real town, in Montana, but web texts do not mention it often
+# enough: it is not among the 32,000 most useful pieces. So it is put together from pieces that are there because of
+# other words. The probabilities decide which: $-11.2$ for `▁Miss`, $-11.3$ for `oul` and $-4.1$ for `a` add up to
+# $-26.6$, and every other cut adds up to less.
 #
-# Our world can show the whole competition. It has a town called Quarrow, often named. It has never heard of
-# Quarrowmoor.
+# Our world can show how all cuts compare. It has a town called Quarrow, which is often named. Quarrowmoor does not
+# occur in it.
 
 # %%
 rivals = model.nbest_encode("Quarrowmoor", nbest_size=8, out_type=str)
@@ -260,7 +261,7 @@ bars = axes.barh(range(len(rivals)), value, color=["tab:blue"] + ["tab:gray"] * 
 axes.bar_label(bars, fmt=" %.1f ", label_type="center", color="white")
 axes.set_yticks(range(len(rivals)), [" | ".join(pieces) for pieces in rivals])
 axes.invert_yaxis()
-axes.set(xlabel="log probability of the cut (further right is likelier)", title="Eight ways to cut a word never seen")
+axes.set(xlabel="log probability of the cut (right: more probable)", title="Eight ways to cut a word never seen")
 show(figure, "02_cuts")
 
 # %%
@@ -271,8 +272,8 @@ assert tokenizer.pieces("Quarrow") == ["▁Quarrow"] and passages_text.count("Qu
 assert len(rivals[0]) > 1 and "Quarrowmoor" not in passages_text  # never named: several
 
 # %% [markdown]
-# Every piece costs, so few and frequent pieces win. And a word is one piece only if it was worth its place in the
-# vocabulary. Among the longer words of our world:
+# Every piece makes the product smaller, so a cut into few and frequent pieces has the largest. And a word is one piece
+# only if it is frequent enough for a place in the vocabulary. Among the longer words of our world:
 
 # %%
 occurrences = Counter(re.findall(r"[A-Za-z]{6,}", passages_text))
@@ -286,9 +287,9 @@ assert typical["one piece"] > typical["four or more"]
 # %% [markdown]
 # ### With T5's own vocabulary
 #
-# If you have it, see the real thing. It is the file `spiece.model` of `t5-small` on the Hugging Face hub (about 800
-# kB), as it is or gzipped. Put its path into the environment variable `T5_VOCABULARY` before you start, or into the
-# line below.
+# If you have it, try T5's own. It is the file `spiece.model` of `t5-small` on the Hugging Face hub (about 800 kB), as
+# it is or gzipped. Put its path into the environment variable `T5_VOCABULARY` before you start, or into the line
+# below.
 
 # %%
 t5_vocabulary = os.environ.get("T5_VOCABULARY", "")
@@ -307,7 +308,7 @@ else:
 #
 # Three ids at the bottom are special: 0 pads, 1 ends a text, 2 is for characters that are not in the vocabulary. A
 # hundred ids at the top, the *sentinels*, counted downward, will mark holes in a text. They are no words, so no text
-# can contain them by accident. What they are for is lesson 4.
+# can contain them by accident. Lesson 4 explains what they are for.
 
 # %%
 assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id) == (0, 1, 2)
@@ -318,11 +319,12 @@ print(tokenizer.encode("Casper plays the <extra_id_0> in <extra_id_1>."))
 # %% [markdown]
 # ## What you know now
 #
-# - Word vocabularies lose the words that matter; characters make sequences long; subwords lie between and lose nothing.
+# - Word vocabularies lose the words that matter; characters make sequences long; subwords are between the two and lose
+#   nothing.
 # - BPE: merge the commonest pair, again and again; a word is cut by repeating the merges in their order.
-# - Unigram: pieces have probabilities, and the likeliest cut wins, found by dynamic programming.
-# - A word in many pieces was rare where the vocabulary was trained. A model knows little about it, and answering with
-#   it means to write several pieces right.
+# - Unigram: pieces have probabilities, and the most probable cut is chosen, found by dynamic programming.
+# - A word of many pieces was rare in the text on which the vocabulary was trained. A model knows little about it, and
+#   to answer with it, it has to write several pieces right.
 #
 # *Read on:* Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; Kudo 2018, "Subword
 # Regularization"; Kudo and Richardson 2018, "SentencePiece".

@@ -8,7 +8,7 @@
 #
 # **You will be able to**
 # - write scaled dot-product attention, and say what each of its parts is for;
-# - explain why the scores are divided by $\sqrt K$, and how T5 gets away without it;
+# - explain why the scores are divided by $\sqrt K$, and why T5 does not need it;
 # - keep attention from looking where it must not, with one boolean mask;
 # - read a picture of attention weights, and see why several heads are better than one.
 
@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 from tlqa_jax.core.masks import padding_mask
 from tlqa_jax.lessons import SMOKE, attention as check, show
 from tlqa_jax.models import layers
-from tlqa_jax.models.t5 import T5Config, self_attention
+from tlqa_jax.models.t5 import T5Config, new_attention
 
 np.set_printoptions(precision=2, suppress=True)
 jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would multiply in bfloat16: too coarse to compare
@@ -32,12 +32,12 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 #
 # A Python dictionary compares a *query* with its *keys* and returns the *value* of the one that is equal. Attention
 # (Vaswani et al. 2017, section 3.2) does the same with vectors: it compares the query with every key by a dot product,
-# turns the scores into shares that sum to 1, and returns the values mixed in these shares. Nothing is ever not found,
+# turns the scores into shares that sum to 1, and returns the values mixed in these shares. It always finds something,
 # and everything can be differentiated.
 #
 # $$\text{weights} = \text{softmax}(Q K^\top) \qquad \text{output} = \text{weights}\; V$$
 #
-# With keys far apart it is a dictionary indeed:
+# If the keys are far apart, it does act like a dictionary:
 
 # %%
 softmax = jax.jit(jax.nn.softmax)  # over the last axis; jit compiles it once for each shape
@@ -59,7 +59,7 @@ assert np.allclose(half_and_half @ value, (1928 + 1914) / 2, atol=0.1)  # a quer
 # That is already a working attention layer, and for small vectors a good one. Let us make the vectors longer. Say the
 # entries of query and key are independent with mean 0 and variance 1. Their dot product $\sum_{k=1}^{K} q_k k_k$ then
 # has variance $K$: its typical size is $\sqrt K$. With $K = 512$ the scores are around $\pm 23$, and a softmax of such
-# numbers is no sharing out, it is a choice: one weight is 1, the others 0.
+# numbers does not share, it chooses: one weight is 1, the others are 0.
 #
 # Why is that bad? The derivative of a weight $w$ with respect to its own score is $w (1 - w)$. It vanishes at $w = 0$
 # and at $w = 1$. A layer that starts by choosing at random, and has no gradient to learn better, stays where it is.
@@ -121,17 +121,17 @@ check.attend(attend)
 # %% [markdown]
 # ## Why T5 does not divide
 #
-# Look into `models/t5.py` and you find `scale=1.0`: T5's scores are not divided by anything. Has it the disease of the
-# red line? No. Where queries come from a matrix, $q = x W_Q$, the constant can as well be in the matrix:
+# In `models/t5.py` you find `scale=1.0`: T5's scores are not divided by anything. Does it have the problem of the red
+# line? No. Since queries come from a matrix, $q = x W_Q$, the constant can be a part of the matrix:
 #
 # $$\frac{(x W_Q) \cdot k}{\sqrt K} = \Big(x \frac{W_Q}{\sqrt K}\Big) \cdot k$$
 #
-# So T5 draws $W_Q$ with a standard deviation that is smaller by $\sqrt K$ than that of $W_K$ (Raffel et al. 2020
-# follow the initialisation of Mesh TensorFlow). Take an attention layer of a T5 that is not trained yet, and look:
+# So T5 draws $W_Q$ with a standard deviation that is $\sqrt K$ times smaller than that of $W_K$ (Raffel et al. 2020 use
+# the initialisation of Mesh TensorFlow). Look at an attention layer of a T5 that is not trained yet:
 
 # %%
 config = T5Config.small()
-layer = self_attention(config, "plain", nnx.Rngs(0))
+layer = new_attention(config, nnx.Rngs(0))
 W_Q, W_K, K = np.asarray(layer.query[...]), np.asarray(layer.key[...]), config.d_kv  # [D H K] both
 print(f"K = {K}, sqrt(K) = {K**0.5:.0f}; deviation of W_Q {W_Q.std():.5f}, of W_K {W_K.std():.5f}")
 assert np.allclose(W_K.std() / W_Q.std(), K**0.5, rtol=0.02)
@@ -143,8 +143,8 @@ print(f"deviation of the scores, undivided: {scores.std():.2f}")
 assert 0.8 < scores.std() < 1.25
 
 # %% [markdown]
-# This is a trap for everyone who loads T5's weights into a layer that divides (the scores would be 8 times too small),
-# or who draws T5's weights as other transformers do and does not divide: that one would start on the red line.
+# There are two mistakes to make here: to load T5's weights into a layer that divides (the scores would be 8 times too
+# small), or to draw T5's weights as other transformers do and not to divide (training would start on the red line).
 
 # %%
 careless = scores * K**0.5  # W_Q as large as W_K, and no division
@@ -158,7 +158,8 @@ assert share > 5 * proper
 #
 # Two reasons to forbid a look:
 #
-# - **Padding.** The texts of a batch have different lengths; the shorter ones are filled up. Nobody may look there.
+# - **Padding.** The texts of a batch have different lengths; the shorter ones are filled up. No position may look
+#   there.
 # - **The future.** A decoder learns to predict the next piece, all positions at once. Position $i$ may use what is at
 #   0 to $i$; if it could look at $i + 1$, it would copy instead of predict. Such a mask is called *causal*.
 #
@@ -179,7 +180,7 @@ def causal_mask(length: int) -> jax.Array:
 check.causal_mask(causal_mask)
 
 # %% [markdown]
-# How is a mask applied? The wrong version first: compute the weights, then strike out the forbidden ones.
+# How is a mask applied? The wrong version first: compute the weights, then set the forbidden ones to 0.
 
 # %%
 scores = np.array([[2.0, 1.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 0.5, 2.0], [0.0, 1.0, 2.0, 1.0]])
@@ -189,14 +190,14 @@ assert not np.allclose(struck_out.sum(axis=-1), 1)
 
 # %% [markdown]
 # The rows do not sum to 1 any more. The first query may look at one key only, and gives it a quarter of its attention:
-# the rest was lost to keys that it was not to know of. Worse, *how much* was lost depends on their scores: the future
-# still speaks, by its weight. Forbidden keys must be out **before** the shares are made.
+# the rest was lost to keys that it must not see. Worse, *how much* was lost depends on their scores: the future still
+# has an influence. Forbidden keys must be excluded **before** the softmax.
 #
 # ## Exercise 3: softmax with a mask
 #
-# Give forbidden pairs a score so low that softmax makes them exactly 0. Mind a row in which all is forbidden (of a text
-# that is nothing but padding, put there to fill up a batch): it must not become NaN. What it contains else does not
-# matter, since nobody reads it.
+# Give forbidden pairs a score so low that softmax makes them exactly 0. There can be a row in which everything is
+# forbidden (of a text that is nothing but padding, to fill up a batch): it must not become NaN. Otherwise its content
+# does not matter, since nothing uses it.
 
 # %%
 def masked_weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
@@ -256,7 +257,7 @@ print("The past does not know what will come.")
 #
 # One softmax makes one distribution: a position can look at the word before it, or at an earlier mention of the same
 # name, but a single head has to mix the two. *Multi-head* attention (section 3.2.2) runs several small ones side by
-# side, each with projections of its own, and adds up what they bring home:
+# side, each with its own projections, and adds up their results:
 #
 # $$\text{head}_h = \text{attention}(x W_Q^h,\; x W_K^h,\; x W_V^h) \qquad \text{output} = \sum_h \text{head}_h W_O^h$$
 #
@@ -298,10 +299,10 @@ assert text[asked] == text[told] == "Otto"
 assert weights[1, asked, told] > 0.4  # head 1: the question's Otto finds the passage's Otto
 
 # %% [markdown]
-# Read row 12 of the right picture, the question's "Otto": half of its attention is on the passage's "Otto", across six
-# words. This is how a question gets to its place in a passage. (And row 0 on the left? Nobody stands before the first
-# word: all its scores are 0, so it looks everywhere alike. Attention cannot look nowhere.) Heads that look at the word
-# before or after are found in trained models too: Clark et al. 2019 show them in BERT.
+# Read row 12 of the right picture, the question's "Otto": half of its attention is on the passage's "Otto", six words
+# away. This is how a question finds its place in a passage. (And row 0 on the left? There is no word before the first
+# one: all its scores are 0, so it looks at all positions equally. Attention has to look somewhere.) Heads that look at
+# the word before or after are found in trained models too: Clark et al. 2019 show them in BERT.
 #
 # ### The wrong version first: cutting heads
 #
@@ -319,9 +320,9 @@ assert (tempting[0, 1] == together[0, K:]).all()  # head 0 at position 1 has wha
 assert (proper[0, 1] == together[1, :K]).all()
 
 # %% [markdown]
-# `reshape` never moves a number, it only puts the fences elsewhere. The tempting cut gives head 0 the first two
-# positions whole, and head 1 the last two. Weights that have a head axis of their own, [D H K], with an einsum that
-# names every axis, leave nothing to cut: this is why the package has no reshape in its attention.
+# `reshape` never moves a number in memory, it only divides them in another way. The tempting cut gives head 0 all of
+# the first two positions, and head 1 the last two. If the weights have a head axis of their own, [D H K], and an
+# einsum names every axis, there is nothing to cut and nothing to confuse.
 #
 # ## The whole, and three ways to the same numbers
 #
@@ -360,13 +361,13 @@ print("Yours, the package's and jax.nn's agree.")
 # ## What you know now
 #
 # - Attention is a soft dictionary: shares by softmax over the keys, values mixed in these shares.
-# - Scores of longer vectors are larger, by $\sqrt K$; undivided they kill the gradient. T5 divides inside $W_Q$.
+# - Scores of longer vectors are larger, by $\sqrt K$; undivided they make the gradient vanish. T5 divides inside $W_Q$.
 # - A mask is boolean, True = may attend, and is applied to the scores, before the softmax, as the lowest finite number.
-# - Encoders look both ways, decoders only back; padding is looked at by nobody.
+# - Encoders look both ways, decoders only back; no position looks at padding.
 # - Heads look for different things at once; never let a reshape mix heads and positions.
 #
-# One thing is odd: nothing in attention knows about *order*. Shuffle the keys and values together and the output is
-# the same. In our toy, the position was part of the vector. How T5 does it is where lesson 4 begins.
+# One thing is missing: nothing in attention knows about *order*. If the keys and values are shuffled together, the
+# output is the same. In our example, the position was part of the vector. Lesson 4 begins with how T5 does it.
 
 # %%
 shuffled = np.random.default_rng(7).permutation(L)

@@ -9,11 +9,10 @@
 # - draw T5 from memory, and say what its encoder and its decoder see;
 # - turn a distance into a bucket, and read the picture of relative positions;
 # - write RMSNorm, and name the three places where T5 leaves something out;
-# - corrupt a text by hand, and undo it;
+# - corrupt a text by hand, and restore it;
 # - write a whole T5 in two cells, and show that it is the package's, number for number.
 
 # %%
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,8 +37,8 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 # ## One reader, one writer
 #
 # T5 is the "Text-to-Text Transfer Transformer" (Raffel et al. 2020). Its authors asked what really matters in transfer
-# learning, and to compare fairly they put every task into one form: a text comes in, a text goes out. Translation,
-# sentiment, questions: one model, one loss, one way of writing answers. The model for it has two halves.
+# learning, and to compare fairly they put every task into one form: text in, text out. Translation, sentiment,
+# questions: one model, one loss, one way of writing answers. The model for it has two halves.
 #
 # ```
 #        inputs                                          targets, one step late
@@ -63,9 +62,9 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 #                                                      logits: "Quarrow </s>"
 # ```
 #
-# The **encoder** reads all of the input at once, in both directions. The **decoder** writes from left to right: it
-# sees what is written so far, and, by *cross-attention*, everything the encoder made of the input. Here is a small
-# one; its parameters are a dictionary of dictionaries of arrays, with the names of the drawing.
+# The **encoder** reads all of the input at once, in both directions. The **decoder** writes from left to right: it sees
+# what is written so far, and, by *cross-attention*, the encoder's output. Here is a small T5; its parameters are a
+# dictionary of dictionaries of arrays, with the names of the drawing.
 
 # %%
 config = T5Config(vocab_size=1000, d_model=48, d_kv=8, d_ff=96, num_layers=2, num_heads=6, dropout_rate=0.0)
@@ -82,16 +81,17 @@ print("its attention:    ", {name: x.shape for name, x in params["decoder_0"]["s
 #
 # ## Where is what? Relative positions
 #
-# Lesson 3 ended on a scandal: attention does not know the order of words. The first transformers added a vector for
+# Lesson 3 ended with a problem: attention does not know the order of words. The first transformers added a vector for
 # "position 7" to the seventh word. T5 adds nothing to the words. It adds *one number to the score* of each pair, which
-# depends on how far the key stands from the query (section 2.1 of the paper):
+# depends on the distance between key and query (section 2.1 of the paper):
 #
 # $$\text{score}_{ij} = q_i \cdot k_j + b_{\text{head},\; \text{bucket}(j - i)}$$
 #
 # **The wrong version first**: a number for every distance. With texts of 512 pieces this is a table of 1023 rows. Most
-# of them are for distances that are rarely seen, and learn little; and a text of 600 pieces finds no row at all. But
-# who needs to tell distance 411 from distance 412? So the table has 32 rows, the *buckets*. Near distances have a
-# bucket each; far ones share, and the farther the more. With $n$ buckets for a direction, of which $n/2$ are exact:
+# of them are for distances that are rarely seen, and learn little; and for the largest distances in a text of 600
+# pieces there is no row at all. But it is not necessary to tell distance 411 from distance 412. So the table has 32
+# rows, the *buckets*. Near distances have a bucket each; far distances share one, and the farther they are, the more of
+# them share it. With $n$ buckets for a direction, of which $n/2$ are exact:
 #
 # $$\text{bucket}(d) = \begin{cases} d & d < n/2 \\ \min\!\left(n - 1,\; \Big\lfloor \frac n2 + \frac n2 \cdot
 #   \frac{\log(d / \frac n2)}{\log(128 / \frac n2)} \Big\rfloor\right) & \text{else}\end{cases}$$
@@ -149,10 +149,9 @@ figure.colorbar(image, ax=panels[2], label="bucket")
 show(figure, "04_buckets")
 
 # %% [markdown]
-# Every diagonal has one colour: what counts is the distance, not the place. In the left picture, the stairs grow wider
-# as they go out. Can so little give a sense of order? Let us fill a table by hand: a head that likes what stands right
-# before it (bucket 1) and one that does not care for anything far. The words do not matter at all: all scores of words
-# are 0.
+# Every diagonal has one colour: what counts is the distance, not the place. In the left picture, the steps become wider
+# with the distance. Are so few numbers enough to tell the order? Let us fill a table by hand: one head prefers the key
+# right before it (bucket 1), and one head prefers near keys. The words do not matter at all: all scores of words are 0.
 
 # %%
 bias = RelativeBias(2, 32, 128, 0.0, bidirectional=True, rngs=nnx.Rngs(0))
@@ -181,11 +180,11 @@ show(figure, "04_bias_alone")
 # Before each part of a layer the vectors are brought to one size. BERT uses LayerNorm: subtract the mean of the
 # entries, divide by their standard deviation, multiply by a learned scale, add a learned bias. T5 only divides by the
 # *root of the mean of the squares* and multiplies by the scale (Zhang and Sennrich 2019 found that the rest is hardly
-# missed):
+# needed):
 #
 # $$\text{norm}(x)_d = \frac{x_d}{\sqrt{\frac1D \sum_{e} x_e^2 + \epsilon}} \cdot s_d$$
 #
-# And it stands *before* attention and feed-forward, on their way in; the residual connection goes around it untouched.
+# And it stands *before* attention and feed-forward, at their input; the residual connection goes around it unchanged.
 # In BERT it stands after the sum.
 #
 # ## Exercise 2: RMSNorm
@@ -210,8 +209,8 @@ assert not np.allclose(rms_norm(x[0] + 3, scale), rms_norm(x[0], scale), atol=0.
 # %% [markdown]
 # ## No $1/\sqrt K$, and why the logits are divided after all
 #
-# Lesson 3 showed that T5 has the division in its initial $W_Q$. That is one number in a recipe in which every matrix
-# is drawn so that what comes out has about the size of what went in:
+# Lesson 3 showed that T5 has the division in its initial $W_Q$. This is one part of a recipe in which every matrix is
+# drawn so that its output has about the size of its input:
 
 # %%
 small = T5Config.small(num_layers=1)
@@ -231,33 +230,34 @@ for name, (array, wanted) in recipe.items():
     assert np.isclose(array.std(), wanted, rtol=0.02)
 
 # %% [markdown]
-# One line is odd: the embedding has deviation 1. In T5 1.0 the same table is also the *output* matrix: the logit of a
-# word is the dot product of the decoder's last vector with the word's row. **The wrong version first**: just multiply.
-# The vector comes from a norm, its entries have size 1; so have those of the row; the product is of size $\sqrt D$. On
-# a model that has learned nothing, the loss should be that of a fair guess, $\log V$:
+# One line is unusual: the embedding has deviation 1. In T5 1.0 the same table is also the *output* matrix: the logit
+# of a word is the dot product of the decoder's last vector with the word's row. **The wrong version first**: just
+# multiply. The vector comes from a norm, so its entries have size 1; the entries of the row have size 1 as well; so
+# the product has size $\sqrt D$. For a model that has learned nothing, the loss should be that of a uniform guess,
+# $\log V$:
 
 # %%
 table = np.asarray(fresh["embedding"]["table"])
 last = np.random.default_rng(1).standard_normal((64, small.d_model), np.float32)  # 64 vectors as a norm makes them
 targets = np.random.default_rng(2).integers(0, small.vocab_size, 64)
-fair = np.log(small.vocab_size)
+uniform = np.log(small.vocab_size)
 for name, factor in [("just multiplied", 1.0), ("times 1/sqrt(D)", small.d_model**-0.5)]:
     loss, count = cross_entropy(jnp.array(factor * last @ table.T), jnp.array(targets), jnp.ones(64))
-    print(f"{name}: loss {loss / count:6.1f}    (a fair guess: {fair:.1f})")
-assert abs(loss / count - fair) < 1.0
+    print(f"{name}: loss {loss / count:6.1f}    (a uniform guess: {uniform:.1f})")
+assert abs(loss / count - uniform) < 1.0
 
 # %% [markdown]
-# The wrong version is sure of itself, and wrong: it would spend its first steps unlearning. So T5 1.0 multiplies by
-# $1/\sqrt D$ before the table. T5 1.1, which has an output matrix of its own, does *not*; whoever mixes the two up
-# gets a model that runs, and answers nonsense.
+# The wrong version is very sure, and wrong: its first steps would only undo this. So T5 1.0 multiplies by $1/\sqrt D$
+# before the table. T5 1.1, which has an output matrix of its own, does *not*; if the two are confused, the model runs,
+# and answers nonsense.
 #
 # ## One step late: `shift_right`
 #
 # To learn, the decoder is given the right targets and predicts all of them at once. Position $i$ must predict target
-# $i$; its causal mask lets it see its own input and all before it. **The wrong version first**: hand it the targets as
-# they are. Then position $i$ sees target $i$. It would learn to copy its input, at no loss at all, and when it has to
-# write by itself, there is nothing to copy. So the targets go in one step late, after the start token (T5 takes the
-# padding token, 0, for it):
+# $i$; its causal mask lets it see its own input and all inputs before it. **The wrong version first**: give it the
+# targets as they are. Then position $i$ sees target $i$. It would learn to copy its input, with a loss of 0, and when
+# it has to write by itself, there is nothing to copy. So the inputs are the targets one step late, after the start
+# token (T5 uses the padding token, 0):
 
 # %%
 inputs = jnp.array([[17, 250, 31, 999, 64, 1]])
@@ -276,9 +276,9 @@ assert moved == {"as they are": [2, 3, 4, 5], "shifted right": [3, 4, 5]}
 # %% [markdown]
 # ## Span corruption, by hand
 #
-# What does one teach such a model, if all one has is text? Hide something and ask for it back. BERT replaces single
-# words by `[MASK]` and predicts each in its place. T5 hides *spans*, and since it can write, it writes them (sections
-# 3.1.4 and 3.3 of the paper, whose figure 2 has this example):
+# What can such a model learn from text alone? Hide something and ask for it. BERT replaces single words by `[MASK]` and
+# predicts each in its place. T5 hides *spans*, and since it can write, it writes them (sections 3.1.4 and 3.3 of the
+# paper, whose figure 2 has this example):
 #
 # ```
 # the text   Thank you  for inviting  me to your party  last  week .
@@ -327,8 +327,8 @@ restored = span_corruption.reassemble(*both, sentinels=np.array([99, 98]))
 assert restored[0].tolist() == tokens  # nothing is lost: inputs and targets together are the text
 
 # %% [markdown]
-# How much is hidden? 15 % of the tokens, in spans of 3 on average (the paper tried others: its tables 6 and 7). All
-# lengths follow. To fill an encoder of 512 without padding, one cuts the text into pieces of 568 tokens:
+# How much is hidden? 15 % of the tokens, in spans of 3 on average (the paper tried others: its tables 6 and 7). From
+# this all lengths follow. To fill an encoder of 512 without padding, one cuts the text into pieces of 568 tokens:
 #
 # | | |
 # |---|---|
@@ -337,8 +337,8 @@ assert restored[0].tolist() == tokens  # nothing is lost: inputs and targets tog
 # | inputs | 568 - 85 + 28 sentinels + end = **512** |
 # | targets | 85 + 28 sentinels + end = **114** |
 #
-# The decoder, which is the slow half, writes a fifth of the text. And your function is the package's `corrupt`, row by
-# row:
+# The decoder, which is the slow half, writes only a fifth of the text. And your function gives what the package's
+# `corrupt` gives, row by row:
 
 # %%
 assert span_corruption.tokens_length_for(512) == (568, 114)
@@ -358,8 +358,8 @@ print(tokenizer.decode(batch_inputs[0]), "\n\n->", tokenizer.decode(batch_target
 # %% [markdown]
 # ## T5 1.0 and T5 1.1
 #
-# There are two T5s under the name. The first is the paper's. The second was released later with what had been learned
-# (the gate is Shazeer's, 2020; Flan-T5 is built on it):
+# There are two models of this name. The first is the paper's. The second was released later with some improvements (the
+# gate is from Shazeer 2020; Flan-T5 is built on it):
 #
 # | | 1.0 | 1.1 |
 # |---|---|---|
@@ -367,7 +367,7 @@ print(tokenizer.decode(batch_inputs[0]), "\n\n->", tokenizer.decode(batch_target
 # | output matrix | the embedding, with $1/\sqrt D$ | its own, without |
 # | pretrained on | text and tasks mixed | text only, without dropout |
 #
-# A gate costs a third matrix. Let us count parameters, without making any (`eval_shape` computes shapes only):
+# A gate needs a third matrix. Let us count parameters, without making any (`eval_shape` computes shapes only):
 
 # %%
 def parameters(config: T5Config) -> int:
@@ -385,12 +385,12 @@ norms, tables = 6 * 2 * 512 + 6 * 3 * 512 + 2 * 512, 2 * 32 * 8
 assert parameters(t5_small) == embedding + (6 + 12) * attention + 12 * feed_forward + norms + tables
 
 # %% [markdown]
-# The sum in the assertion is worth a pencil: six layers with one attention, six with two, a feed-forward in each.
+# Check the sum in the assertion with a pencil: six layers with one attention, six with two, a feed-forward in each.
 #
 # ## The whole T5 in two cells
 #
-# You have all the parts. Here is one layer's work with your functions, for one row, without batch and dropout.
-# `attend` is lesson 3's, with the bias in the place of the division:
+# You have all the parts. Here is one layer with your functions, for one row, without batch and dropout. `attend` is
+# lesson 3's, with the bias instead of the division:
 
 # %%
 def attend(p: dict, x: jax.Array, seen: jax.Array, bias: jax.Array, mask: jax.Array) -> jax.Array:
@@ -436,8 +436,8 @@ def decode(p: dict, targets_in: jax.Array, encoded: jax.Array, layers: int) -> j
     return x @ p["output"] if "output" in p else (x * x.shape[-1] ** -0.5) @ p["embedding"]["table"].T
 
 # %% [markdown]
-# Is that all? The package's model is the judge. A random model treats most parts gently, so first every parameter is
-# drawn anew, such that each matters: norm scales that are not 1, relative biases as large as the scores.
+# Is that all? The package's model is the judge. In a new model some parameters have hardly any effect, so first every
+# parameter is changed so that it matters: norm scales that are not 1, relative biases as large as the scores.
 
 # %%
 def stirred(params: dict, seed: int = 0) -> dict:
@@ -459,11 +459,11 @@ for name, its_config in variants.items():
     assert difference < 1e-4
 
 # %% [markdown]
-# Number for number. (The gelu of 1.1 is its approximation by tanh, which is what `jax.nn.gelu` computes unless told
-# otherwise; BERT's is the exact one.)
+# Number for number. (The gelu of 1.1 is its approximation by tanh, which is what `jax.nn.gelu` computes by default;
+# BERT's is the exact one.)
 #
-# And what does it make of the worked example? A model that has learned nothing should be about as surprised by each
-# token as by a throw of a fair die with 1000 sides:
+# And what is its loss on the example above? A model that has learned nothing should be about as surprised by each token
+# as by a throw of a fair die with 1000 sides:
 
 # %%
 apply, params = as_function(T5(config, rngs=nnx.Rngs(0)))
@@ -477,8 +477,9 @@ assert abs(loss / weight - np.log(1000)) < 2
 # ## What you know now
 #
 # - The encoder sees all of the input, the decoder what is written so far and all of the encoder.
-# - Order is one number for each bucket of distances, added to the scores; near is exact, far is shared.
-# - T5 leaves out the mean and the bias in its norm, the bias at its matrices, the division in attention.
+# - The order of words enters as one number for each bucket of distances, added to the scores; near distances have a
+#   bucket each, far ones share.
+# - T5 leaves out the mean and the bias in its norm, the biases at its matrices, the division in attention.
 # - The decoder's input is one step late. What a model can copy, it does not learn.
 # - Span corruption hides spans behind sentinels; inputs and targets together are the text.
 # - 1.0 and 1.1 differ in the gate and in the output matrix, and in whether the logits are scaled.

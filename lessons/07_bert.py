@@ -9,8 +9,8 @@
 # **You will be able to**
 # - draw BERT from memory, and say in what it differs from T5's encoder;
 # - write LayerNorm, the block and the whole encoder, and show that they are the package's, number for number;
-# - tell from a mask which positions know of which;
-# - show by numbers what reading in both directions is worth, and explain them;
+# - tell from a mask which positions can use which others;
+# - measure the effect of reading in both directions, and explain it;
 # - count the parameters of BERT-base on paper, to the last one.
 
 # %%
@@ -36,9 +36,9 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 # ## A reader that never writes
 #
 # T5 reads a text and writes another. But many questions about a text need no writing: is this review kind? where in
-# the passage does the answer stand? For these, all one wants is a good vector for each word, one that knows of the
-# words around it. BERT, "Bidirectional Encoder Representations from Transformers" (Devlin et al. 2019), is an encoder
-# and nothing else. Out come vectors, and a small *head* on top makes of them what is wanted.
+# the passage is the answer? For these, a good vector for each word is enough, one that depends on the words around it.
+# BERT, "Bidirectional Encoder Representations from Transformers" (Devlin et al. 2019), is an encoder and nothing else.
+# Its output is vectors, and a small *head* on top computes from them what is wanted.
 #
 # ```
 #    [CLS] what did the baker buy ? [SEP] the baker bought a new oven . [SEP]
@@ -61,7 +61,7 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 #                 heads: which class?     heads: which word? where does the answer begin?
 # ```
 #
-# You know nearly all of it from T5's encoder. The differences, each of which this lesson meets:
+# You know nearly all of it from T5's encoder. These are the differences, and this lesson explains each of them:
 #
 # | | T5's encoder | BERT |
 # |---|---|---|
@@ -72,10 +72,10 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 # | biases | none | at every matrix |
 # | feed-forward | relu, or gated by gelu | gelu |
 #
-# To have something to read, we make up a world that fits on half a page: twenty trades, and the tool of each. Its
-# vocabulary has whole words only. BERT's real one has 30,522 pieces, and writes `##` before a piece that goes on with a
-# word: "runn ##ing". The five special pieces are the same: `[CLS]` opens every input, `[SEP]` closes each of its one or
-# two texts, `[PAD]` fills up, `[MASK]` stands for a word that is hidden, `[UNK]` for one that cannot be written.
+# As text we use an invented world that fits on half a page: twenty trades, and the tool of each. Its vocabulary has
+# whole words only. BERT's real one has 30,522 pieces, and writes `##` before a piece that continues a word:
+# "runn ##ing". The five special pieces are the same: `[CLS]` begins every input, `[SEP]` ends each of its one or two
+# texts, `[PAD]` fills up, `[MASK]` stands for a word that is hidden, `[UNK]` for one that is not in the vocabulary.
 
 # %%
 tokenizer = trades.write_vocabulary("runs/lessons/07_vocabulary.txt")
@@ -128,8 +128,8 @@ for name, its_params in [("no positions", without), ("with positions", params)]:
     assert (difference < 1e-4) == (name == "no positions")
 
 # %% [markdown]
-# So $P$ is needed, and it has an end. BERT's has 512 rows: the 513th token would have no vector, and the package says
-# so in an error. T5's buckets know no such limit. (How to read a longer document is a question of lesson 9.)
+# So $P$ is needed, and its length is limited. BERT's has 512 rows: the 513th token would have no vector, and the
+# package raises an error. T5's buckets have no such limit. (Lesson 9 shows how to read a longer document.)
 #
 # The norm is LayerNorm (Ba et al. 2016). For each token by itself: subtract the mean of its entries, divide by their
 # standard deviation, multiply by a learned scale, add a learned bias. T5's RMSNorm is half of that.
@@ -171,9 +171,9 @@ print(f"Your embeddings are the package's. With an epsilon of 1e-6, a fresh BERT
 assert off > 1e-3
 
 # %% [markdown]
-# The last line is a trap for whoever ports BERT. Flax's own LayerNorm has $\epsilon = 10^{-6}$. BERT's embeddings
-# begin with deviation 0.02, a variance of 0.0004, and next to that a millionth shows in the third digit, with twelve
-# layers yet to come. Such a port runs, answers nearly right, and is never equal to the original.
+# The last line is a trap when one ports BERT. Flax's own LayerNorm has $\epsilon = 10^{-6}$. BERT's embeddings begin
+# with deviation 0.02, so with a variance of 0.0004. Compared with that a millionth changes the third digit, and twelve
+# layers follow. Such a port runs, its answers are nearly right, and it is never equal to the original.
 #
 # ## The block
 #
@@ -204,17 +204,17 @@ assert off > 1e-4 and np.allclose(jax.nn.gelu(grid, approximate=False), gelu(gri
 
 # %% [markdown]
 # `gelu(x)` is $x$ times the share of a normal distribution that lies below $x$: a relu without the corner (Hendrycks
-# and Gimpel 2016). And the second trap: `jax.nn.gelu` computes, unless told otherwise, the approximation by tanh that
-# T5 1.1 has. BERT's is the exact one.
+# and Gimpel 2016). And the second trap: by default `jax.nn.gelu` computes the approximation by tanh that T5 1.1 has.
+# BERT's is the exact one.
 #
-# The third is how the parts are put together. BERT is *post-norm*, as the first transformer was: each part is added to
-# what it read, and the norm stands **after the sum**, on the residual road itself.
+# The third trap is how the parts are put together. BERT is *post-norm*, as the first transformer was: each part is
+# added to its input, and the norm stands **after the sum**, in the residual stream itself.
 #
 # $$h = \text{norm}_1\big(x + \text{attention}(x)\big) \qquad
 #   \text{block}(x) = \text{norm}_2\big(h + \text{feedforward}(h)\big)$$
 #
 # T5 is *pre-norm*: $x + \text{attention}(\text{norm}(x))$. The parts have the same shapes, so weights of the one run in
-# the other without complaint.
+# the other without an error.
 #
 # ## Exercise 2: the block
 #
@@ -234,7 +234,7 @@ def block(p: dict, x: jax.Array, may_see: jax.Array) -> jax.Array:
 check.block(block)
 
 # %% [markdown]
-# What is the difference good for? Run one random layer twelve times over, both ways, and look at the size of the
+# What is the effect of the difference? Run one random layer twelve times, both ways, and look at the size of the
 # vectors:
 
 # %%
@@ -254,16 +254,16 @@ for name, its_block in [("post-norm", jax.jit(block)), ("pre-norm", jax.jit(pre_
     assert np.allclose(sizes, 1, atol=1e-3) == (name == "post-norm")
 
 # %% [markdown]
-# What travels along a pre-norm road grows with every layer, which is why T5 needs one more norm at its very end.
-# Behind a post-norm block all is of size 1 again. The price: the gradient has to pass every norm on its way down, and
-# a deep post-norm network easily blows up in its first steps, unless the learning rate is warmed up (Xiong et al.
+# In a pre-norm network the residual stream grows with every layer, which is why T5 needs one more norm at its very end.
+# After a post-norm block all is of size 1 again. The disadvantage: the gradient has to pass every norm on its way back,
+# and a deep post-norm network easily diverges in its first steps, unless the learning rate is warmed up (Xiong et al.
 # 2020).
 #
-# ## Who sees whom
+# ## Which token sees which
 #
-# BERT's attention is *unmasked*: every token looks at every other, before it and after it. Only padding is looked at by
-# nobody. `Bert(..., attention="causal")` is the same encoder with one switch turned: nobody sees what comes later. The
-# switch changes no parameter. It changes one boolean array.
+# BERT's attention is *unmasked*: every token looks at every other, before it and after it. Only padding is excluded.
+# `Bert(..., attention="causal")` is the same encoder with one difference: no token sees a later one. That changes no
+# parameter. It changes one boolean array.
 #
 # ## Exercise 3: the mask of both
 #
@@ -303,10 +303,10 @@ for way in ("plain", "causal"):
     assert difference < 1e-4
 
 # %% [markdown]
-# A mask tells who sees whom in *one* block. After two, a token has seen what those it saw had seen. Predict, before
-# you go on: in "[CLS] a baker needs it . [SEP] [PAD] [PAD]" we put another word for "needs". Which vectors move in the
-# plain BERT, and which in the causal one? And if we change the last `[PAD]`? (A vector counts as moved if a single bit
-# of it is another.)
+# A mask tells which token sees which in *one* block. After two blocks, a token also depends on everything that the
+# tokens it saw had seen. Predict before you continue: in "[CLS] a baker needs it . [SEP] [PAD] [PAD]" we replace
+# "needs" by another word. Which vectors change in the plain BERT, and which in the causal one? And if we change the
+# last `[PAD]`? (A vector counts as changed if a single bit of it has changed.)
 
 # %%
 padded = np.array(tokenizer.encode("[CLS] a baker needs it . [SEP]") + 2 * [tokenizer.pad_id])
@@ -317,27 +317,27 @@ as_it_was, changed = np.tile(padded, (L, 1)), np.where(itself, tokenizer.encode(
 figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
 for axes, way in zip(panels, ("plain", "causal"), strict=True):
     before, after = (np.array(apply[way](params, x, mask=np.tile(seen, (L, 1))).last) for x in (as_it_was, changed))
-    moved = (before != after).any(axis=-1).T  # row: the output; column: what was changed
+    moved = (before != after).any(axis=-1).T  # row: the output; column: the input that was changed
     axes.imshow(moved, cmap="Blues", vmin=0, vmax=1.5)
-    axes.set(title=f'attention="{way}"', xlabel="changed", ylabel="moved")
+    axes.set(title=f'attention="{way}"', xlabel="input changed", ylabel="output changed")
     axes.set_xticks(range(L), names, rotation=60)
     axes.set_yticks(range(L), names)
     assert (moved == (may_see(seen, way == "causal") | itself)).all()
 show(figure, "07_who_sees_whom")
 
 # %% [markdown]
-# Left, every real column is full: each word is in every vector, that of `[CLS]` included. Padding moves only its own
-# vector, which nobody reads. Right, the upper triangle stays empty, however many blocks there are: if I see nothing
-# later than myself, and neither do those I see, then nothing later ever reaches me.
+# Left, every real column is full: each word has an effect on every vector, that of `[CLS]` included. Padding changes
+# only its own vector, which nothing uses. Right, the upper triangle stays empty, however many blocks there are: if a
+# token sees nothing later than itself, and neither do the tokens that it sees, then nothing later ever reaches it.
 #
 # ## Both ways or one way: the numbers
 #
-# Why did so small a thing, a mask left out, make BERT famous? Before it, language models read from left to right, for a
-# good reason: whoever is to predict the next word must not see it. BERT's authors changed the task instead. Hide a word
-# *inside* the text, ask for it, and let the model look at both sides.
+# Why did such a small change, leaving out a mask, make BERT famous? Before it, language models read from left to right,
+# for a good reason: a model that has to predict the next word must not see it. BERT's authors changed the task instead.
+# Hide a word *inside* the text, ask for it, and let the model look at both sides.
 #
-# In our world we can say beforehand who can solve what. Every sentence has a trade and its tool, in eight frames, four
-# of them with the trade first. One of the two is hidden; the other is the clue:
+# In our world we can say beforehand which model can solve which sentences. Every sentence has a trade and its tool, in
+# eight frames, four of them with the trade first. One of the two is hidden; the other is the clue:
 #
 # ```
 # the [MASK] otto from kelby bought a new oven .      the clue comes after the gap
@@ -357,9 +357,9 @@ for row, target in list(zip(held_out["tokens"], held_out["targets"][:, 0], stric
 print(f"the clue comes after the gap in {100 * after.mean():.0f} % of {HELD_OUT} held-out sentences")
 
 # %% [markdown]
-# The program is as plain as can be: one device, Adam, a warm-up. `BertForMaskedLM` is the encoder with the head that
-# predicts words, asked at the gap only. (The real task, which hides 15 % of everything, and the real loop, with all
-# that lesson 5 taught, are lesson 8.)
+# The program is as simple as possible: one device, Adam, a warm-up. `BertForMaskedLM` is the encoder with the head that
+# predicts words, used at the gap only. (The real task, which hides 15 % of everything, and the real program, with
+# everything from lesson 5, are in lesson 8.)
 
 # %%
 STEPS, BATCH, EVERY = (6, 16, 2) if SMOKE else (500, 128, 20)
@@ -396,8 +396,8 @@ def train(way: str) -> tuple[dict, np.ndarray]:
 trained = {way: train(way) for way in ("plain", "causal")}
 
 # %% [markdown]
-# The two began with the same parameters and saw the same rows in the same order. As a yardstick: there are twenty
-# trades and twenty tools, so whoever knows which of the two is missing guesses right in 5 % of the cases.
+# The two began with the same parameters and saw the same rows in the same order. As a baseline: there are twenty trades
+# and twenty tools, so a guess that knows only which of the two is missing is right in 5 % of the cases.
 
 # %%
 GUESS = 100 / len(trades.TRADES)
@@ -424,13 +424,13 @@ panels[1].set_xticks([0, 1], ["clue before the gap", "clue after it"])
 show(figure, "07_both_ways")
 
 # %% [markdown]
-# Both learn which tool goes with which trade. (The blue lines lie on each other.) The one-directional reader cannot
-# *use* it where the clue comes too late: one red line at the top, one on the floor. No longer training and no larger
-# model will lift that one, because what it would need never reaches the gap. And the other red line rises late: half
-# of the gradient asks for what cannot be known, and that is noise.
+# Both learn which tool belongs to which trade. (The blue lines lie on each other.) The causal model cannot *use* it if
+# the clue comes after the gap: one red line is at the top, one at the level of a guess. Neither longer training nor a
+# larger model will change that, because what it would need never reaches the gap. And the other red line rises late:
+# half of the gradient asks for what cannot be known, and that is noise.
 #
 # Where does the gap look? With your own functions, one held-out sentence, and the gap on either side. Of all heads, the
-# picture has the one that looks hardest at the clue; where the clue may not be seen, hardest at any other word.
+# picture shows the one with most attention on the clue; if the clue may not be seen, with most on any other word.
 
 # %%
 text, trade, tool = next(told for told in sentences[:HELD_OUT] if told.text.startswith(f"the {told.trade}"))
@@ -464,15 +464,15 @@ show(figure, "07_where_the_gap_looks")
 # reads both ways, trained alike, has 87.9. (With an LSTM on top that reads both ways: 84.9. Both ways at the end is
 # not both ways at every layer; that is the "deep" in "deep bidirectional".)
 #
-# What is the causal mask good for, then? A causal model can be asked at *every* position in one pass, since none sees
-# its own answer: all of the words teach, where the masked task has 15 %. And it can write. T5's decoder is causal for
-# that reason, and its encoder, which only reads, is not.
+# What is the causal mask good for, then? A causal model can be asked at *every* position in one pass, since no position
+# sees its own answer: all of the words are training targets, and in the masked task only 15 %. And it can write. T5's
+# decoder is causal for that reason, and its encoder, which only reads, is not.
 #
 # ## One vector for a text: `[CLS]`, the pooler, the heads
 #
-# "Is this review kind?" asks for one vector, not for one per word. BERT takes the first. `[CLS]` is no word and has
-# nothing to say of itself, so training can use its vector to gather what the text as a whole is about. One more
-# matrix and a tanh, the *pooler*, and a head reads that:
+# "Is this review kind?" needs one vector, not one for each word. BERT takes the first. `[CLS]` is not a word and has no
+# meaning of its own, so training can use its vector to collect what the text as a whole is about. One more matrix and a
+# tanh, the *pooler*, and a head reads that:
 #
 # $$\text{pooled} = \tanh\big(\text{last}_{0} \, W + b\big)$$
 
@@ -487,10 +487,10 @@ for way in ("plain", "causal"):
 
 # %% [markdown]
 # The second line is no accident: look at the first row of the triangle above. In a causal model `[CLS]` comes before
-# all that it should sum up, and is the same for every text. Such models read the *last* token instead.
+# everything that it should sum up, and is the same for every text. With such models one uses the *last* token instead.
 #
-# The package has four heads (`models/bert_heads.py`). Here they are at BERT-base's size, with what comes out for two
-# texts of seven tokens. No number is computed: shapes are enough.
+# The package has four heads (`models/bert_heads.py`). Here they are at BERT-base's size, with the shapes of their
+# output for two texts of seven tokens. No number is computed: shapes are enough.
 #
 # | head | reads | asks |
 # |---|---|---|
@@ -517,9 +517,9 @@ for name in ("BertForMaskedLM", "BertForPreTraining", "BertForQuestionAnswering"
     print(f"{name:30} {own:7,} parameters of its own; out come", *(x.shape for x in outputs))
 
 # %% [markdown]
-# One or two thousand parameters for the heads that answer and classify, on top of an encoder with millions: that is the
-# economy of transfer learning. And should a head that chooses among 30,522 words not have a matrix of 23 million? It
-# has: as in T5 1.0, it is the table of words once more. New are a matrix D x D, a norm, and a bias for each word.
+# One or two thousand parameters for the heads that answer and classify, on top of an encoder with millions: this is why
+# transfer learning is cheap. And should a head that chooses among 30,522 words not have a matrix of 23 million numbers?
+# It has one: as in T5 1.0, it is the table of words again. New are a matrix D x D, a norm, and a bias for each word.
 #
 # ## Exercise 4: how many parameters?
 #
@@ -564,13 +564,13 @@ axes.legend(loc="upper center", bbox_to_anchor=(0.44, -0.2), ncols=4)
 show(figure, "07_parameters")
 
 # %% [markdown]
-# Half of BERT-base is feed-forward, a quarter attention, a fifth the table of words. The tiny one is nearly all words.
-# And the heads change nothing: twelve of size 64 are as wide as one of 768.
+# Half of BERT-base is feed-forward, a quarter attention, a fifth the table of words. The tiny one is nearly all table
+# of words. And the heads change nothing: twelve of size 64 are as wide as one of 768.
 #
 # ## A real one
 #
-# All this was to understand what you can have in two lines. If you have a network, set `DOWNLOAD` to True: 440 MB, once.
-# The name may also be a directory that Hugging Face's Transformers has saved.
+# Now that you understand it, you can have it in two lines. If you have a network, set `DOWNLOAD` to True: 440 MB,
+# once. The name may also be a directory that Hugging Face's Transformers has saved.
 
 # %%
 DOWNLOAD = False
@@ -592,13 +592,14 @@ else:
 # ## What you know now
 #
 # - BERT is T5's encoder with vectors for positions and token types, biases, and its norms after the sums.
-# - Epsilon, gelu and the place of the norm are three traps: each runs, and each is wrong.
-# - Unmasked attention puts every word into every vector; a causal mask keeps the later ones out, at any depth.
-# - The same encoder, the same task: where the clue comes later, one direction can only guess, and no training helps.
+# - Epsilon, gelu and the place of the norm are three traps: with a mistake in any of them the model runs, and is wrong.
+# - With unmasked attention every word has an effect on every vector; a causal mask excludes the later ones, at any
+#   depth.
+# - The same encoder, the same task: if the clue comes later, a causal model can only guess, and no training helps.
 # - `[CLS]` sums up a text because it sees all of it. A head is small; the encoder is what is transferred.
 # - BERT-base has 109,482,240 parameters: half feed-forward, a quarter attention, a fifth words.
 #
-# Our gaps were made by hand, with a clue for each. Lesson 8 makes them from raw text, without anybody's help.
+# Our gaps were made by hand, with a clue for each. Lesson 8 makes them from raw text, without any manual work.
 #
 # *Read on:* Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
 # sections 3 and 5.1; Ba et al. 2016, "Layer Normalization"; Hendrycks and Gimpel 2016, "Gaussian Error Linear Units";

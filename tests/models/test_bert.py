@@ -1,4 +1,4 @@
-"""What must hold of BERT whatever its weights: who sees whom, sizes, initialisation, heads, dropout, number formats."""
+"""What must hold of BERT for any weights: attention, sizes, initialisation, heads, dropout, number formats."""
 
 import re
 from dataclasses import replace
@@ -42,11 +42,17 @@ def random_model(kind=Bert, config: BertConfig = CONFIG, seed: int = 0, **option
 
 
 @pytest.fixture(scope="module")
-def bert():
-    """tokens, token types, mask -> last."""
+def encode():
+    """tokens, token types, mask -> all outputs."""
     apply, params = random_model()
-    run = jax.jit(lambda tokens, types, mask: apply(params, tokens, token_types=types, mask=mask).last)
-    return lambda tokens=TOKENS, types=TYPES, mask=MASK: np.asarray(run(tokens, types, mask))
+    run = jax.jit(lambda tokens, types, mask: apply(params, tokens, token_types=types, mask=mask))
+    return lambda tokens=TOKENS, types=TYPES, mask=MASK: jax.tree.map(np.asarray, run(tokens, types, mask))
+
+
+@pytest.fixture(scope="module")
+def bert(encode):
+    """tokens, token types, mask -> last."""
+    return lambda *args, **options: encode(*args, **options).last
 
 
 def test_every_token_changes_every_position_before_and_after_it(bert):
@@ -73,6 +79,12 @@ def test_without_types_and_mask_all_are_of_the_first_type_and_seen(bert):
     np.testing.assert_allclose(bare, bert(types=0 * TYPES, mask=TOKENS < 99), atol=1e-5)
 
 
+def test_an_unknown_attention_is_refused_by_name():
+    check = Bert.__init__.__wrapped__ if hasattr(Bert.__init__, "__wrapped__") else Bert.__init__  # unchecked annotations
+    with pytest.raises(UserError, match="attention is 'flash'; known are plain, causal"):
+        check(object.__new__(Bert), CONFIG, rngs=nnx.Rngs(0), attention="flash")
+
+
 def test_causal_attention_sees_no_later_token():
     apply, params = random_model(attention="causal")
     run = jax.jit(lambda tokens: apply(params, tokens, mask=MASK).last)
@@ -85,9 +97,8 @@ def test_causal_attention_sees_no_later_token():
     np.testing.assert_allclose(unmasked[1, :3], before[1, :3], atol=1e-5)  # padding comes later, so it was not seen
 
 
-def test_hidden_states_are_the_embeddings_and_every_layer_and_pooled_is_of_the_first_token():
-    apply, params = random_model()
-    encoded = jax.jit(apply)(params, TOKENS, token_types=TYPES, mask=MASK)
+def test_hidden_states_are_the_embeddings_and_every_layer_and_pooled_is_of_the_first_token(encode):
+    params, encoded = random_model()[1], encode()
     assert [x.shape for x in encoded.hidden_states] == [(2, 5, 6)] * 2
     assert (encoded.hidden_states[-1] == encoded.last).all()
     words, positions, types = (params["embeddings"][name]["table"] for name in ("word", "position", "token_type"))
@@ -146,7 +157,7 @@ def test_masked_lm_logits_read_the_word_embeddings():
     np.testing.assert_allclose(run(params, TOKENS)[..., 40], params["masked_lm"]["bias"][40], atol=1e-6)
 
 
-def test_a_head_takes_over_an_encoder():
+def test_a_head_keeps_the_encoder_it_is_given():
     encoder = as_module(nnx.eval_shape(lambda: Bert(CONFIG, rngs=nnx.Rngs(0))), random_model()[1])
     head = BertForQuestionAnswering(encoder=encoder, rngs=nnx.Rngs(1))
     assert head.encoder is encoder and head.config == CONFIG
@@ -154,7 +165,7 @@ def test_a_head_takes_over_an_encoder():
     np.testing.assert_allclose(start, last @ head.span.matrix[:, 0], atol=1e-5)
 
 
-def test_labels_may_be_told_to_a_head_but_no_other_sizes():
+def test_a_head_takes_labels_from_its_config_but_no_other_sizes():
     encoder = nnx.eval_shape(lambda: Bert(replace(CONFIG, id2label=("a", "b")), rngs=nnx.Rngs(0)))
     assert BertForSequenceClassification(CONFIG, encoder=encoder, rngs=nnx.Rngs(0)).classifier.matrix.shape == (6, 3)
     with pytest.raises(UserError, match="other sizes than the encoder"):
@@ -236,6 +247,10 @@ def test_no_two_initial_parameters_share_their_numbers(initial):
 
 
 def count(config: BertConfig, kind=Bert) -> int:
+    """Number of parameters. None is allocated, and of many equal layers only two are made."""
+    if config.num_hidden_layers > 2:
+        one, two = (count(replace(config, num_hidden_layers=layers), kind) for layers in (1, 2))
+        return one + (config.num_hidden_layers - 1) * (two - one)
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))))
 
 

@@ -1,4 +1,4 @@
-"""Several examples in one row: each gets the logits it gets alone, and nothing of the others."""
+"""Several examples in one row: each gets the logits that it gets alone, and nothing leaks from the others."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,20 @@ EXAMPLES = [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]  # row and segment
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
-def variant(request):
-    return T5Config(**SIZES, **VARIANTS[request.param])
+def model(request):
+    return T5(T5Config(**SIZES, **VARIANTS[request.param]), rngs=nnx.Rngs(1))
+
+
+@pytest.fixture(scope="module")
+def packed_logits(model):
+    """inputs, targets, masks -> logits; compiled once for all tests."""
+
+    @jax.jit
+    def logits(inputs, targets, masks):
+        targets_in = shift_right(targets, segments=TARGET_SEGMENTS)
+        return model(inputs, targets_in, input_segments=INPUT_SEGMENTS, target_segments=TARGET_SEGMENTS, **masks)
+
+    return lambda inputs, targets, **masks: np.asarray(logits(inputs, targets, masks))
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +40,15 @@ def tokens():
     return draw(INPUT_SEGMENTS), draw(TARGET_SEGMENTS)
 
 
-def packed_logits(model, inputs, targets, **masks):
-    targets_in = shift_right(targets, segments=TARGET_SEGMENTS)
-    return model(inputs, targets_in, input_segments=INPUT_SEGMENTS, target_segments=TARGET_SEGMENTS, **masks)
-
-
 def rows_of_their_own(tokens, segments):
-    """[examples, longest]: each example at the beginning of a row, padding behind it."""
+    """[examples, longest]: each example at the start of a row, padding after it."""
     examples = [np.asarray(tokens[row][segments[row] == number]) for row, number in EXAMPLES]
     return jnp.array([np.pad(example, (0, segments.shape[1] - len(example))) for example in examples])
 
 
-def test_each_example_gets_the_logits_it_gets_alone(variant, tokens):
-    model = T5(variant, rngs=nnx.Rngs(1))
+def test_each_example_gets_the_logits_it_gets_alone(model, packed_logits, tokens):
     inputs, targets = tokens
-    packed = jax.jit(lambda *tokens: packed_logits(model, *tokens))(inputs, targets)
+    packed = packed_logits(inputs, targets)
     assert np.isfinite(packed).all()
     inputs, targets = rows_of_their_own(inputs, INPUT_SEGMENTS), rows_of_their_own(targets, TARGET_SEGMENTS)
     alone = jax.jit(lambda x, y: model(x, shift_right(y), input_mask=x != 0))(inputs, targets)
@@ -51,33 +57,30 @@ def test_each_example_gets_the_logits_it_gets_alone(variant, tokens):
         np.testing.assert_allclose(found, own[: len(found)], atol=1e-5 * float(jnp.abs(alone).max()))
 
 
-def test_nothing_leaks_from_one_segment_into_another(variant, tokens):
-    """Other tokens in all other segments, and in the padding, leave an example's logits as they were, bit for bit."""
-    model = T5(variant, rngs=nnx.Rngs(1))
-    logits = jax.jit(lambda *tokens: packed_logits(model, *tokens))
-    before = np.asarray(logits(*tokens))
+def test_nothing_leaks_from_one_segment_into_another(packed_logits, tokens):
+    """Other tokens in all other segments, and in the padding, do not change an example's logits: not one bit."""
+    before = packed_logits(*tokens)
     for row, number in EXAMPLES:
         change = lambda tokens, segments: jnp.where((segments == number) & (jnp.arange(2) == row)[:, None], tokens, 30)
-        after = np.asarray(logits(change(tokens[0], INPUT_SEGMENTS), change(tokens[1], TARGET_SEGMENTS)))
+        after = packed_logits(change(tokens[0], INPUT_SEGMENTS), change(tokens[1], TARGET_SEGMENTS))
         same = (after == before).all(axis=-1)
         own = np.asarray(TARGET_SEGMENTS == number) & (np.arange(2) == row)[:, None]
         assert same[own].all() and not same[~own & np.asarray(TARGET_SEGMENTS > 0)].any()
 
 
-def test_masks_and_segments_together(variant, tokens):
-    """A mask takes away more of what the segments leave; on padding alone it changes nothing."""
-    model, (inputs, targets) = T5(variant, rngs=nnx.Rngs(1)), tokens
-    logits = jax.jit(lambda **masks: packed_logits(model, inputs, targets, **masks))
-    plain, real = logits(), np.asarray(TARGET_SEGMENTS != 0)
-    masked = logits(input_mask=inputs != 0, target_mask=targets != 0)
+def test_masks_and_segments_together(packed_logits, tokens):
+    """A mask forbids further keys within the segments; a mask of padding changes nothing."""
+    inputs, targets = tokens
+    plain, real = packed_logits(*tokens), np.asarray(TARGET_SEGMENTS != 0)
+    masked = packed_logits(*tokens, input_mask=inputs != 0, target_mask=targets != 0)
     np.testing.assert_allclose(masked[real], plain[real], atol=1e-5)
-    fewer = logits(input_mask=jnp.arange(9)[None] != jnp.ones((2, 1), int))
-    changed = np.abs(np.asarray(fewer - plain)).max(axis=-1) > 1e-6
-    assert changed[real].tolist() == (np.asarray(TARGET_SEGMENTS) == 1)[real].tolist()  # whose inputs position 1 is of
+    fewer_keys = jnp.arange(9)[None] != jnp.ones((2, 1), int)
+    fewer = packed_logits(*tokens, input_mask=fewer_keys, target_mask=targets == targets)
+    changed = np.abs(fewer - plain).max(axis=-1) > 1e-6
+    assert changed[real].tolist() == (np.asarray(TARGET_SEGMENTS) == 1)[real].tolist()  # position 1 is in these examples' inputs
 
 
-def test_one_sort_of_segments_alone_is_refused(variant, tokens):
-    model = T5(variant, rngs=nnx.Rngs(1))
+def test_segments_of_inputs_or_targets_alone_are_refused(model, tokens):
     for segments in ({"input_segments": INPUT_SEGMENTS}, {"target_segments": TARGET_SEGMENTS}):
         with pytest.raises(ValueError, match="go together"):
             jax.eval_shape(lambda *tokens: model(*tokens, **segments), *tokens)
@@ -89,7 +92,7 @@ def test_the_mask():
     ]
 
 
-def test_every_segment_begins_anew():
+def test_every_segment_has_its_start_id():
     targets = jnp.array([[5, 6, 7, 8, 9, 0, 0]])
     segments = jnp.array([[1, 1, 2, 3, 3, 0, 0]])
     assert shift_right(targets, segments=segments).tolist() == [[0, 5, 0, 0, 8, 0, 0]]

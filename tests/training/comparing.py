@@ -1,9 +1,8 @@
 """What two trainings are compared by: what runs leave behind, and the loss, gradients and parameters of a step."""
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,20 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tlqa_jax.checkpoints.runs import Checkpoints, flatten
-from tlqa_jax.core.devices import unreplicate
+from tlqa_jax.checkpoints.named_arrays import flatten
+from tlqa_jax.checkpoints.resume import Checkpoints
+from tlqa_jax.core.devices import AXIS, unreplicate
+from tlqa_jax.training.step import initial_state, update
 
 # Runs
 
 
-def final_state(run, step=None):
+def saved_state(run, step=None) -> dict[str, np.ndarray]:
     """What the newest checkpoint of a run holds, or that of `step`: path -> array."""
     with Checkpoints(run) as checkpoints:
         return flatten(checkpoints._manager.restore(step or int(checkpoints.latest().name)))
 
 
-def rows(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def metrics(run) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`, without the speeds."""
+    rows = map(json.loads, (Path(run) / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
 
 
 def assert_same_arrays(found, expected):
@@ -33,16 +36,6 @@ def assert_same_arrays(found, expected):
     assert found.keys() == expected.keys()
     wrong = [name for name in expected if not np.array_equal(found[name], expected[name])]
     assert not wrong, wrong
-
-
-def assert_it_goes_on_without(start, finetune, config):
-    """A run of two steps that was stopped after the first, and what it started from is gone."""
-    finetune(config, quiet=True)
-    whole = final_state(config.out)
-    shutil.rmtree(Path(config.out) / "checkpoints" / "2")
-    shutil.rmtree(start)
-    finetune(replace(config, resume=True), quiet=True)
-    assert_same_arrays(final_state(config.out), whole)
 
 
 # Steps
@@ -67,24 +60,22 @@ def keeping_gradients(optimizer: optax.GradientTransformation) -> optax.Gradient
 
 
 def train(
-    make_train_step: Callable, predict: Callable, params: Any, batch: dict[str, np.ndarray],
-    devices: int = 1, accumulation: int = 1, *, optimizer=optax.set_to_zero(), steps: int = 1,
+    loss: Callable, weight: Callable, params: Any, batch: dict[str, np.ndarray], devices: int = 1, accumulate: int = 1,
+    *, optimizer: optax.GradientTransformation = optax.sgd(0.1), steps: int = 1,
 ) -> Trained:  # fmt: skip
-    """`steps` steps, all on the same batch, cut for `devices` of the virtual devices of all processes together.
-
-    `predict` is what `make_train_step` takes first. Without an optimizer nothing moves.
-    """
+    """`steps` steps, all on the same batch, split over `devices` of the virtual devices of all processes together."""
     optimizer = keeping_gradients(optimizer)
-    step = make_train_step(predict, optimizer, 0, accumulation)
+    step = jax.pmap(
+        partial(update, loss, weight, optimizer, accumulate=accumulate),
+        axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
+    )  # fmt: skip
     local = devices // jax.process_count()
     own = slice(jax.process_index() * local, (jax.process_index() + 1) * local)
     batch = {name: x.reshape(devices, -1, *x.shape[1:])[own] for name, x in batch.items()}
-    state = {"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)}
-    state = jax.tree.map(np.array, state)
-    losses = []
+    state, losses = jax.tree.map(np.array, initial_state(params, optimizer)), []
     for _ in range(steps):
-        state, metrics = step(state, batch)
-        losses.append(float(metrics["loss"]))
+        state, reported = step(state, batch)
+        losses.append(float(reported["loss"]))
     state = unreplicate(state)
     return Trained(losses, state["opt_state"][0], state["params"])
 

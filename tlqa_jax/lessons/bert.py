@@ -62,7 +62,7 @@ def block(block: Callable[..., Float[Array, "L D"]]) -> None:
     """`block(p, x [L D], may_see [L L])` -> [L D]; `p` are the parameters of the package's BertLayer."""
     config = BertConfig(vocab_size=1, hidden_size=6, num_attention_heads=3, intermediate_size=11)
     rng = np.random.default_rng(0)
-    apply, params = as_function(empty := BertLayer(config, "plain", rngs=nnx.Rngs(0)))
+    apply, params = as_function(empty := BertLayer(config, rngs=nnx.Rngs(0)))
     params = {
         part: {name: jnp.array(rng.standard_normal(x.shape), jnp.float32) for name, x in leaves.items()}
         for part, leaves in params.items()

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 
 from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.errors import UserError
+from tlqa_jax.metrics.texts import parse_number
 
 PERIOD = 2**14  # rows; a task with a smaller share than one row comes more often than its rate says
 
@@ -32,7 +33,9 @@ def mixing_rates(sizes: Sequence[int], mixing: str = "proportional") -> Float[np
     weights = np.asarray(sizes, np.float64)
     for stage in mixing.split(","):
         name, equals, value = stage.strip().partition("=")
-        number = _positive(value, stage) if equals else None
+        number = parse_number(value) if equals else None
+        if equals and not (number or 0) > 0:
+            raise UserError(f"--mixing {stage.strip()!r}: {value!r} is not a number above 0")
         if name == "scale" and number is not None:
             weights = weights * number
         elif name == "proportional":
@@ -113,13 +116,3 @@ def _whole(rates: Float[np.ndarray, "tasks"], period: int) -> Int[np.ndarray, "t
         counts[np.argmax(counts)] -= 1
     counts[np.argsort(counts - exact, kind="stable")[: period - counts.sum()]] += 1
     return counts
-
-
-def _positive(text: str, stage: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < np.inf:
-        raise UserError(f"--mixing {stage.strip()!r}: {text!r} is not a number above 0")
-    return number

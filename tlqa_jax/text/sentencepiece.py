@@ -155,10 +155,11 @@ class SentencePieceTokenizer:
         which size is possible.
         """
         model = io.BytesIO()
-        failure: list[Exception] = []  # the library replaces an error of `texts` by a RuntimeError of its own
+        # no version of the library accepts half a surrogate pair, and older ones crash on text without characters
+        sentences = [text.encode("utf-8", "replace").decode() for text in texts if text.strip()]
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_keep_exception(texts, failure),
+                sentence_iterator=iter(sentences),
                 model_writer=model,
                 model_type="unigram",
                 vocab_size=vocab_size,
@@ -170,11 +171,7 @@ class SentencePieceTokenizer:
                 minloglevel=2,
             )  # fmt: skip
         except (RuntimeError, OSError) as error:
-            if failure:
-                raise failure[0] from None
             raise UserError(_training_error(str(error), vocab_size)) from None
-        if failure:
-            raise failure[0]
         write_atomically(model_file, model.getvalue(), make_directory=True)
         return cls(model_file, extra_ids=extra_ids)
 
@@ -232,15 +229,6 @@ def _sentinel_pieces(processor: sentencepiece.SentencePieceProcessor) -> list[in
     while (id := processor.piece_to_id(f"<extra_id_{len(ids)}>")) != processor.unk_id():
         ids.append(id)
     return ids
-
-
-def _keep_exception(texts: Iterable[str], failure: list[Exception]) -> Iterator[str]:
-    try:
-        for text in texts:
-            if text.strip():  # older versions of the library crash on text without characters
-                yield text.encode("utf-8", "replace").decode()  # no version accepts half a surrogate pair
-    except Exception as error:
-        failure.append(error)
 
 
 def _training_error(message: str, vocab_size: int) -> str:

@@ -59,7 +59,9 @@ class WordPieceTokenizer:
         self.special_ids = tuple(self._ids[piece] for piece in SPECIALS)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
         self.vocab_size = len(self._pieces)
-        self.continuation: Bool[np.ndarray, "vocab_size"] = np.array([_continues(piece) for piece in self._pieces])
+        self.continuation: Bool[np.ndarray, "vocab_size"] = np.array(
+            [piece.startswith(CONTINUES) and piece != CONTINUES for piece in self._pieces]
+        )
         self._longest = max(map(len, self._pieces))
         self._words: dict[str, Word] = {}
 
@@ -221,7 +223,9 @@ def _normalize(word: str, lowercase: bool) -> tuple[str, Sequence[int]]:
     kept = [place for place, character in enumerate(word) if not CONTROL.match(character)]
     if not lowercase:
         return "".join(word[place] for place in kept), kept
-    parts = [(part, number == 0) for place in kept for number, part in enumerate(_decomposed(word[place]))]
+    # a letter and its accents as separate characters: "é" as "e" and U+0301
+    decomposed = lambda letter: letter if LATER_MARK.match(letter) else unicodedata.normalize("NFD", letter)
+    parts = [(part, number == 0) for place in kept for number, part in enumerate(decomposed(word[place]))]
     # Unicode's canonical order: marks behind the same letter by their class. Places are assigned afterwards, as in the
     # library: the n-th part that begins a character has the place of the n-th character.
     classes = [0 if LATER_MARK.match(part) else unicodedata.combining(part) for part, _ in parts]
@@ -231,15 +235,6 @@ def _normalize(word: str, lowercase: bool) -> tuple[str, Sequence[int]]:
     numbered = zip((part for part, _ in parts), numbers, strict=True)
     bare = [(part.lower(), kept[number - 1]) for part, number in numbered if not MARK.match(part)]
     return "".join(part for part, _ in bare), [place for _, place in bare]
-
-
-def _decomposed(character: str) -> str:
-    """A letter and its accents as separate characters: "é" as "e" and U+0301."""
-    return character if LATER_MARK.match(character) else unicodedata.normalize("NFD", character)
-
-
-def _continues(piece: str) -> bool:
-    return piece.startswith(CONTINUES) and len(piece) > len(CONTINUES)
 
 
 def _write_pieces(path: str | Path, pieces: Iterable[str]) -> None:

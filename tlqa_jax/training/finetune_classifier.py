@@ -108,6 +108,7 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
 
     # --- the loop
     with run.training(state, steps, rate, evaluate if held_out else None, "fine-tuning") as loop:
+        del state  # the loop has it on the devices; this one is on the host
         batches = training_batches(rows.size, settings.batch_size, settings.seed, rows.build, start=loop.start)
         for step in range(loop.start + 1, steps + 1):
             loop.state, metrics = train_step(loop.state, next(batches))

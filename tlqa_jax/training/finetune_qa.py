@@ -147,6 +147,7 @@ def finetune_qa(settings: FinetuneQASettings, own: Sequence[TextTask] = (), *, q
 
     # --- the loop
     with run.training(state, steps, rate, evaluate if held_out else None, "fine-tuning") as loop:
+        del state  # the loop has it on the devices; this one is on the host
         batches = training_batches(
             data.size, settings.batch_size, settings.seed, data.build, order=data.order, start=loop.start
         )

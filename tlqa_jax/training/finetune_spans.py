@@ -136,6 +136,7 @@ def finetune_spans(settings: FinetuneSpansSettings, *, quiet: bool = False) -> P
 
     # --- the loop
     with run.training(state, steps, rate, evaluate if held_out else None, "fine-tuning") as loop:
+        del state  # the loop has it on the devices; this one is on the host
         size, rows = len(windows.learnable), partial(build, windows)
         batches = training_batches(size, settings.batch_size, settings.seed, rows, start=loop.start)
         for step in range(loop.start + 1, steps + 1):

@@ -109,9 +109,10 @@ class TrainingRun:
         """
         with Checkpoints(self.path, self.settings.keep) as checkpoints:
             state = checkpoints.restore(state) if self.continues else state
-            start = int(state["step"])
+            start, on_devices = int(state["step"]), replicate(state)
+            del state  # the host's copy
             with Progress(self.path, title, steps, start=start, quiet=self.quiet) as progress:
-                loop = TrainingLoop(self, replicate(state), start, steps, rate, evaluate, checkpoints, progress)
+                loop = TrainingLoop(self, on_devices, start, steps, rate, evaluate, checkpoints, progress)
                 if start and loop.evaluation_is_due(start):  # the run may have been stopped during its evaluation
                     progress.evaluated(start, evaluate(loop.state["params"]))
                 yield loop

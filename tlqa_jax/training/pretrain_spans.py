@@ -117,6 +117,7 @@ def pretrain_spans(settings: PretrainSpansSettings, *, quiet: bool = False) -> P
 
     # --- the loop
     with run.training(state, steps, rate, evaluate if held_out else None, "pretraining") as loop:
+        del state  # the loop has it on the devices; this one is on the host
         batches = training_batches(data.size, settings.batch_size, settings.seed, data.build, start=loop.start)
         for step in range(loop.start + 1, steps + 1):
             loop.state, metrics = train_step(loop.state, next(batches))
