@@ -4,15 +4,14 @@ import json
 import math
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import jax
 from rich.console import Console
-from rich.progress import Progress as Bar, ProgressColumn, Task
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
-from rich.text import Text
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
@@ -55,9 +54,11 @@ class Progress:
         rows = read_metrics(self.path)
         self.finite = max((row["step"] for row in rows if "loss" in row and row["step"] <= self.start), default=0)
         if self.console.is_terminal and not self.console.quiet:
-            self.bar = Bar(Line(self.console), console=self.console, speed_estimate_period=300)
+            steps = TextColumn("{task.description} {task.completed:.0f}/{task.total:.0f}")
+            columns = (BarColumn(), steps, TextColumn("{task.fields[status]}"), TimeRemainingColumn())
+            self.bar = Bar(*columns, console=self.console, speed_estimate_period=300)
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=self.steps, completed=self.start, status=["compiling"])
+            self.task = self.bar.add_task(self.title, total=self.steps, completed=self.start, status="compiling")
         self.last_time, self.last_step = time.perf_counter(), self.start
         return self
 
@@ -97,7 +98,7 @@ class Progress:
         ))
         status = [f"loss {loss:.3f}", f"lr {learning_rate:.1e}", f"{speed:,.0f} tokens/s"]
         if self.bar:
-            self.bar.update(self.task, completed=step, status=status)
+            self.bar.update(self.task, completed=step, status="  ".join(status))
         else:
             self.console.print("  ".join([f"{self.title} {step}/{self.steps}", *status]), highlight=False)
 
@@ -135,30 +136,6 @@ class Progress:
         if self.chief:
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
-
-
-class Line(ProgressColumn):
-    """The bar and its numbers in one line, fitted to the terminal at every refresh: what matters least goes first."""
-
-    max_refresh = 0.5
-
-    def __init__(self, console: Console):
-        super().__init__()
-        self.console = console
-
-    def render(self, task: Task) -> Text:
-        width = self.console.width - 1
-        steps = f"{task.description} {task.completed:.0f}/{task.total:.0f}"
-        left = task.time_remaining
-        time_left = "" if left is None else f"ETA {timedelta(seconds=int(left))}"
-        kept = [part for part in (steps, time_left, *task.fields["status"]) if part]
-        while len(kept) > 1 and len("  ".join(kept)) > width:
-            kept.pop()
-        text = "  ".join([kept[0], *kept[2:], kept[1]] if time_left in kept and len(kept) > 1 else kept)
-        room = min(width - len(text) - 1, 40)
-        done = round(room * min(task.completed / max(task.total, 1), 1))
-        bar = [("\u2501" * done, "bar.complete"), ("\u2501" * (room - done), "bar.back"), " "] if room >= 8 else []
-        return Text.assemble(*bar, text[:width], no_wrap=True)
 
 
 def _written(name: str, value: float, places: int = 3) -> str:
