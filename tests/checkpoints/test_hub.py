@@ -103,7 +103,7 @@ def test_what_is_there_is_not_asked_for(hub, wordpiece, tmp_path, monkeypatch):
     pretrained = load("my/model")
     assert pretrained.family == "bert" and pretrained.tokenizer.pad_id == 0
     for name in (Path("no/model"), str(tmp_path / "nothing"), "a/b/c", "../x", "runs/"):
-        with pytest.raises(UserError, match="there is no such directory, and it cannot be a name on the Hugging Face hub"):
+        with pytest.raises(UserError, match="no such directory, and it cannot be a name on the Hugging Face hub"):
             load(name)
     assert asked == []
 

@@ -41,7 +41,7 @@ def test_reading_changes_nothing(run):
 def test_a_state_of_another_shape_is_refused_before_it_is_read(run):
     other = {"params": {"table": np.zeros(5, np.float32), "bias": np.zeros(2)}, "step": np.int32(0)}
     with Checkpoints(run, read_only=True) as checkpoints:
-        with pytest.raises(UserError, match=r"does not fit .*missing params/bias float64\[2\]; params/table is float32"):
+        with pytest.raises(UserError, match=r"does not fit .*missing params/bias float64\[2\]; params/table is"):
             checkpoints.restore(other)
 
 

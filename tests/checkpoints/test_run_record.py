@@ -68,7 +68,7 @@ def test_a_run_of_other_settings_is_refused_naming_what_differs(run, changes, di
     before = files(run)
     advice = "give another --out, or --overwrite to delete it"
     for call in (check_run, start_run):
-        with pytest.raises(UserError, match=rf"^\S+run is a run with other settings: {difference}: {advice}$"):
+        with pytest.raises(UserError, match=rf"run is a run with other settings or inputs: {difference}: {advice}$"):
             call(run, RECORD | changes)
     assert files(run) == before
 
@@ -203,5 +203,5 @@ def test_all_processes_do_what_the_first_one_finds(run, tmp_path):
     lines = [process.communicate(timeout=300)[0].splitlines() for process in processes]
     said = [[line for line in own if not line.startswith("[Gloo]")] for own in lines]
     assert said[0] == said[1]
-    assert "run is a run with other settings" in said[0][0] and str(Path(runs[1])) in said[0][1]
+    assert "run is a run with other settings or inputs" in said[0][0] and str(Path(runs[1])) in said[0][1]
     assert said[0][2] == f"new {runs[2]} continue"

@@ -120,7 +120,7 @@ def test_without_weights_there_is_nothing_to_copy(runs, tmp_path):
 def test_a_run_of_the_old_version_is_refused_with_what_to_do(tmp_path):
     for record in ({"program": "qa", "model": {}, "training": {}}, {"program": "quickstart", "main": "finetuned"}):
         (tmp_path / "config.json").write_text(json.dumps(record))
-        with pytest.raises(UserError, match=r"^\S+ was made by tlqa_jax 0.1: .*tlqa export \S+ --out DIR\), use DIR$"):
+        with pytest.raises(UserError, match=r"was made by tlqa_jax 0.1: .*tlqa export \S+ --out DIR\) and use DIR$"):
             load(tmp_path)
 
 

@@ -95,9 +95,8 @@ def load(name: str | Path, architecture: str | None = None) -> Pretrained:
         raise UserError(f"{directory} has no {CONFIG}: this run has not saved a model yet")
     values = read_json(directory / CONFIG)
     if is_old_run(values):
-        raise UserError(
-            f"{directory} was made by tlqa_jax 0.1: export it with that version (tlqa export {name} --out DIR), use DIR"
-        )
+        convert = f"export it with that version (tlqa export {name} --out DIR) and use DIR"
+        raise UserError(f"{directory} was made by tlqa_jax 0.1: {convert}")
     model_type = values.get("model_type", bert_names.MODEL_TYPE)  # the first BERTs did not say
     if model_type not in [*FAMILIES]:
         raise UserError(f'{where}: model_type is "{model_type}"; known are {", ".join(FAMILIES)}')

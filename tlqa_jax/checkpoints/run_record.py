@@ -20,7 +20,6 @@ import jax
 import numpy as np
 
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, is_old_run, main_directory, read_json, write_json
-from tlqa_jax.checkpoints.weights import INDEX
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
 
@@ -69,7 +68,7 @@ def fingerprint(path: Path | str) -> str | None:
     files = [path]
     if path.is_dir():
         path = main_directory(path)
-        files = [path / CONFIG, path / INDEX, *sorted(path.glob("*.safetensors"))]
+        files = [path / CONFIG, *sorted(path.glob("*.safetensors"))]
     files = [file for file in files if file.is_file()]
     for file in files:
         with file.open("rb") as opened:
@@ -118,7 +117,7 @@ def _check_run(out: Path, record: dict[str, Any], overwrite: bool) -> str:
         )
     old = read_json(out / RUN)
     if changed := _changes(old, new):
-        raise UserError(f"{out} is a run with other settings: {'; '.join(changed)}: {AFRESH}")
+        raise UserError(f"{out} is a run with other settings or inputs: {'; '.join(changed)}: {AFRESH}")
     return "complete" if old.get("finished") is True else "continue"
 
 
