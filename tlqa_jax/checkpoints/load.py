@@ -39,27 +39,19 @@ class Pretrained:
     options: dict[str, Any] = field(default_factory=dict)  # {"attention": "causal"} where "is_decoder" is true
     on_hub: bool = False
 
-    def model(self, dtype: Any = jnp.float32, attention: str | None = None) -> nnx.Module:
-        """The model, of the class that `architecture` names, with float32 parameters.
+    def model(self, dtype: Any = jnp.float32) -> nnx.Module:
+        """The model, of the class that `architecture` names, with float32 parameters; it computes in `dtype`.
 
         Its `config` is exact: whether a T5's output matrix is its embedding depends on the stored arrays.
 
-        Args:
-            dtype: what it computes in.
-            attention: as for `Bert`. None: as it was trained.
-
         Raises UserError naming the parameters that are missing, left over or of another shape, a few of each kind.
         """
-        if attention and self.options.get("attention", attention) != attention:
-            where = self.where / CONFIG
-            raise UserError(f"{where}: is_decoder is true, so attention is causal and cannot be {attention!r}")
-        options = {**self.options, "dtype": dtype} | ({"attention": attention} if attention else {})
         family = FAMILIES[self.family]
         arrays = {}
         for file in weight_files(self.files, self.where):
             arrays |= read_safetensors(file)
         arrays = family.canonicalize(self.architecture, arrays, self.config, self.where)
-        empty = family.empty_model(self.architecture, self.config, set(arrays), **options)
+        empty = family.empty_model(self.architecture, self.config, set(arrays), dtype=dtype, **self.options)
         rules = family.rules(self.architecture, self.config)
         return fill(empty, rules, arrays, f"{self.where}, read as {self.architecture},")
 
