@@ -1,12 +1,14 @@
 """Flags from a dataclass: kinds, defaults, texts, and what is refused."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.flags import Parser, add_flags, field_texts, read_flags
+from tlqa_jax.fields import help_texts
+from tlqa_jax.flags import Parser, add_flags, check_writable, read_flags
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def test_flags_become_the_dataclass():
     assert flags("--count 3") == Settings(3)
     given = flags("--count 1_000 --rate 1e-3 --name None --limit 7 --mode slow --quick --no-loud")
     assert given == Settings(1000, 1e-3, None, 7, "slow", True, False)
-    assert field_texts(Settings) == {"count": "How many, in 100% of cases.", "name": "A name."}
+    assert help_texts(Settings) == {"count": "How many, in 100% of cases.", "name": "A name."}
 
 
 def test_a_flag_of_several_takes_commas_or_comes_again():

@@ -38,7 +38,7 @@ class Limits:
 
     def allow(self, value: int | float) -> bool:
         return (
-            math.isfinite(value)
+            abs(value) < math.inf  # not of NaN; and an int may be larger than any float
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
