@@ -1,7 +1,26 @@
 """What the notebooks of `lessons/` import besides the library itself: `show`, `SMOKE`, and the checks of the exercises.
 
-It lives in the package, and not beside the lessons, because a notebook opened alone in Colab has nothing but what pip
-installed. One module per lesson, named as the lesson is: `from tlqa_jax.lessons import attention as check`.
+It is in the package, and not beside the lessons, because a notebook that is opened alone in Colab has only what pip
+installed. A lesson imports its checks as `from tlqa_jax.lessons import attention as check`.
+
+    checks     how a check answers: `compare`, `NotYet`
+    figures    `show` and `SMOKE`
+    street     the people, the texts and the pretraining runs of lessons 5, 6 and 8 to 13
+    trades     the sentences of lesson 7
+
+    question_answering     the checks of lesson 1
+    subwords               of lesson 2
+    attention              of lesson 3
+    t5                     of lesson 4
+    pretraining_with_pmap  of lesson 5
+    answering_questions    of lesson 6
+    bert                   of lesson 7
+    masked_lm              of lesson 8
+    pointing_at_answers    of lesson 9
+    many_tasks             of lesson 10
+    public_checkpoints     of lesson 11
+    decoding               of lesson 12, and the table that decodes like a model
+    classes_of_texts       of lesson 13
 """
 
 from tlqa_jax.lessons.checks import NotYet, compare, filled, right
