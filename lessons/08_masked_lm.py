@@ -42,8 +42,12 @@ from tlqa_jax.text.sentences import split_sentences
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.initial_model import bert_config
 from tlqa_jax.training.pretrain_mlm import (
-    PretrainMLMSettings, pretrain_mlm, pretraining_logits, pretraining_losses, pretraining_weights,
-)  # fmt: skip
+    PretrainMLMSettings,
+    pretrain_mlm,
+    pretraining_logits,
+    pretraining_losses,
+    pretraining_weights,
+)
 from tlqa_jax.training.progress import read_metrics
 
 # %% [markdown]

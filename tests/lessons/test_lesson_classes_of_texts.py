@@ -67,7 +67,7 @@ LOSSES = {
     "1 - p is no loss": losing(loss=lambda p: 1 - p),
     "these are logits": losing(loss=lambda x: -x, p=lambda x, axis: x),
     "sigmoid of its own": losing(p=lambda x, axis: jax.nn.sigmoid(x)),
-    "the likeliest class": losing(pick=lambda labels, p: p.argmax(axis=-1)),
+    "the most probable class": losing(pick=lambda labels, p: p.argmax(axis=-1)),
     "one number for the whole batch": lambda *case: losing()(*case).mean(),
     "right one's alone": lambda pooled, matrix, bias, _: jax.nn.log_softmax(pooled @ matrix + bias),
 }

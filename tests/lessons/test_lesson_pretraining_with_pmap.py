@@ -19,7 +19,7 @@ def mean(losses, weights):
 
 MEANS = {
     "mean of the devices' means": lambda losses, weights: pmean(mean(losses, weights), AXIS),
-    "nobody talked to anybody": mean,
+    "did not communicate": mean,
     "sum of the devices' means": lambda losses, weights: psum(mean(losses, weights), AXIS),
     "padding counts as a token": lambda losses, weights: pmean(losses.mean(), AXIS),
     "not by the number of places": lambda losses, weights: pmean((losses * weights).mean(), AXIS),

@@ -147,7 +147,7 @@ def likeliest_piece_first(word, log_probability):
 
 LIKELIEST = {
     "longest piece from the left": longest_piece_first,
-    "likeliest piece that the word begins with": likeliest_beginning_first,
+    "most probable piece that the word begins with": likeliest_beginning_first,
     "wherever it stands": likeliest_piece_first,
     "fewest pieces": best_by(lambda values: (-len(values), sum(values))),
     "divide by the number": best_by(lambda values: sum(values) / len(values)),

@@ -20,7 +20,7 @@ def toy_decoder(seed: int) -> Callable[[list[int]], Float[np.ndarray, "L V"]]:
         rows = [np.random.default_rng([seed, *prefix]).standard_normal(V) for prefix in prefixes]
         rows = np.array(rows).reshape(len(rows), V)
         rows[:, START] = -9.0  # padding is never written
-        rows[:, END] += 0.3 * np.arange(len(rows))  # the end grows likelier
+        rows[:, END] += 0.3 * np.arange(len(rows))  # the end grows more probable
         return rows
 
     return logits

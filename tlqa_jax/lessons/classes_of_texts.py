@@ -45,7 +45,7 @@ def word_log_probabilities(word_log_probabilities: Callable[..., Float[np.ndarra
             "you divide by the number of texts. What a word competes with is the other words: divide by the number of "
             "all words, smoothed.": np.log((n + 1) / len(texts)),
             "these are the probabilities; wanted are their logarithms, which a text may add up.": np.exp(right),
-            "these are minus the logarithms. A likelier word has a larger log p.": -right,
+            "these are minus the logarithms. A more probable word has a larger log p.": -right,
             "these are logarithms of counts, not yet of shares: a class with more text would win.": np.log(n + 1),
             "these are logarithms of counts, and of no word that is missing: add 1, and divide.": of_counts,
             "you took the logarithm to base 2. The prior is in nats: np.log.": right / np.log(2),
@@ -79,7 +79,7 @@ def class_loss(class_loss: Callable[..., Float[np.ndarray, "B"]]) -> None:
             "these are logits, not logarithms of probabilities: they need log_softmax first.": -logits[rows, labels],
             "each class has a sigmoid of its own here, and only the right one's counts: nothing keeps the others from "
             "growing. The classes compete: softmax.": np.log1p(np.exp(-logits[rows, labels])),
-            "the loss is of the likeliest class. Wanted is that of the right one, which stands in labels.":
+            "the loss is of the most probable class. Wanted is that of the right one, which stands in labels.":
                 -log_p.max(axis=-1),
             "one number for the whole batch. Here one for each text is wanted (the mean is taken later, over all "
             "devices).": each.mean(),

@@ -204,7 +204,7 @@ def nucleus(nucleus: Callable[[Float[np.ndarray, "V"], float], Bool[np.ndarray, 
             "or a token of probability 0.4 would leave nothing for a share of 0.3.": each(more=-1),
             "you keep each token whose own probability is above the share. It is their sum that has to reach it.":
                 each(by=lambda p, share: p >= share),
-            "you go through the tokens in the order of the vocabulary. Begin with the likeliest.":
+            "you go through the tokens in the order of the vocabulary. Begin with the most probable.":
                 each(order=lambda p: np.arange(len(p))),
             "you begin with the least likely token: that keeps the rubbish and drops the sense.":
                 each(order=np.argsort),

@@ -50,7 +50,7 @@ def global_mean(global_mean: Callable[..., Float[Array, ""]]) -> None:
             "this is the mean of the devices' means. A token on a device with much padding counts more than one on "
             "a full device: add up the sums and the weights over the devices first, divide last.":
                 everywhere * local.mean(),
-            "every device has the mean of its own rows: nobody talked to anybody. psum adds over the devices.": local,
+            "every device has the mean of its own rows: the devices did not communicate. psum adds over them.": local,
             "the sum of the devices' means: several times too large, and it grows with the number of devices. Add "
             "sums and weights, then divide once.": everywhere * local.sum(),
             "padding counts as a token here: multiply the losses by their weights.": everywhere * losses.mean(),
@@ -129,8 +129,8 @@ def dropout_key(dropout_key: Callable[..., Array]) -> None:
     again = bits(on_devices(lambda _: dropout_key(0, jnp.int32(0)), jnp.arange(DEVICES)), name)
     if again != keys[0, 0]:
         raise NotYet(
-            f"{name}: asked twice for the same seed, step and device, you gave two keys. A run that is killed and "
-            "resumed could not go on as it would have: no generator with a memory, and no clock, may be in it."
+            f"{name}: asked twice for the same seed, step and device, you gave two keys. A run that was "
+            "interrupted could not continue as it would have: use no generator with a memory, and no clock."
         )
     if any(len(set(of_devices)) == 1 for of_devices in keys.values()):
         raise NotYet(

@@ -1,4 +1,4 @@
-"""The checks of lesson 2: counting pairs and cutting a word (BPE), and the likeliest cut of a word (unigram)."""
+"""The checks of lesson 2: counting pairs and cutting a word (BPE), and the most probable cut of a word (unigram)."""
 
 import math
 from collections import Counter
@@ -139,19 +139,21 @@ def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -
         {
             "you take the longest piece from the left. It may leave an unlikely rest: the cut is judged as a whole, so "
             "all cuts have to compete.": [longest(word) for word in words],
-            "you take the likeliest piece that the word begins with, and go on with the rest. That may be unlikely: "
-            "the cut is judged as a whole, so all cuts have to compete.": [prefix_first(word) for word in words],
-            "you take the likeliest piece of the word, wherever it stands, and go on with what is left on both sides. "
+            "you take the most probable piece that the word begins with, and cut the rest in the same way. The rest "
+            "may be unlikely: the cut is judged as a whole, so all cuts have to compete.":
+                [prefix_first(word) for word in words],
+            "you take the most probable piece of the word, wherever it stands, and cut what is left on both sides. "
             "That may be unlikely: the cut is judged as a whole.": [piece_first(word) for word in words],
-            "you take the cut with the fewest pieces. Few pieces are often likelier, since each one costs, but two "
-            "rare pieces can cost more than three common ones.": best(lambda values: -len(values) + sum(values) / 1000),
+            "you take the cut with the fewest pieces. Few pieces are often more probable, since each one costs, but "
+            "two rare pieces can cost more than three common ones.":
+                best(lambda values: -len(values) + sum(values) / 1000),
             "you divide by the number of pieces. The probability of a cut is the product over its pieces, so the "
             "logarithms are added, not averaged.": best(lambda values: sum(values) / len(values)),
-            "you look for the smallest sum. Logarithms of probabilities are negative: the likeliest cut has the "
+            "you look for the smallest sum. Logarithms of probabilities are negative: the most probable cut has the "
             "largest sum.": best(lambda values: -sum(values)),
             "you add probabilities. Independent pieces multiply, so it is their logarithms that are added.": best(
                 lambda values: sum(math.exp(value) for value in values)),
-            "you cut into characters: longer pieces are likelier than their characters "
+            "you cut into characters: longer pieces are more probable than their characters "
             "together.": [[*word] for word in words],
         },
     )  # fmt: skip
