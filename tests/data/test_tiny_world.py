@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from tlqa_jax.data import tiny_world
 from tlqa_jax.data.tiny_world import RELATIONS, TYPE_OF, TYPES, VALUES, Asked, World, WorldSizes, make_people, tell
-from tlqa_jax.data.tiny_world.files import all_files, vocabulary_texts
+from tlqa_jax.data.tiny_world.files import all_files, text_files, vocabulary_texts
 from tlqa_jax.data.tiny_world.passages import AGREEMENT, FOLLOWING_FRAMES, FULL_FRAMES, PRONOUN_OF
 from tlqa_jax.data.tiny_world.phrases import LAST_NAMES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
@@ -30,8 +30,8 @@ def world():
 
 
 @pytest.fixture(scope="module")
-def files():
-    return all_files()
+def files(world):
+    return {name: text.encode() for name, text in text_files(world).items()}
 
 
 def paragraphs(files, name):
@@ -46,29 +46,34 @@ def asked(files, name):
     ]
 
 
+SMALL = WorldSizes(
+    residents=4, strangers_train=4, rounds_train=1, strangers_dev=4, retold_passages=4, other_passages=4
+)
+
+
 def test_bundled_files_are_what_the_generator_makes(files):
     for name, content in files.items():
-        if MADE_WITH.get(name, True):
-            assert tiny_world.bundled(name).read_bytes() == content, f"{name}: python -m tlqa_jax.data.tiny_world"
+        assert tiny_world.bundled(name).read_bytes() == content, f"{name}: python -m tlqa_jax.data.tiny_world"
     assert sum(map(len, files.values())) < 3_000_000
 
 
-def test_same_seed_same_files_and_another_seed_another_world(files):
-    sizes = WorldSizes(
-        residents=4, strangers_train=4, rounds_train=1, strangers_dev=4, retold_passages=4, other_passages=4
-    )
-    small = all_files(World(3, sizes))
-    assert small == all_files(World(3, sizes))  # the vocabulary too
-    other = all_files(World(4, sizes))
+@pytest.mark.slow
+def test_bundled_vocabularies_are_what_the_generator_makes(files):
+    made = all_files()
+    assert made.keys() - files.keys() == MADE_WITH.keys()
+    for name, same_version in MADE_WITH.items():
+        if same_version:
+            assert tiny_world.bundled(name).read_bytes() == made[name], f"{name}: python -m tlqa_jax.data.tiny_world"
+
+
+def test_same_seed_same_files_and_another_seed_another_world(tmp_path):
+    small, other = text_files(World(3, SMALL)), text_files(World(4, SMALL))
     assert all(small[name] != other[name] for name in small)
-
-
-def test_write_files(tmp_path):
-    sizes = WorldSizes(
-        residents=2, strangers_train=2, rounds_train=1, strangers_dev=2, retold_passages=2, other_passages=2
-    )
-    written = tiny_world.write_files(tmp_path / "new", World(0, sizes))
+    assert small == text_files(World(3, SMALL))
+    written = tiny_world.write_files(tmp_path / "new", World(3, SMALL))  # the vocabularies too
     assert {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()} == written
+    assert all((tmp_path / "new" / name).read_text() == text for name, text in small.items())
+    assert all((tmp_path / "new" / name).read_bytes() == content for name, content in all_files(World(3, SMALL)).items())
 
 
 def test_bundled_names_what_there_is():

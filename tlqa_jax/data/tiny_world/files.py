@@ -242,8 +242,15 @@ def wordpiece_file(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE)
 
 
 def all_files(world: World | None = None) -> dict[str, bytes]:
-    """Name -> content of every generated file of data/."""
-    world = world or World()
+    """Name -> content of every generated file of data/: the texts, and two vocabularies learned from them."""
+    files = text_files(world or World())
+    contents = {name: text.encode() for name, text in files.items()}
+    texts = vocabulary_texts(files)
+    return contents | {"vocabulary.model": sentencepiece_file(texts), "wordpiece.txt": wordpiece_file(texts)}
+
+
+def text_files(world: World) -> dict[str, str]:
+    """Name -> content of the passages, questions and reviews."""
     sizes = world.sizes
     pretraining, pretraining_dev = pretraining_passages(world), pretraining_dev_passages(world)
     train_reviews_and_dev = reviews(world.rng("reviews"), sizes.reviews_train + sizes.reviews_dev)
@@ -274,9 +281,7 @@ def all_files(world: World | None = None) -> dict[str, bytes]:
         ),
     }.items():
         files[f"{name}.json"] = squad_json(name, examples)
-    contents = {name: text.encode() for name, text in files.items()}
-    texts = vocabulary_texts(files)
-    return contents | {"vocabulary.model": sentencepiece_file(texts), "wordpiece.txt": wordpiece_file(texts)}
+    return files
 
 
 def vocabulary_texts(files: dict[str, str]) -> list[str]:
