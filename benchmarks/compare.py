@@ -1,6 +1,7 @@
 """tlqa_jax beside Transformers on the same work: a table of ratios, all measured in one run.
 
     python benchmarks/compare.py --torch-python .../bin/python --flax-python .../bin/python
+    python benchmarks/compare.py --tlqa . ../tlqa-before        # two checkouts of this repository: now and before
 
 README.md says how to make the two environments and what is held equal. A contender without a Python is left out.
 """
@@ -21,8 +22,8 @@ import works
 from tlqa_jax.tasks import span_corruption
 
 HERE = Path(__file__).parent
-# glibc keeps freed memory and asks for huge pages: without it, each step of each contender gives its memory back and
-# faults it in anew
+# glibc keeps freed memory and asks for huge pages: without this, each contender returns its memory to the system in
+# each step and pays page faults for it in the next
 TUNED_ALLOCATOR = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:"
     "glibc.malloc.trim_threshold=1000000000000:glibc.malloc.top_pad=268435456"
@@ -30,17 +31,19 @@ TUNED_ALLOCATOR = (
 
 
 class Contender:
-    """A running `contender.py`."""
+    """A running `contender.py` of a checkout of this repository. `library` is tlqa, torch or flax."""
 
-    def __init__(self, name: str, python: str, work: str, threads: int, allocator: str):
+    def __init__(self, name: str, library: str, python: str, checkout: Path, work: str, threads: int, allocator: str):
         self.name, self.turns = name, []
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        if library == "tlqa":
+            environment["PYTHONPATH"] = str(checkout.resolve())
         environment.pop("GLIBC_TUNABLES", None)
         if allocator == "tuned":
             environment["GLIBC_TUNABLES"] = TUNED_ALLOCATOR
         cores = sorted(os.sched_getaffinity(0))[:threads]
         self.process = subprocess.Popen(
-            [python, HERE / "contender.py", name, work], env=environment, text=True, bufsize=1,
+            [python, checkout / "benchmarks" / "contender.py", library, work], env=environment, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         self.ready = self._reply()
@@ -60,9 +63,12 @@ class Contender:
         self.process.wait()
 
 
-def compare(work: str, pythons: dict[str, str], rounds: int, threads: int, allocator: str) -> dict:
-    """The contenders' seconds on one work, turn by turn: A B C A B C …, so the machine's moods fall on all alike."""
-    contenders = [Contender(name, python, work, threads, allocator) for name, python in pythons.items()]
+def compare(work: str, started: list[tuple], rounds: int, threads: int, allocator: str) -> dict:
+    """The contenders' seconds on one work. They take turns, A B C A B C …, so that noise affects all alike.
+
+    `started` are the first four arguments of each `Contender`.
+    """
+    contenders = [Contender(*which, work, threads, allocator) for which in started]
     for _ in range(rounds):
         for contender in contenders:
             contender.take_turn(works.CALLS_A_TURN[work])
@@ -94,22 +100,25 @@ def span_corruption_speed(rounds: int, batch: int = 128) -> list[float]:
 
 
 def table(results: list[dict]) -> str:
-    """Markdown: the median turn and the median ratio of a round, each with the smallest and the largest."""
+    """Markdown: the median turn and the median ratio of a round, each with the smallest and the largest.
+
+    Ratios are to the first contender.
+    """
     lines = [
-        "| work | contender | ms (smallest–largest) | tlqa_jax is faster by | first call, s |",
+        "| work | contender | ms (smallest–largest) | times the first contender's | first call, s |",
         "|---|---|---|---|---|",
     ]
     spread = lambda values, form: f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
     for result in results:
-        ours = result["contenders"]["tlqa"]["seconds"]
+        first = next(iter(result["contenders"]))
+        ours = result["contenders"][first]["seconds"]
         title = works.TITLES[result["work"]] + (", allocator tuned for all" if result["allocator"] == "tuned" else "")
         for name, contender in result["contenders"].items():
             milliseconds = spread([1000 * s for s in contender["seconds"]], ".0f")
             ratios = [theirs / our for theirs, our in zip(contender["seconds"], ours)]
-            ratio = "" if name == "tlqa" else f"{spread(ratios, '.2f')}"
-            lines.append(
-                f"| {title} | {contender['versions']} | {milliseconds} | {ratio} | {contender['first_call']:.1f} |"
-            )
+            ratio = "" if name == first else f"{spread(ratios, '.2f')}"
+            versions = contender["versions"] + (f", {name}" if name.startswith("tlqa ") else "")
+            lines.append(f"| {title} | {versions} | {milliseconds} | {ratio} | {contender['first_call']:.1f} |")
             title = ""
     return "\n".join(lines)
 
@@ -117,6 +126,9 @@ def table(results: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--tlqa", nargs="+", type=Path, default=[HERE.parent], metavar="DIR", help="checkouts of this repository"
     )
     parser.add_argument("--torch-python", help="a Python that has Transformers and PyTorch")
     parser.add_argument("--flax-python", help="a Python that has Transformers 4.57 and Flax")
@@ -131,13 +143,15 @@ def main() -> None:
     )
     flags = parser.parse_args()
 
-    pythons = {"tlqa": sys.executable, "torch": flags.torch_python, "flax": flags.flax_python}
-    pythons = {name: python for name, python in pythons.items() if python}
+    names = ["tlqa"] if len(flags.tlqa) == 1 else [f"tlqa {checkout}" for checkout in flags.tlqa]
+    started = [(name, "tlqa", sys.executable, checkout) for name, checkout in zip(names, flags.tlqa)]
+    peers = {"torch": flags.torch_python, "flax": flags.flax_python}
+    started += [(name, name, python, HERE.parent) for name, python in peers.items() if python]
     results = []
     for work in flags.works:
         for allocator in flags.allocators:
             print(f"{works.TITLES[work]} ({allocator} allocator) …", file=sys.stderr)
-            results.append(compare(work, pythons, flags.rounds, flags.threads, allocator))
+            results.append(compare(work, started, flags.rounds, flags.threads, allocator))
     speeds = span_corruption_speed(flags.rounds)
 
     text = (

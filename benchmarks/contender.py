@@ -1,8 +1,8 @@
-"""One contender, one work, one process: prepares the work, then times it when a line with a number of calls arrives.
+"""One contender and one work in a process of its own: prepares the work, then times as many calls as it is asked for.
 
     python contender.py tlqa|flax|torch train|greedy-1|greedy-8|beam-4|mlm-mini|mlm-base|spans-base
 
-`compare.py` starts these and speaks with them in lines of JSON; it also sets the threads and the allocator.
+`compare.py` starts it, sets its threads and allocator, sends it numbers of calls, and reads its answers: lines of JSON.
 """
 
 import importlib
@@ -24,7 +24,7 @@ def timed(call) -> tuple[float, float]:
 
 def main(contender: str, work: str) -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints goes to stderr: the replies stay clean
+    os.dup2(2, 1)  # what a library prints goes to stderr, not between the replies
     library = importlib.import_module(f"with_{contender}")
     kind, _, size = work.partition("-")
     call = {
@@ -35,7 +35,7 @@ def main(contender: str, work: str) -> None:
         "spans": lambda: library.span_logits(size),
     }[kind]()
     first, _ = timed(call)
-    timed(call)  # a second one, before anything counts
+    timed(call)  # a second call that is not counted
     print(json.dumps({"versions": library.versions(), "first_call": first}), file=replies)
     for line in sys.stdin:
         seconds, losses = zip(*(timed(call) for _ in range(int(line))))

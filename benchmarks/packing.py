@@ -1,31 +1,33 @@
-"""What packing saves: the share of padding before and after, and the tokens a second that buys a training step.
+"""What packing gains: the share of padding before and after, and the tokens a second of a training step.
 
     python benchmarks/packing.py --questions train-v1.1.json --vocabulary spiece.model
 
-A token counts if it is no padding. Both steps are the pmap-ed one of `tlqa finetune-qa`, on rows of the same length;
-turns are taken, and the figures are medians with the smallest and largest.
+Padding does not count as tokens. Both steps are that of `tlqa finetune-qa`, on rows of the same length. They take
+turns, and the figures are medians with the smallest and the largest.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
 
-from tlqa_jax.core.devices import compute_dtype, replicate
+from tlqa_jax.core.devices import AXIS, compute_dtype, replicate
 from tlqa_jax.data.sources import local_path, open_questions
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5
 from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_to_text import encode_examples
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
-from tlqa_jax.training.finetune_qa import make_train_step
 from tlqa_jax.training.initial_model import t5_config
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import make_optimizer
+from tlqa_jax.training.sequence_loss import sequence_loss, target_tokens
+from tlqa_jax.training.step import initial_state, update
 
 
 def main() -> None:
@@ -73,8 +75,11 @@ def step_of(
     config = t5_config(flags.model, tokenizer, 0.1)
     apply, params = as_function(T5(config, rngs=nnx.Rngs(0), dtype=compute_dtype()))
     optimizer = make_optimizer(flags.optimizer, optax.constant_schedule(1e-3))
-    train_step = make_train_step(apply, optimizer, 0)
-    state = replicate({"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)})
+    train_step = jax.pmap(
+        partial(update, partial(sequence_loss, apply), target_tokens, optimizer),
+        axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
+    )  # fmt: skip
+    state = replicate(initial_state(params, optimizer))
     devices, order = jax.local_device_count(), np.random.default_rng(0).permutation(size)
 
     def step(turn: int) -> tuple[float, int, int]:
@@ -84,9 +89,9 @@ def step_of(
         tokens = sum(int((batch[name] != 0).sum()) for name in ("inputs", "targets"))
         examples = int(batch["input_segments"].max(axis=1).sum()) if "input_segments" in batch else rows
         batch = {name: x.reshape(devices, -1, x.shape[1]) for name, x in batch.items()}
-        begin = time.perf_counter()
+        start = time.perf_counter()
         state, _ = jax.block_until_ready(train_step(state, batch))
-        return time.perf_counter() - begin, tokens, examples
+        return time.perf_counter() - start, tokens, examples
 
     return step
 

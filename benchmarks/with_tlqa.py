@@ -1,7 +1,6 @@
-"""The works with tlqa_jax: its own pmap-ed train steps and decoding, nothing rewritten for the benchmark.
+"""The works with tlqa_jax: its own update under pmap, its own losses and decoding.
 
-As our programs do, it tells the C library to keep freed memory, unless the benchmark has told it already, as it
-then has everybody's.
+As our programs do, it tells the C library to keep freed memory, unless the benchmark has done so for all contenders.
 """
 
 import os
@@ -14,16 +13,18 @@ import optax
 import works
 from flax import nnx
 
-from tlqa_jax.core.devices import replicate
+from tlqa_jax.core.devices import AXIS, replicate
 from tlqa_jax.inference.beam_search import beam_search
 from tlqa_jax.inference.greedy import greedy
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForQuestionAnswering
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training import pretrain_mlm as mlm, pretrain_spans as span_corruption
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import adamw
+from tlqa_jax.training.pretrain_mlm import pretraining_logits, pretraining_losses, pretraining_weights
+from tlqa_jax.training.sequence_loss import sequence_loss, target_tokens
+from tlqa_jax.training.step import initial_state, update
 
 if "GLIBC_TUNABLES" not in os.environ:
     keep_freed_memory()
@@ -37,7 +38,7 @@ def train() -> Callable[[], float]:
     inputs, targets = works.training_tokens()
     model = T5(T5Config(**works.T5_SMALL, dropout_rate=works.DROPOUT), rngs=nnx.Rngs(0))
     apply, params = as_function(model)
-    return training_step(span_corruption.make_train_step, apply, params, {"inputs": inputs, "targets": targets})
+    return training_step(partial(sequence_loss, apply), target_tokens, params, {"inputs": inputs, "targets": targets})
 
 
 def bert(kind: type, size: str, dropout: float) -> nnx.Module:
@@ -51,15 +52,18 @@ def masked_lm(size: str) -> Callable[[], float]:
     batch = {"tokens": tokens, "positions": positions, "targets": targets, "weights": weights}
     batch["token_types"] = np.zeros_like(tokens)
     apply, params = as_function(bert(BertForMaskedLM, size, works.DROPOUT))
-    return training_step(mlm.make_train_step, partial(mlm.pretraining_logits, apply, 0), params, batch)
+    loss = partial(pretraining_losses, partial(pretraining_logits, apply, 0))
+    return training_step(loss, pretraining_weights, params, batch)
 
 
 def training_step(
-    make_train_step: Callable, apply: Callable, params: Params, batch: dict[str, np.ndarray]
+    loss: Callable, weight: Callable, params: Params, batch: dict[str, np.ndarray]
 ) -> Callable[[], float]:
     optimizer = adamw(optax.constant_schedule(works.LEARNING_RATE), weight_decay=works.WEIGHT_DECAY, clip=None)
-    train_step = make_train_step(apply, optimizer, seed=0)
-    state = replicate({"params": params, "opt_state": optimizer.init(params), "step": np.int32(0)})
+    train_step = jax.pmap(
+        partial(update, loss, weight, optimizer), axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0
+    )
+    state = replicate(initial_state(params, optimizer))
     batch = {name: array[None] for name, array in batch.items()}  # one device
 
     def step() -> float:

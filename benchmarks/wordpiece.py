@@ -3,9 +3,9 @@
     python benchmarks/wordpiece.py --vocabulary vocab.txt corpus.txt.gz
     python benchmarks/wordpiece.py --vocabulary vocab.txt --cased corpus.txt.gz
 
-Both cut the same lines, one call for all of them, and take turns on one core; the figures are medians with the smallest
-and largest. Ours remembers the words of the turns before, as in any long text; the first turn, without, is shown apart.
-The library's call makes ids and offsets, ours ids alone, as each is used for training.
+Both tokenize the same lines in one call, and take turns on one core. The figures are medians with the smallest and the
+largest. Ours remembers the words of earlier turns, so the first turn is shown apart. The library's call makes ids and
+offsets, ours makes ids alone: each as it is used for training.
 """
 
 import argparse
@@ -40,9 +40,9 @@ def main() -> None:
     seconds = {name: [] for name in encoders}
     for _ in range(flags.rounds + 1):
         for name, encode in encoders.items():
-            begin = time.perf_counter()
+            start = time.perf_counter()
             encode(lines)
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(time.perf_counter() - start)
     print(f"{len(lines):,} lines, {sum(map(len, lines)):,} characters, {'cased' if flags.cased else 'uncased'}")
     for name, (first, *later) in seconds.items():
         print(f"{name:10} {spread(np.array(later))} s, the first time {first:.2f} s")

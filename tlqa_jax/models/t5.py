@@ -29,7 +29,7 @@ from tlqa_jax.models.layers import (
     RelativeBias,
     RMSNorm,
     normal,
-    vocabulary_product,
+    vocabulary_logits,
 )
 
 
@@ -354,7 +354,7 @@ class T5(T5Encoder):
             x = x * self.config.d_model**-0.5  # the embedding's deviation is 1: scale it back
         if self.output is None:
             return self.embedding.logits(x)
-        return vocabulary_product("bld,dv->blv", x, self.output[...].astype(x.dtype))
+        return vocabulary_logits("nd,dv->nv", x, self.output[...])
 
     def start_cache(self, encoded: Float[Array, "B S D"], length: int, beams: int = 1) -> list[LayerCache]:
         """Caches for `length` tokens, one a layer. The keys and values of the encoder's output are computed here, once.
