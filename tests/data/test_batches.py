@@ -51,11 +51,8 @@ def test_shapes():
 def test_every_epoch_is_a_permutation(num_examples, per_device, devices, seed):
     size = per_device * devices
     steps = -(-3 * num_examples // size)
-    stream = [
-        index
-        for batch in take(training_batches(num_examples, size, seed, build, devices=Devices(0, 1, devices), prefetch=0), steps)
-        for index in flat(batch)["index"]
-    ]
+    batches = training_batches(num_examples, size, seed, build, devices=Devices(0, 1, devices), prefetch=0)
+    stream = [index for batch in take(batches, steps) for index in flat(batch)["index"]]
     for epoch in range(3):
         assert sorted(stream[epoch * num_examples : (epoch + 1) * num_examples]) == list(range(num_examples))
 

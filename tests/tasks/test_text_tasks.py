@@ -199,7 +199,7 @@ def test_a_task_that_is_not_there_is_named(names, message):
         (PUNS | {"name": "a/b"}, "a task's name is 'a/b'"),
         (PUNS | {"metrics": ["fun"]}, "task puns: there is no metric 'fun'; known: accuracy"),
         (PUNS | {"metrics": []}, '"metrics" names none'),
-        (PUNS | {"other_names": {"text": "joke"}}, "\"other_names\" is {'text': 'joke'}: it has to be an object of lists"),
+        (PUNS | {"other_names": {"text": "joke"}}, "is {'text': 'joke'}: it has to be an object of lists"),
         (PUNS | {"other_names": {"text": 5}}, "\"other_names\" is {'text': 5}: it has to be an object of lists"),
         (PUNS | {"other_names": {"text": ["joke", 5]}}, "it has to be an object of lists"),
         (PUNS | {"step": 0}, '"step" is 0: it has to be above 0'),

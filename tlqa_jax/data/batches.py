@@ -86,21 +86,14 @@ class ShuffledOrder:
 
 
 def training_batches(
-    num_examples: int,
-    batch_size: int,
-    seed: int,
-    build: Build,
-    *,
-    order: Any = None,
-    start: int = 0,
-    devices: Devices | None = None,
-    prefetch: int = 2,
-) -> Iterator[dict[str, np.ndarray]]:
+    num_examples: int, batch_size: int, seed: int, build: Build, *, order: Any = None, start: int = 0,
+    devices: Devices | None = None, prefetch: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:  # fmt: skip
     """Endless batches from step `start` on; those from k on are the same as from 0 without the first k.
 
     An epoch may end within a batch: no example is left out, and there is no padding. `prefetch` batches are built ahead
     in a thread, which ends with the iterator (`close()`, or when nothing refers to it). `order` replaces the shuffled
-    order by another stream of examples, such as `tasks.mixture.Mixture`. `devices` are by default those of this process.
+    order by another stream of examples, such as `tasks.mixture.Mixture`. `devices` are by default this process's.
 
     Raises UserError at once if the devices do not divide the batch, the seed is negative, or there are no examples.
     """
@@ -120,13 +113,8 @@ def training_batches(
 
 
 def evaluation_batches(
-    num_examples: int,
-    batch_size: int,
-    build: Build,
-    *,
-    devices: Devices | None = None,
-    prefetch: int = 2,
-) -> Iterator[dict[str, np.ndarray]]:
+    num_examples: int, batch_size: int, build: Build, *, devices: Devices | None = None, prefetch: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:  # fmt: skip
     """Every example exactly once, in order, in batches of one shape, with "weight" (float32) 1.
 
     The last batch is filled with example 0 at weight 0, so sums weighted by "weight" do not depend on the batch size or

@@ -50,15 +50,9 @@ class SentenceCorpus:
 
 
 def read_corpus(
-    source: Source,
-    tokenizer: SentencePieceTokenizer,
-    *,
-    spans: SpansFrom | None = None,
-    data_dir: str | Path | None = None,
-    field: str = "text",
-    limit: int | None = None,
-    file: str | Path | None = None,
-) -> Corpus:
+    source: Source, tokenizer: SentencePieceTokenizer, *, spans: SpansFrom | None = None,
+    data_dir: str | Path | None = None, field: str = "text", limit: int | None = None, file: str | Path | None = None,
+) -> Corpus:  # fmt: skip
     """The documents of a source (see `sources`) as tokens, with `spans` also the spans that are worth remembering.
 
     "marked" uses the spans in the source's rows, "rule" finds names and dates in any text (`names_and_dates`). `field`
@@ -111,12 +105,9 @@ def token_report(tokens: Int32[np.ndarray, "n"], unk_id: int) -> str:
 
 
 def tokenize_corpus(
-    texts: Iterable[str],
-    tokenizer: SentencePieceTokenizer | WordPieceTokenizer,
-    *,
-    limit: int | None = None,
+    texts: Iterable[str], tokenizer: SentencePieceTokenizer | WordPieceTokenizer, *, limit: int | None = None,
     file: str | Path | None = None,
-) -> Int32[np.ndarray, "n"]:
+) -> Int32[np.ndarray, "n"]:  # fmt: skip
     """Ids of all texts, one after the other: the first `limit` tokens, or all of them.
 
     Texts are read as needed. With `file` the ids are written to that file (raw int32, this machine's byte order), and
@@ -137,12 +128,9 @@ def tokenize_corpus(
 
 
 def tokenize_sentences(
-    texts: Iterable[str],
-    tokenizer: SentencePieceTokenizer | WordPieceTokenizer,
-    *,
-    limit: int | None = None,
+    texts: Iterable[str], tokenizer: SentencePieceTokenizer | WordPieceTokenizer, *, limit: int | None = None,
     file: str | Path | None = None,
-) -> SentenceCorpus:
+) -> SentenceCorpus:  # fmt: skip
     """Ids of all texts, each cut into sentences that are tokenised one by one; `file` as for `tokenize_corpus`.
 
     With `limit` only the first tokens: the last sentence may lose its end. Sentences and documents without a token are

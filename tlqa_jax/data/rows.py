@@ -98,7 +98,8 @@ def field_of(row: dict, name: str, where: str, kinds: type | tuple[type, ...]) -
         raise UserError(f'{where}: no field "{name}"; found {listed(row)}')
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if type(row[name]) not in kinds:
-        raise UserError(f'{where}: "{name}" is {show_value(row[name])}, not {" or ".join(WANTED[kind] for kind in kinds)}')
+        wanted = " or ".join(WANTED[kind] for kind in kinds)
+        raise UserError(f'{where}: "{name}" is {show_value(row[name])}, not {wanted}')
     return row[name]
 
 

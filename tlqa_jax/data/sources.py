@@ -12,8 +12,8 @@ A row of texts has a field "text", a row of labelled texts also a "label". A row
 "answer" (one text) or "answers" (a list of texts, or SQuAD's texts with their starts), and may have "context",
 "answer_start", "id", "is_impossible" and "title". Starts count Unicode characters.
 
-All functions raise `UserError` for a source that cannot be used: one line that names the file, the line or question, and
-the field.
+All functions raise `UserError` for a source that cannot be used: one line that names the file, the line or question,
+and the field.
 """
 
 from collections import Counter
@@ -51,8 +51,8 @@ class Documents(Generic[T]):
 def open_texts(source: Source, *, data_dir: str | Path | None = None, field: str = "text") -> Documents[str]:
     """The documents of a source, without empty ones. The lines of a .txt document are joined by a space.
 
-    `field` is the name of the text's field in rows; `data_dir` is where TFDS data sets are prepared. Missing files raise
-    UserError at once, errors in their content, or no text at all, while they are read.
+    `field` is the name of the text's field in rows; `data_dir` is where TFDS data sets are prepared. Missing files
+    raise UserError at once, errors in their content, or no text at all, while they are read.
     """
     opened = [(one, *_open(one, data_dir, TEXTS)) for one in _as_list(source)]
 

@@ -52,8 +52,8 @@ def suffix(path: Path) -> str:
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a file with their numbers from 1 and their line ends, without a byte order mark.
 
-    Raises UserError if the file cannot be opened, is empty, is named .gz but is not a gzip file, is cut short, or is not
-    UTF-8 (the message says at which byte).
+    Raises UserError if the file cannot be opened, is empty, is named .gz but is not a gzip file, is cut short, or is
+    not UTF-8 (the message says at which byte).
     """
     offset, number = 0, 0
     try:

@@ -116,12 +116,9 @@ def with_threshold(
 
 
 def best_threshold(
-    predictions: Mapping[str, str],
-    no_answer_scores: Mapping[str, float],
-    examples: Iterable[QAExample],
-    *,
+    predictions: Mapping[str, str], no_answer_scores: Mapping[str, float], examples: Iterable[QAExample], *,
     metric: Literal["exact", "f1"] = "f1",
-) -> tuple[float, float]:
+) -> tuple[float, float]:  # fmt: skip
     """(the best score in percent, the lowest threshold that gives it) of all thresholds for `with_threshold`.
 
     `predictions` are the best texts, also where the answer may be none. One pass over the questions in the order of

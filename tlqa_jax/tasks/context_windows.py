@@ -30,13 +30,9 @@ class QuestionRows(NamedTuple):
 
 
 def question_rows(
-    tokenizer: SentencePieceTokenizer,
-    examples: Iterable[QAExample],
-    *,
-    input_length: int,
-    stride: int | None = None,
+    tokenizer: SentencePieceTokenizer, examples: Iterable[QAExample], *, input_length: int, stride: int | None = None,
     use_context: bool = True,
-) -> QuestionRows:
+) -> QuestionRows:  # fmt: skip
     """One row for each question. If its context does not fit: one for each window, or, without a stride, one cut row.
 
     Raises UserError if a question leaves no room for its context, or does not fit itself.

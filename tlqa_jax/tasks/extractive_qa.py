@@ -150,13 +150,9 @@ class Windows:
 
 
 def make_windows(
-    tokenizer: WordPieceTokenizer,
-    examples: Iterable[QAExample],
-    *,
-    input_length: int,
-    stride: int,
+    tokenizer: WordPieceTokenizer, examples: Iterable[QAExample], *, input_length: int, stride: int,
     max_question_length: int = 64,
-) -> Windows:
+) -> Windows:  # fmt: skip
     """The windows of the examples, each of at most `input_length` tokens.
 
     A question longer than `max_question_length` tokens loses its end; `Windows.report` says how many do. An answer

@@ -63,14 +63,9 @@ class SentencePairs:
     """
 
     def __init__(
-        self,
-        sentences: Int64[np.ndarray, "sentence_borders"],
-        documents: Int64[np.ndarray, "document_borders"],
-        max_length: int,
-        *,
-        seed: int,
-        short_share: float = 0.1,
-    ) -> None:
+        self, sentences: Int64[np.ndarray, "sentence_borders"], documents: Int64[np.ndarray, "document_borders"],
+        max_length: int, *, seed: int, short_share: float = 0.1,
+    ) -> None:  # fmt: skip
         if max_length < SPECIAL_TOKENS + 2:
             raise ValueError(f"max_length is {max_length}: a pair has {SPECIAL_TOKENS} special tokens and two of text")
         if len(documents) < 3:
@@ -154,15 +149,9 @@ def full_rows(num_tokens: int, max_length: int) -> Int64[np.ndarray, "size 2"]:
 
 
 def assemble(
-    tokens: Int32[np.ndarray, "n"],
-    first: Integer[np.ndarray, "B 2"],
-    second: Integer[np.ndarray, "B 2"] | None = None,
-    *,
-    length: int,
-    cls_id: int,
-    sep_id: int,
-    pad_id: int,
-) -> Rows:
+    tokens: Int32[np.ndarray, "n"], first: Integer[np.ndarray, "B 2"], second: Integer[np.ndarray, "B 2"] | None = None,
+    *, length: int, cls_id: int, sep_id: int, pad_id: int,
+) -> Rows:  # fmt: skip
     """[CLS] first [SEP], or [CLS] first [SEP] second [SEP], padded to `length`. `tokens` may be a memory map.
 
     Raises ValueError if a row is longer.

@@ -83,13 +83,9 @@ def encode_sources(
 
 
 def encode_examples(
-    tokenizer: SentencePieceTokenizer,
-    examples: Iterable[QAExample],
-    *,
-    input_length: int,
-    target_length: int,
+    tokenizer: SentencePieceTokenizer, examples: Iterable[QAExample], *, input_length: int, target_length: int,
     use_context: bool = True,
-) -> TextArrays:
+) -> TextArrays:  # fmt: skip
     """Encodes questions and their first answers. `use_context=False` asks all of them closed-book.
 
     Raises UserError if a question does not fit into `input_length` even without its context.
@@ -140,13 +136,9 @@ def decode_predictions(tokenizer: SentencePieceTokenizer, ids: Int[np.ndarray, "
 
 
 def encode_rows(
-    tokenizer: SentencePieceTokenizer | WordPieceTokenizer,
-    texts: Sequence[str],
-    length: int,
-    *,
-    first: Sequence[int] = (),
-    last: Sequence[int] = (),
-) -> tuple[Int32[np.ndarray, "n {length}"], Int32[np.ndarray, "n"]]:
+    tokenizer: SentencePieceTokenizer | WordPieceTokenizer, texts: Sequence[str], length: int, *,
+    first: Sequence[int] = (), last: Sequence[int] = (),
+) -> tuple[Int32[np.ndarray, "n {length}"], Int32[np.ndarray, "n"]]:  # fmt: skip
     """Rows of `first`, the ids of a text, `last` and padding, and the length that each needs: a longer text is cut."""
     room = length - len(first) - len(last)
     if room < 0:

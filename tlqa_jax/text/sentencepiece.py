@@ -138,14 +138,9 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(
-        cls,
-        texts: Iterable[str],
-        model_file: str | Path,
-        vocab_size: int,
-        *,
-        character_coverage: float = 1.0,
+        cls, texts: Iterable[str], model_file: str | Path, vocab_size: int, *, character_coverage: float = 1.0,
         extra_ids: int = 100,
-    ) -> "SentencePieceTokenizer":
+    ) -> "SentencePieceTokenizer":  # fmt: skip
         """Learn a unigram vocabulary of `vocab_size` pieces and the sentinels, and write it to `model_file`.
 
         The same texts and the same version of the library give the same bytes. All text is held in memory. With a

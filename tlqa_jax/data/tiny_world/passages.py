@@ -144,7 +144,7 @@ def tell(
 
     Args:
       people: the people; their sentences are mixed in random order.
-      types: the types to state ("town", "year", ...), or how many random ones (the same for everybody), or None for all.
+      types: the types to state ("town", "year", ...), or how many random ones, the same for everybody; None: all.
       relations_per_type: 2 states both relations of each type, 1 a random one of the two (the same for everybody).
       pronouns: how often a sentence that follows one about the same person has the pronoun or the first name.
       joined: how often a sentence states two facts, if there is a frame for the two.
@@ -194,8 +194,9 @@ def tell_among_others(
 ) -> Passage:
     """A passage about one person with distractors.
 
-    It states one fact of each of `types` types about them, and one of the same type about each of `others` other people,
-    in random order. All values of a type in the passage are different. Only types with one of `relations` are used.
+    It states one fact of each of `types` types about them, and one of the same type about each of `others` other
+    people, in random order. The values of a type in the passage are different. Only types with one of `relations` are
+    used.
     """
     sentences: list[tuple[Person | Other, frozenset[str]]] = []
     descriptions = rng.sample([(text, pronoun) for pronoun, texts in OTHERS.items() for text in texts], types * others)
