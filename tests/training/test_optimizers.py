@@ -7,10 +7,9 @@ import optax
 import pytest
 from flax import nnx
 
-from tlqa_jax.errors import UserError
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training.optimizers import adafactor, check_warmup, make_optimizer, schedule, total_steps
+from tlqa_jax.training.optimizers import adafactor, make_optimizer, schedule
 
 rms = lambda x: np.sqrt(np.mean(np.square(x)))
 
@@ -99,33 +98,29 @@ def test_what_the_optimizers_keep_for_t5_small():
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_relative_biases_may_move_faster(name):
-    config = T5Config(vocab_size=61, d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3)
-    params = as_function(T5(config, rngs=nnx.Rngs(0)))[1]
+    params = {"encoder_bias": jnp.ones((3, 2)), "encoder_0": {"up": jnp.ones((3, 4))}, "decoder_bias": jnp.ones((3, 2))}
     gradients = jax.tree.map(jnp.ones_like, params)
+
     def update(**options):
         optimizer = make_optimizer(name, optax.constant_schedule(1e-3), clip=None, **options)
         return optimizer.update(gradients, optimizer.init(params), params)[0]
+
     slow, fast = update(), update(relative_bias_rate=30.0)
     for part in params:
         times = 30 if part.endswith("_bias") else 1
         jax.tree.map(lambda a, b: np.testing.assert_allclose(b, times * a, rtol=1e-5), slow[part], fast[part])
 
 
+def test_adafactor_scales_its_steps_with_the_parameters():
+    optimizer = adafactor(lambda step: 0.1, relative_bias_rate=2.0)
+    params = {"small": jnp.full((3, 4), 0.01), "large": jnp.full((3, 4), 10.0), "encoder_bias": jnp.full((3, 4), 10.0)}
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+    steps = {name: float(jnp.abs(update).max()) for name, update in updates.items()}
+    assert steps["large"] == pytest.approx(1000 * steps["small"], rel=1e-3)
+    assert steps["encoder_bias"] == pytest.approx(2 * steps["large"]) and (updates["large"] < 0).all()
+
+
 def test_the_schedules_of_t5():
     constant, rsqrt = schedule(1e-3, 10, decay="constant"), schedule(1e-2, 10**6, warmup=10_000, decay="rsqrt")
     assert [float(constant(step)) for step in (0, 9)] == pytest.approx([1e-3, 1e-3])
     assert [float(rsqrt(step)) for step in (5_000, 10_000, 40_000)] == pytest.approx([5e-3, 1e-2, 5e-3])
-
-
-@pytest.mark.parametrize("steps, epochs, expected", [(7, None, 7), (None, 2.0, 25), (None, 0.5, 7), (None, None, 38)])
-def test_the_steps_of_so_many_epochs(steps, epochs, expected):
-    assert total_steps(steps, epochs, 100, 8, default=3.0) == expected
-    with pytest.raises(UserError, match="both say how long to train"):
-        total_steps(7, 2.0, 100, 8, default=3.0)
-
-
-def test_a_warm_up_is_shorter_than_the_run():
-    for warmup, steps in ((0, 1), (9, 10)):
-        check_warmup(warmup, steps)
-    with pytest.raises(UserError, match="--warmup 500 is not shorter than --steps 30: give a smaller --warmup"):
-        check_warmup(500, 30)
