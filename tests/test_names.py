@@ -13,7 +13,6 @@ ALLOWED = {
     "main": {"cli", "data"},  # entry points of the command line
     "attention": {"checkpoints", "models"},  # T5's name table has a function for each module of `models.t5`
 }
-TO_BE_RENAMED = {"check_texts", "read_sizes", "read_task", "span_loss"}
 
 
 def rooms_of_names(sources: dict[str, str]) -> dict[str, set[str]]:
@@ -29,7 +28,7 @@ def rooms_of_names(sources: dict[str, str]) -> dict[str, set[str]]:
 def test_no_public_name_is_in_two_rooms():
     paths = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
     rooms = rooms_of_names({name: path.read_text() for name, path in paths.items() if not name.startswith("lessons/")})
-    twice = {name: found for name, found in rooms.items() if len(found) > 1 and name not in TO_BE_RENAMED}
+    twice = {name: found for name, found in rooms.items() if len(found) > 1}
     assert {name: found for name, found in twice.items() if not found <= ALLOWED.get(name, set())} == {}
     assert twice.keys() >= ALLOWED.keys(), "an exception that is not needed any more"
 

@@ -104,7 +104,7 @@ def quiet_libraries() -> None:
     """What absl, Orbax and XLA log is for their developers."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    for name in ("absl", "jax", "orbax", "grain"):
+    for name in ("absl", "jax", "orbax"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tlqa_jax.data import batches as module
 from tlqa_jax.data.batches import Devices, ShuffledOrder, check_division, evaluation_batches, training_batches
 from tlqa_jax.errors import UserError
 
@@ -82,9 +81,7 @@ def test_seeds_and_epochs_differ():
     assert len({tuple(indices) for indices in order.values()}) == 4, "also seed 0 epoch 1 and seed 1 epoch 0"
 
 
-@pytest.mark.parametrize("largest", [2**24, 10])
-def test_large_sets_are_shuffled_without_a_table(monkeypatch, largest):
-    monkeypatch.setattr(module, "LARGEST_PERMUTATION", largest)
+def test_each_epoch_is_another_permutation():
     order = ShuffledOrder(40, 3)
     first, second = order[np.arange(40)], order[np.arange(40, 80)]
     assert sorted(first) == sorted(second) == list(range(40))
@@ -134,21 +131,21 @@ def test_evaluation_by_hand():
     assert (second["index"], second["weight"]) == ([4, 0, 0, 0], [1, 0, 0, 0])
 
 
-def grain_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "grain" in thread.name]
+def batch_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def test_threads_end_with_the_iterator():
     def ended() -> bool:
         deadline = time.monotonic() + 10
-        while grain_threads() and time.monotonic() < deadline:
+        while batch_threads() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return not grain_threads()
+        return not batch_threads()
 
     assert ended()
     batches = training_batches(10, 2, 0, build, devices=Devices(0, 1, 1))
     next(batches)
-    assert grain_threads(), "the next batches are built in the background"
+    assert batch_threads(), "the next batches are built in the background"
     batches.close()
     assert ended()
     batches = training_batches(10, 2, 0, build, devices=Devices(0, 1, 1))

@@ -9,7 +9,7 @@ from typing import Any
 from tlqa_jax.commands.generating import (
     FILE,
     add_generation_flags,
-    check_texts,
+    check_texts_or_file,
     flags_given,
     generation_config,
     note,
@@ -136,7 +136,7 @@ def classify(parser: ArgumentParser):
 
 
 def run_classify(arguments: Namespace) -> None:
-    check_texts(arguments)
+    check_texts_or_file(arguments)
     from tlqa_jax.inference.predictors import classify
 
     texts = arguments.texts if arguments.file is None else read_texts(arguments)

@@ -97,7 +97,7 @@ def evaluate_answers(arguments: Namespace, model: Any, generation: Any) -> None:
     if isinstance(model, T5Predictor):
         gold = [replace(e, answers=with_normalized(e.answers, model.tokenizer.normalize), answer_starts=()) for e in gold]
     show_scores(arguments, predictions, gold)
-    loss, unit = t5_loss(model, examples, use_context) if gold is not examples else span_loss(model, examples)
+    loss, unit = t5_loss(model, examples, use_context) if gold is not examples else bert_loss(model, examples)
     print(f"  {'loss':<12}{loss:7.3f}   {'no answer is in its context' if math.isnan(loss) else unit}")
     report_cut(answers)
     report_written(arguments)
@@ -115,7 +115,7 @@ def t5_loss(model: Any, examples: Sequence, use_context: bool) -> tuple[float, s
     return mean_loss(step, model.params, rows), "nats per token of the gold answers"
 
 
-def span_loss(model: Any, examples: Sequence) -> tuple[float, str]:
+def bert_loss(model: Any, examples: Sequence) -> tuple[float, str]:
     """A BERT's loss on the first gold answers, and its unit; nan if no answer is in its context."""
     from tlqa_jax.data.batches import evaluation_batches
     from tlqa_jax.inference.answer_spans import span_logits

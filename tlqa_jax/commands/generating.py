@@ -63,7 +63,7 @@ def generate(parser: ArgumentParser):
 
 
 def run_generate(arguments: Namespace) -> None:
-    check_texts(arguments)
+    check_texts_or_file(arguments)
     config = generation_config(arguments)
     from tlqa_jax.inference.predictors import open_model
 
@@ -85,7 +85,7 @@ def run_generate(arguments: Namespace) -> None:
                 print_pieces(one.pieces, one.token_probabilities)
 
 
-def check_texts(arguments: Namespace) -> None:
+def check_texts_or_file(arguments: Namespace) -> None:
     if bool(arguments.texts) == (arguments.file is not None):
         raise UserError("give either texts or --file")
     if any(not text.strip() for text in arguments.texts):

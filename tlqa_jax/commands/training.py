@@ -181,10 +181,10 @@ def is_bert_size(model: str) -> bool:
     """Whether --model is the size of a BERT: by its name ("bert-tiny"), or by the fields in the file that it names."""
     from tlqa_jax.models.bert import BertConfig
     from tlqa_jax.models.t5 import T5Config
-    from tlqa_jax.training.initial_model import BERT_SIZES, read_sizes
+    from tlqa_jax.training.initial_model import BERT_SIZES, sizes_in_file
 
     bert, t5 = ({field.name for field in dataclasses.fields(config)} for config in (BertConfig, T5Config))
-    given = read_sizes(model, BERT_SIZES).keys() if Path(model).is_file() else set()
+    given = sizes_in_file(model, BERT_SIZES).keys() if Path(model).is_file() else set()
     more = len(given & (bert - t5)) - len(given & (t5 - bert))
     return more > 0 if more else Path(model).name.startswith("bert")
 

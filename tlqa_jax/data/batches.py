@@ -1,4 +1,4 @@
-"""Batches for pmap, through Grain: shuffled by (seed, epoch), the same after a restart, shared between processes.
+"""Batches for pmap: shuffled by (seed, epoch), the same after a restart, shared between processes.
 
 The rows of a batch come from a function of the caller:
 
@@ -12,9 +12,10 @@ processes there are. It runs in a background thread: numpy only, no jax.
     process p of P builds rows [p b/P, (p+1) b/P) of a global batch of b: arrays [local devices, b/P/local devices, ...]
 """
 
-import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ import numpy as np
 from tlqa_jax.errors import UserError
 
 Build = Callable[[np.ndarray, slice, int], dict[str, np.ndarray]]
-LARGEST_PERMUTATION = 2**24  # examples; a longer one would take over 128 MB
 
 
 class Devices(NamedTuple):
@@ -74,10 +74,6 @@ class ShuffledOrder:
         return indices
 
     def _of_epoch(self, epoch: int, places: np.ndarray) -> np.ndarray:
-        if self.num_examples > LARGEST_PERMUTATION:  # Grain's shuffle needs no memory, but is slower for small sets
-            shuffle_seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-            shuffled = _grain().MapDataset.range(self.num_examples).shuffle(seed=shuffle_seed)
-            return np.array([shuffled[place] for place in places.tolist()], np.int64)
         if epoch not in self._permutations:
             while len(self._permutations) > 1:
                 self._permutations.pop(next(iter(self._permutations)), None)
@@ -151,29 +147,19 @@ def check_division(batch_size: int, devices: Devices) -> None:
 
 
 def _prefetched(batch: Callable[[int], Any], steps: range, prefetch: int) -> Iterator[Any]:
-    grain = _grain()
-    dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
     # one thread: batches are built in order, and the other cores are left for the training
-    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
-    iterator = iter(dataset.to_iter_dataset(options))
+    pool, ahead = ThreadPoolExecutor(1, thread_name_prefix="batches"), deque()
     try:
-        yield from iterator
+        for step in steps:
+            ahead.append(pool.submit(batch, step))
+            if len(ahead) > prefetch:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        iterator.close()
+        pool.shutdown(cancel_futures=True)
 
 
 def _check_examples(num_examples: int) -> None:
     if num_examples < 1:
         raise UserError("there are no examples to make batches of")
-
-
-def _grain():
-    """Grain, imported late (it takes a second) and without its warning about a profiler on older versions of jax."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        import grain
-    finally:
-        logger.setLevel(level)
-    return grain

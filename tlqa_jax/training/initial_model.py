@@ -107,7 +107,7 @@ def t5_config(choice: str, tokenizer: SentencePieceTokenizer, dropout_rate: floa
     given = {"vocab_size": rounded(tokenizer.vocab_size), "dropout_rate": dropout_rate}
     if choice in T5_SIZES:
         return T5_SIZES[choice](**given)
-    return sized(T5Config, given | read_sizes(choice, T5_SIZES), tokenizer, choice)
+    return sized(T5Config, given | sizes_in_file(choice, T5_SIZES), tokenizer, choice)
 
 
 def bert_config(choice: str, tokenizer: WordPieceTokenizer) -> BertConfig:
@@ -116,7 +116,7 @@ def bert_config(choice: str, tokenizer: WordPieceTokenizer) -> BertConfig:
     name = choice.removeprefix("bert-")
     if name in BERT_SIZES:
         return BERT_SIZES[name](**given)
-    return sized(BertConfig, given | read_sizes(choice, BERT_SIZES), tokenizer, choice)
+    return sized(BertConfig, given | sizes_in_file(choice, BERT_SIZES), tokenizer, choice)
 
 
 def sized(kind: type, values: dict[str, Any], tokenizer: Any, choice: str) -> Any:
@@ -141,7 +141,7 @@ def rounded(vocab_size: int) -> int:
     return -(-vocab_size // 128) * 128
 
 
-def read_sizes(choice: str, named: dict[str, Any]) -> dict[str, Any]:
+def sizes_in_file(choice: str, named: dict[str, Any]) -> dict[str, Any]:
     """The fields in the JSON file `choice`."""
     if not Path(choice).exists():
         raise UserError(f"--model {choice}: neither one of {', '.join(named)} nor a JSON file of model sizes")
