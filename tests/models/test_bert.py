@@ -80,9 +80,9 @@ def test_without_types_and_mask_all_are_of_the_first_type_and_seen(bert):
 
 
 def test_an_unknown_attention_is_refused_by_name():
-    check = Bert.__init__.__wrapped__ if hasattr(Bert.__init__, "__wrapped__") else Bert.__init__  # unchecked annotations
+    unchecked = Bert.__init__.__wrapped__  # the annotations, which are checked in the tests, would refuse it first
     with pytest.raises(UserError, match="attention is 'flash'; known are plain, causal"):
-        check(object.__new__(Bert), CONFIG, rngs=nnx.Rngs(0), attention="flash")
+        unchecked(object.__new__(Bert), CONFIG, rngs=nnx.Rngs(0), attention="flash")
 
 
 def test_causal_attention_sees_no_later_token():

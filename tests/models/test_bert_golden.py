@@ -1,7 +1,7 @@
 """BERT against Hugging Face's on seeded random weights: embeddings, all layers, what each head returns, every gradient.
 
-The files come from `tests/golden/make_bert.py` and are read by `load`, as a checkpoint is. Differences are relative to the
-largest entry of the array.
+The files come from `tests/golden/make_bert.py` and are read by `load`, as a checkpoint is. Differences are relative to
+the largest entry of the array.
 """
 
 import json
