@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tlqa_jax.checkpoints.runs import start_run
+from tlqa_jax.checkpoints.run_record import start_run
 from tlqa_jax.errors import UserError
 from tlqa_jax.experiments import quickstart as module
 from tlqa_jax.experiments.quickstart import QuickstartSettings, quickstart
