@@ -151,7 +151,7 @@ def write_files(folder: Path) -> Path:
         "metrics": ["matthews"], "train": str(folder / "puns.jsonl"),
     }))  # fmt: skip
     rng = np.random.default_rng(1)
-    sentence = lambda: f"the {rng.choice(THINGS)} in the town was made by {rng.choice(MAKERS)} ."
+    sentence = lambda: f"The {rng.choice(THINGS)} in the town was made by {rng.choice(MAKERS)}."
     documents = ["\n".join(sentence() for _ in range(4)) for _ in range(30)]
     (folder / "texts.txt").write_text("\n\n".join(documents) + "\n")
     (folder / "t5.json").write_text(json.dumps(T5_SIZES))
@@ -189,4 +189,4 @@ def short(program: Program, folder: Path, **changes: Any) -> TrainingSettings:
     held_out = {"held_out_context": None} if program.family == "t5" and "held_out_context" in program.small else {}
     held_out["held_out"] = () if isinstance(program.small["held_out"], tuple) else None
     settings = program.make(folder)
-    return replace(settings, **held_out, **{"steps": 2, "epochs": None, "warmup": 0.0, "accumulate": 1, **changes})
+    return replace(settings, **held_out | {"steps": 2, "epochs": None, "warmup": 0.0, "accumulate": 1} | changes)

@@ -7,9 +7,10 @@ import optax
 import pytest
 from flax import nnx
 
+from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training.optimizers import adafactor, make_optimizer, schedule
+from tlqa_jax.training.optimizers import adafactor, make_optimizer, relative_biases, schedule
 
 rms = lambda x: np.sqrt(np.mean(np.square(x)))
 
@@ -98,6 +99,10 @@ def test_what_the_optimizers_keep_for_t5_small():
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_relative_biases_may_move_faster(name):
+    model = jax.eval_shape(lambda: as_function(T5(T5Config.tiny(), rngs=nnx.Rngs(0)))[1])
+    assert {path for path, fast in flatten(relative_biases(model)).items() if fast} == {
+        "encoder_bias/table", "decoder_bias/table"
+    }  # fmt: skip
     params = {"encoder_bias": jnp.ones((3, 2)), "encoder_0": {"up": jnp.ones((3, 4))}, "decoder_bias": jnp.ones((3, 2))}
     gradients = jax.tree.map(jnp.ones_like, params)
 

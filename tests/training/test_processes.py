@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .comparing import assert_leaves_close, final_state, rows
-from .test_equal_gradients import CONFIG, uneven_batch
-from .test_equal_gradients_of_bert import uneven_batch as uneven_texts
+from .comparing import assert_leaves_close, metrics, saved_state
+from .programs import BERT_SIZES, T5_SIZES
+from .test_equal_gradients import BERT_CONFIG, KEY_BIAS, T5_CONFIG, uneven_batch, uneven_texts
 
-T5 = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
-BERT = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20}
 JOIN = """
 import json, sys
 from functools import partial
@@ -38,13 +36,15 @@ from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForPreTraining
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training import pretrain_mlm as mlm, finetune_qa as qa
+from tlqa_jax.training import pretrain_mlm as mlm
+from tlqa_jax.training.sequence_loss import sequence_loss, target_tokens
 sizes = json.loads(open(f"{folder}/sizes.json").read())
 t5, t5_params = as_function(T5(T5Config(**sizes["t5"]), rngs=nnx.Rngs(0)))
 bert, bert_params = as_function(BertForPreTraining(BertConfig(**sizes["mlm"]), rngs=nnx.Rngs(0)))
+losses = partial(mlm.pretraining_losses, partial(mlm.pretraining_logits, bert, 0))
 for name, *program in (
-    ("t5", qa.make_train_step, t5, t5_params),
-    ("mlm", mlm.make_train_step, partial(mlm.pretraining_logits, bert, 0), with_biases(bert_params)),
+    ("t5", partial(sequence_loss, t5), target_tokens, t5_params),
+    ("mlm", losses, mlm.pretraining_weights, with_biases(bert_params)),
 ):
     trained = train(*program, dict(np.load(f"{folder}/{name}.npz")), devices=4, optimizer=optax.sgd(0.1))
     arrays = {"gradients": trained.gradients, "params": trained.params, "loss": np.array(trained.losses)}
@@ -95,14 +95,13 @@ def start(folder, script, processes):
 
 @pytest.mark.slow
 def test_a_step_of_two_processes_is_that_of_one(tmp_path):
-    sizes = {"t5": dataclasses.asdict(CONFIG), "mlm": BERT | {"vocab_size": 61, "max_position_embeddings": 24}}
-    sizes["mlm"] |= {"initializer_range": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    sizes = {"t5": dataclasses.asdict(T5_CONFIG), "mlm": dataclasses.asdict(BERT_CONFIG)}
     (tmp_path / "sizes.json").write_text(json.dumps(sizes))
     np.savez(tmp_path / "t5.npz", **uneven_batch())
-    np.savez(tmp_path / "mlm.npz", **uneven_texts("mlm"))
+    np.savez(tmp_path / "mlm.npz", **uneven_texts("pretrain_mlm"))
     for processes in (1, 2):
         start(tmp_path, STEP, processes)
-    for name, zero in (("t5", []), ("mlm", ["gradients/encoder/layer_0/attention/key_bias"])):
+    for name, zero in (("t5", []), ("mlm", [f"gradients/{KEY_BIAS}"])):
         one, first, second = (dict(np.load(tmp_path / f"{who}_{name}.npz")) for who in ("1_0", "2_0", "2_1"))
         assert {path.split("/")[0] for path in one} == {"gradients", "params", "loss"}
         assert_leaves_close(first, one, 1e-6, zero)
@@ -111,18 +110,18 @@ def test_a_step_of_two_processes_is_that_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(tmp_path):
-    (tmp_path / "t5.json").write_text(json.dumps(T5))
-    (tmp_path / "bert.json").write_text(json.dumps(BERT | {"max_position_embeddings": 32}))
+    (tmp_path / "t5.json").write_text(json.dumps(T5_SIZES))
+    (tmp_path / "bert.json").write_text(json.dumps(BERT_SIZES))
     for processes in (1, 2):
         start(tmp_path, RUNS, processes)
     for run in ("pretrained", "finetuned", "mlm"):
-        for a, b in zip(rows(tmp_path / "1" / run), rows(tmp_path / "2" / run), strict=True):
+        for a, b in zip(metrics(tmp_path / "1" / run), metrics(tmp_path / "2" / run), strict=True):
             assert a.keys() == b.keys()
-            for name in a.keys() - {"tokens_per_second"}:
+            for name in a.keys():
                 assert b[name] == pytest.approx(a[name], rel=1e-4), (run, a["step"], name)
-        one, two = (final_state(tmp_path / n / run, 5) for n in ("1", "2"))
+        one, two = (saved_state(tmp_path / n / run, 5) for n in ("1", "2"))
         # Adam divides a gradient by its own size, so rounding shows where the true gradient is nearly zero
         for name in (name for name in one if name.startswith("params/") and not name.endswith("key_bias")):
             np.testing.assert_allclose(two[name], one[name], atol=2e-4, err_msg=name)
-    answers = [json.loads((tmp_path / n / "finetuned/predictions_context.json").read_text()) for n in ("1", "2")]
+    answers = [json.loads((tmp_path / n / "finetuned/predictions_context_qa.json").read_text()) for n in ("1", "2")]
     assert len(answers[0]) == 300 and answers[0] == answers[1]

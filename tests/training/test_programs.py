@@ -12,13 +12,14 @@ import pytest
 from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.errors import UserError
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.training.loop import TrainingRun
 from tlqa_jax.training.progress import Progress
 from tlqa_jax.training.settings import TrainingSettings, fingerprints
 
 from .comparing import assert_same_arrays, metrics, saved_state
-from .programs import PROGRAMS, Program, Stop, stop, write_files
+from .programs import PROGRAMS, SHOUTS, Program, Stop, labelled, stop, write_files
 
 LEFT_BY_ALL = {
     "config.json", "model.safetensors", "tokenizer_config.json", "special_tokens_map.json",  # the Hugging Face directory
@@ -84,6 +85,33 @@ def test_it_learns_and_leaves_a_hugging_face_directory_behind(finished):
     assert_same_arrays(parameters(run), saved)
 
 
+def test_what_its_evaluation_says(finished):
+    read = lambda name: json.loads((finished.run / f"{name}.json").read_text())
+    last, name, usage = metrics(finished.run)[-1], finished.program.settings.__name__, load(finished.run).usage
+    if name == "PretrainSpansSettings":
+        assert 0 <= last["eval_accuracy"] <= 1
+    if name == "PretrainMLMSettings":
+        assert last["eval_loss"] == pytest.approx(last["eval_mlm_loss"] + last["eval_nsp_loss"])
+        assert 0 < last["eval_mlm_accuracy"] < 1 and 0 < last["eval_nsp_accuracy"] < 1
+        assert last["eval_mlm_loss"] < next(row for row in metrics(finished.run) if "eval_loss" in row)["eval_mlm_loss"]
+    if name == "FinetuneQASettings":
+        assert last["eval_loss"] == pytest.approx((last["eval_context_qa_loss"] + last["eval_shouts_loss"]) / 2)
+        assert read("predictions_context_qa").keys() == {f"q{number}" for number in range(24)}
+        assert read("predictions_shouts").keys() == {f"s{number}" for number in range(12)}
+        assert usage["no_answer_threshold"] == last["eval_context_qa_no_answer_threshold"]
+        assert open_model(finished.run).tasks["shouts"] == SHOUTS
+    if name == "FinetuneSpansSettings":
+        predictions, n_best = read("predictions"), read("nbest_predictions")
+        assert usage["no_answer_threshold"] == last["eval_no_answer_threshold"]
+        assert predictions.keys() == n_best.keys() == {f"q{number}" for number in range(24)}
+        assert all(text in [candidate["text"] for candidate in n_best[id]] for id, text in predictions.items())
+        assert all("" in [candidate["text"] for candidate in candidates] for candidates in n_best.values())
+    if name == "FinetuneClassifierSettings":
+        assert load(finished.run).config.id2label == ("0", "2", "10") and last["eval_accuracy"] > 0.6
+        right = [read("predictions")[str(n)] == str(row["stars"]) for n, row in enumerate(labelled(), 1)]
+        assert len(right) == 40 and np.mean(right) == pytest.approx(last["eval_accuracy"])
+
+
 def test_a_run_that_stopped_equals_after_the_same_command_the_one_that_did_not(finished, monkeypatch):
     """It is killed while it trains on from a checkpoint whose evaluation it had not ended; and what it started from goes."""
     stopped = finished.folder / "stopped"
@@ -123,7 +151,7 @@ def test_the_same_command_again_says_that_the_run_is_complete(finished, no_compi
 
 def test_other_settings_and_inputs_are_refused_by_name(finished, no_compilation):
     before, rate = contents(finished.run), finished.settings.learning_rate
-    with pytest.raises(UserError, match=f"other settings: learning_rate was {rate}, is 0.5: give another --out, or --ov"):
+    with pytest.raises(UserError, match=f"other settings or inputs: learning_rate was {rate}, is 0.5: give another --out, or --ov"):
         finished.again(learning_rate=0.5)
     inputs = fingerprints(finished.settings)
     assert inputs.keys() == {

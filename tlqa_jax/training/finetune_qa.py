@@ -87,13 +87,17 @@ def finetune_qa(settings: FinetuneQASettings, own: Sequence[TextTask] = (), *, q
     """
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     given = {flag: source for flag in QUESTIONS if (source := getattr(settings, flag))}
-    names = dict.fromkeys([*(QUESTIONS[flag][0] for flag in given), *settings.tasks])
-    if not names:
+    learned = {QUESTIONS[flag][0] for flag in given if QUESTIONS[flag][1]} | {*settings.tasks}
+    learned |= {text.partition("=")[0] for text in settings.train}
+    if not learned:
         raise UserError("nothing to learn from: give --context-questions, --closed-book-questions or --tasks")
+    names = dict.fromkeys([*(QUESTIONS[flag][0] for flag in given), *settings.tasks])
     tasks = find_tasks(tuple(names), own)
     short = {train: [f"{QUESTIONS[flag][0]}={source}" for flag, source in given.items() if QUESTIONS[flag][1] == train]
              for train in (True, False)}  # fmt: skip
     sources = find_sources(tasks, [*short[True], *settings.train], [*short[False], *settings.held_out])
+    for task in {task for task, _ in QUESTIONS.values()} - learned:
+        sources.train.pop(task, None)  # there are held-out questions only: the task is evaluated, not learned
     task_records = {name: asdict(task) for name, task in tasks.items()}  # whoever opens the run need not have them
     run = TrainingRun("finetune-qa", settings, quiet=quiet, tasks=task_records)
     if run.is_complete:

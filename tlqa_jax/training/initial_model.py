@@ -130,6 +130,8 @@ def sized(kind: type, values: dict[str, Any], tokenizer: Any, choice: str) -> An
             f"--model {choice}: the vocabulary has {tokenizer.vocab_size} ids, the model only {config.vocab_size}: "
             "give a larger vocab_size"
         )
+    if getattr(config, "scales_outputs", False) and not config.tie_word_embeddings:
+        raise UserError(f"--model {choice}: scale_decoder_outputs is true, and only tied outputs are scaled in training")
     special = [name for name in ("pad", "eos") if getattr(config, f"{name}_token_id", None) is not None]
     for name in special:
         if (wanted := getattr(config, f"{name}_token_id")) != (own := getattr(tokenizer, f"{name}_id")):
