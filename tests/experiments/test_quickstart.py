@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tlqa_jax.commands.answering import answer
-from tlqa_jax.data.tiny_world import World, make_people
+from tlqa_jax.data.tiny_world import World, closed_book_questions, make_people
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.experiments import quickstart as experiment
 from tlqa_jax.experiments.quickstart import QuickstartSettings, build_world, quickstart
@@ -25,10 +25,15 @@ FIGURES = {
 
 
 def make_small(patch):
-    """400 strangers to learn from instead of 1,200, 12 passages with each name; 2 passages about each resident."""
+    """100 strangers to learn from instead of 1,200, 12 passages with each name; 2 passages about each resident; a fact is
+    asked in 2 forms instead of 8."""
+    fewer = lambda *given, forms_per_fact=None, **more: closed_book_questions(
+        *given, **more, **({"forms_per_fact": forms_per_fact // 4} if forms_per_fact else {})
+    )
     patch.setattr(experiment, "PASSAGES_PER_RESIDENT", 2)
     patch.setattr(experiment, "READING_ROUNDS", 12)
-    patch.setattr(experiment, "make_people", lambda rng, count, exclude: make_people(rng, count // 3, exclude))
+    patch.setattr(experiment, "make_people", lambda rng, count, exclude: make_people(rng, count // 12, exclude))
+    patch.setattr(experiment, "closed_book_questions", fewer)
 
 
 def read(folder) -> dict[str, list[dict]]:
@@ -83,7 +88,7 @@ def test_the_rows_are_what_the_programs_read(world):
             assert row["relation"] in experiment.RELATIONS
             assert not reading or row["answer"] in row["context"]
     reading, remembering = len(world["reading"]), len(world["remembering"])
-    assert reading == 400 * 12 and remembering == reading // 4  # one question in five is to be answered from memory
+    assert reading == 100 * 12 and remembering == reading // 4  # one question in five is to be answered from memory
     assert world["mixed_in"] == world["reading"] + world["remembering"]
 
 
@@ -116,7 +121,8 @@ REPORT = {name: 10.0 + number for number, name in enumerate(sorted(FIGURES))} | 
 EXAMPLES = [
     {"question": "Where was Mira born?", "context": "Mira [b] & co. was born in Oss.", "gold": "Oss", "text": "Oss",
      "probability": 0.9},
-    {"question": "Who's Emil?", "context": None, "gold": "a <smith>", "text": "[/x] <i>", "probability": 0.25},
+    {"question": "Who's [/dim] & <i>?", "context": None, "gold": "a <smith>", "text": "[/x] <i>:smile: [red]",
+     "probability": 0.25},
 ]  # fmt: skip
 
 
@@ -128,14 +134,17 @@ def test_the_report_in_words_and_as_a_page(tmp_path, capsys, monkeypatch):
     write_report(tmp_path, REPORT, EXAMPLES)
     written = capsys.readouterr().out
     for line in ("Mira [b] & co. was born in Oss.", "Where was Mira born?  Oss  (90% sure, right)",
-                 "Who's Emil?  [/x] <i>  (25% sure, wrong: a <smith>)"):  # fmt: skip
-        assert line in written
+                 "Who's [/dim] & <i>?  [/x] <i>:smile: [red]  (25% sure, wrong: a <smith>)"):  # fmt: skip
+        assert line in written.splitlines()
     command = written.splitlines()[-1].split(maxsplit=1)[1]
-    assert shlex.split(command) == ["answer", str(tmp_path), "--question", "Who's Emil?"]
+    assert shlex.split(command) == ["answer", str(tmp_path), "--question", "Who's [/dim] & <i>?"]
     assert answer.__name__ == shlex.split(command)[0]
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == page.count("</svg>") == 2 and "seed 7,\n443 seconds" in page
-    assert "Mira [b] &amp; co. was born in Oss." in page and "[/x] &lt;i&gt;" in page and "a &lt;smith&gt;" in page
+    for text in ("Mira [b] &amp; co. was born in Oss.", "<b>[/x] &lt;i&gt;:smile: [red]</b>", "a &lt;smith&gt;",
+                 "Who&#x27;s [/dim] &amp; &lt;i&gt;?"):  # fmt: skip
+        assert text in page
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     for name in FIGURES - {"seed", "seconds"}:
         figure = f"{REPORT[name]:.1f}"
         assert f"<td>{figure}</td>" in page and f" {figure} " in written, name
@@ -154,9 +163,10 @@ def test_all_of_it_in_two_steps_each(monkeypatch, tmp_path, capsys):
     assert 0 < report["chance_em"] < 50 and 0 < report["context_em_baseline"] < 60
     assert (out / "report.html").exists()
     assert {path.name for path in out.iterdir()} == {
-        "config.json", "world", "pretrained", "finetuned", "unpretrained", "report.json", "report.html",
+        "run.json", "world", "pretrained", "finetuned", "unpretrained", "report.json", "report.html", "report.png",
     }  # fmt: skip
     written = capsys.readouterr().out
     assert f"tlqa answer '{out}' --question" in written
-    training = lambda run: json.loads((out / run / "config.json").read_text())["training"]
-    assert training("finetuned")["start_from"] == str(out / "pretrained") and not training("unpretrained")["start_from"]
+    settings = lambda run: json.loads((out / run / "run.json").read_text())["settings"]
+    assert settings("finetuned")["start_from"] == str(out / "pretrained") and not settings("unpretrained")["start_from"]
+    assert quickstart(config, quiet=True) == report and "is complete: see" in capsys.readouterr().out
