@@ -69,13 +69,13 @@ PROGRAMS = {
         "T5ForConditionalGeneration",
         dict(texts="FOLDER/marked.jsonl", held_out="FOLDER/texts.txt", questions="FOLDER/questions.jsonl",
              questions_share=0.25, salient_share=0.25, steps=12, warmup=2.0),
-        53, {"loss", "accuracy"}, set(), ("decoder_0/*_attention", "embedding"),
+        53, {"loss", "accuracy"}, set(), ("encoder*", "decoder_0/*_attention", "embedding"),
         dict(input_length=27, target_length=6, answers=True),
     ),
     "pretrain_mlm": Program(
         pretrain_mlm, pretrain_mlm.pretrain_mlm, pretrain_mlm.PretrainMLMSettings, "bert", "BertForPreTraining",
         dict(texts="FOLDER/texts.txt", held_out="FOLDER/texts.txt", steps=12, warmup=0.1),
-        30, {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}, set(), ("encoder/layer_0", "masked_lm"),
+        34, {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}, set(), ("encoder/layer_*", "encoder/embeddings", "masked_lm"),
         dict(input_length=24, answers=False),
     ),
     "finetune_qa": Program(
@@ -85,7 +85,7 @@ PROGRAMS = {
              held_out_context="FOLDER/questions.jsonl", tasks=("FOLDER/puns.json", "shouts"),
              train=("shouts=FOLDER/shouts.jsonl",), held_out=("shouts=FOLDER/shouts.jsonl",), pack=True,
              mixing="temperature=2", input_length=48, target_length=8, optimizer="adafactor", learning_rate=0.1, steps=12),
-        37, {"loss", *QA}, {"predictions_context_qa.json", "predictions_shouts.json"}, ("encoder_*",),
+        37, {"loss", *QA}, {"predictions_context_qa.json", "predictions_shouts.json"}, ("encoder_*", "embedding", "decoder_0/*up"),
         dict(input_length=48, target_length=8, tasks=..., no_answer_threshold=...),
     ),
     "finetune_spans": Program(
@@ -101,7 +101,7 @@ PROGRAMS = {
         "bert", "BertForSequenceClassification",
         dict(start_from="FOLDER/bert", texts="FOLDER/labelled.jsonl", held_out="FOLDER/labelled.jsonl",
              text_field="review", label_field="stars", input_length=10, epochs=19.2, evaluate_every=24, save_every=24),
-        40, {"loss", "accuracy"}, {"predictions.json"}, ("encoder/embeddings",),
+        40, {"loss", "accuracy"}, {"predictions.json"}, ("encoder/embeddings", "encoder/layer_0"),
         dict(input_length=10),
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.core.devices import AXIS, unreplicate
@@ -41,6 +41,7 @@ names = st.text("ab", min_size=1, max_size=2)
 trees = st.dictionaries(names, st.recursive(st.integers(), lambda inner: st.dictionaries(names, inner, min_size=1)))
 
 
+@settings(max_examples=40)
 @given(trees, st.lists(st.text("ab/*", min_size=1, max_size=4), max_size=3))
 def test_each_leaf_is_in_one_part_and_both_make_the_whole(tree, freeze):
     trained, frozen = partition(tree, freeze)

@@ -19,13 +19,12 @@ from .comparing import train
 
 SIZES = {"d_model": 12, "d_kv": 4, "d_ff": 20, "num_layers": 1, "num_heads": 3}
 VARIANTS = {"1.0": {}, "1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}}
-SPLITS = {"1.0": (8, 1), "1.1": (1, 3)}  # devices, accumulation
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
-def variant(request):
+def model(request):
     config = T5Config(vocab_size=61, dropout_rate=0.0, **SIZES, **VARIANTS[request.param])
-    return request.param, *as_function(T5(config, rngs=nnx.Rngs(0)))
+    return as_function(T5(config, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +46,8 @@ def losses_per_target(apply, params, rows):
     return np.asarray(each(logits, rows["targets"], (rows["targets"] != 0).astype("float32")))
 
 
-def test_each_example_has_the_loss_it_has_alone(variant, examples):
-    _, apply, params = variant
+def test_each_example_has_the_loss_it_has_alone(model, examples):
+    apply, params = model
     packing = Packing(examples, 0)
     assert packing.size < 13 and packing.borders[-1] == 37
     packed = packing.build(np.arange(packing.size))
@@ -61,8 +60,10 @@ def test_each_example_has_the_loss_it_has_alone(variant, examples):
     np.testing.assert_allclose(found, alone[packing.members], rtol=1e-5)
 
 
-def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples(variant, examples):
-    name, apply, params = variant
+@pytest.mark.parametrize("devices, accumulate", [(8, 1), pytest.param(1, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", ["1.0", pytest.param("1.1", marks=pytest.mark.slow)], indirect=True)
+def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples(model, examples, devices, accumulate):
+    apply, params = model
 
     def loss_and_gradients(rows, devices, accumulate):
         fill = -len(rows["inputs"]) % (devices * accumulate)  # rows of padding, which weigh nothing
@@ -73,7 +74,7 @@ def test_a_packed_batch_has_the_loss_and_gradients_of_its_examples(variant, exam
     packing = Packing(examples, 0)
     rows = {"inputs": examples.inputs, "targets": examples.targets}
     loss, gradients = loss_and_gradients(rows, 1, 1)
-    packed_loss, packed = loss_and_gradients(packing.build(np.arange(packing.size)), *SPLITS[name])
+    packed_loss, packed = loss_and_gradients(packing.build(np.arange(packing.size)), devices, accumulate)
     assert packed_loss == pytest.approx(loss, rel=1e-6)
     assert packed.keys() == gradients.keys()
     for name in gradients:
