@@ -1,8 +1,7 @@
-"""The hash that makes dropout's bits, held to the same statistical tests as JAX's threefry beside it.
+"""The hash that makes dropout's bits, and JAX's threefry beside it, in the same statistical tests.
 
-Each test computes a figure that is standard normal for perfect bits (a z-score) and asks it to stay below 5:
-one perfect generator in two million fails that. Threefry goes through the tests as well: one that asks too
-much shows itself.
+Each test computes a z-score, which is standard normal for perfect bits, and asserts that it is below 5: one perfect
+generator in two million fails. Threefry has to pass too, which shows that a test does not ask too much.
 """
 
 from functools import partial
@@ -124,10 +123,10 @@ def test_same_key_same_bits_another_key_other_bits():
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_bits_are_those_of_the_published_hash(seed):
-    """In Python's whole numbers. Other shifts and multipliers pass every test above: a Weyl sequence is a good start.
+    """In Python's integers. Other shifts and multipliers pass every test above too.
 
-    But only these were searched for and are known to be good, and a run that is resumed with a newer version must draw
-    the bits that it would have drawn.
+    But only these were searched for and are known to be good, and a run that is continued with a newer version must get
+    the same bits.
     """
     key = jax.random.key(seed)
     first, second = (int(word) for word in jax.random.bits(key, (2,), jnp.uint32))

@@ -22,6 +22,7 @@ from tlqa_jax.models.layers import (
     RMSNorm,
     attention,
     gelu,
+    project,
     truncated_normal,
     vocabulary_logits,
 )
@@ -201,6 +202,31 @@ def test_logits_of_bfloat16_are_sums_in_float32_and_their_gradients_are_right_to
     assert to_x.dtype == to_matrix.dtype == jnp.bfloat16
     assert difference(to_x, exact(f"blv,{letters}->bld", direction, matrix)) < 2**-8
     assert difference(to_matrix, exact(f"bld,blv->{letters}", x, direction)) < 2**-8
+
+
+def test_gradients_of_vectors_and_tables_in_bfloat16_are_sums_in_float32():
+    """A sum of 4,096 bfloat16 numbers in bfloat16 is wrong by some percent."""
+    tokens = jnp.asarray(random.integers(0, 2, (32, 128)))
+    x, direction = (draw(32, 128, D).astype(jnp.bfloat16) for _ in range(2))
+    direction = direction + jnp.bfloat16(0.25)
+    exact = np.asarray(direction, np.float64)
+
+    @jax.jit
+    def gradients(bias, table, scale):
+        embedding, norm = (as_function(layer)[0] for layer in (Embedding(2, D, 1.0, rngs=nnx.Rngs(0)), RMSNorm(D)))
+        outputs = lambda bias, table, scale: (
+            project(x, jnp.eye(D, dtype=jnp.float32), nnx.Param(bias)),
+            embedding({"table": table}, tokens, jnp.bfloat16),
+            norm({"scale": scale}, x),
+        )
+        return jax.vjp(outputs, bias, table, scale)[1]((direction,) * 3)
+
+    to_bias, to_table, to_scale = gradients(jnp.zeros(D), jnp.zeros((2, D)), jnp.ones(D))
+    x64 = np.asarray(x, np.float64)
+    normed = x64 / np.sqrt((x64**2).mean(axis=-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(to_bias, exact.sum((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(to_table, [exact[tokens == i].sum(axis=0) for i in (0, 1)], rtol=1e-4)
+    np.testing.assert_allclose(to_scale, (exact * normed).sum((0, 1)), rtol=1e-4)
 
 
 def test_the_bias_of_bfloat16_logits_is_not_rounded():

@@ -1,9 +1,9 @@
-"""Dropout whose random bits cost almost nothing.
+"""Dropout with cheap random bits.
 
-`jax.random.bernoulli` runs threefry, some hundred integer operations a number: it takes more than a third of a
-T5-small step on a CPU. Dropout needs no cryptographic quality, so a 32-bit integer hash of (element number, key)
-is enough, and XLA fuses its few operations into whatever uses the mask. `tests/core/test_dropout.py` holds the
-bits to statistical tests.
+`jax.random.bernoulli` runs threefry, about a hundred integer operations a number. With it the whole step of T5-small
+takes 1.17 times the CPU time on jax 0.10.2 and 1.21 times on 0.12, that of BERT mini 1.05 and 1.04 times (2 cores).
+Dropout needs no cryptographic quality: a 32-bit integer hash of (element number, key) is enough, and XLA fuses its few
+operations into the code that uses the mask. `tests/core/test_dropout.py` puts the bits to statistical tests.
 """
 
 import jax
@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 def hash_bits(shape: tuple[int, ...], key: PRNGKeyArray) -> UInt32[Array, "..."]:
     """A 32-bit integer for each element: a multiply-xorshift hash of its number and two words drawn from `key`.
 
-    The constants are those of the published `lowbias32` search (C. Wellons, hash-prospector). The first word enters by
-    xor on a Weyl sequence (the odd multiplier), the second in mid-hash, so that two keys do not give shifted copies of
-    one stream.
+    The constants are those of the published `lowbias32` search (C. Wellons, hash-prospector). The first word is xor-ed
+    with a Weyl sequence (the odd multiplier), the second is xor-ed in mid-hash, so that two keys do not give shifted
+    copies of one stream.
     """
     word = jax.random.bits(key, (2,), jnp.uint32)
     size = 1
@@ -29,7 +29,7 @@ def hash_bits(shape: tuple[int, ...], key: PRNGKeyArray) -> UInt32[Array, "..."]
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
-    """x with each element zeroed with probability `rate`, the others divided by 1 - rate. `key=None`: x unchanged."""
+    """x with each element set to 0 with probability `rate`, the others divided by 1 - rate. `key=None`: x unchanged."""
     if key is None or rate == 0.0:
         return x
     keep = hash_bits(x.shape, key) >= jnp.uint32(int(rate * 2**32))
@@ -37,5 +37,5 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Fl
 
 
 def split_keys(key: PRNGKeyArray | None, count: int) -> list[PRNGKeyArray | None]:
-    """`count` keys from one, or as many None from None (no dropout)."""
+    """`count` keys from one key. From None (no dropout), a list of None."""
     return [None] * count if key is None else list(jax.random.split(key, count))

@@ -23,6 +23,7 @@ from tlqa_jax.models.layers import (
     FeedForward,
     LayerNorm,
     Linear,
+    broadcast_and_cast,
     truncated_normal,
 )
 
@@ -131,12 +132,12 @@ class BertEmbeddings(nnx.Module):
     def __call__(
         self, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"], dtype, key: PRNGKeyArray | None
     ) -> Float[Array, "B L D"]:
-        length, positions = tokens.shape[1], self.position.table[...].astype(dtype)
-        if length > len(positions):
-            raise UserError(
-                f"{length} tokens in a row; this BERT has positions for max_position_embeddings = {len(positions)}"
-            )
-        x = self.word(tokens, dtype) + positions[None, :length] + self.token_type(token_types, dtype)
+        length, longest = tokens.shape[1], self.position.table[...].shape[0]
+        if length > longest:
+            raise UserError(f"{length} tokens in a row; this BERT has only max_position_embeddings = {longest}")
+        words = self.word(tokens, dtype)
+        positions = broadcast_and_cast(self.position.table[:length], words.shape, dtype)
+        x = words + positions + self.token_type(token_types, dtype)
         return dropout(self.norm(x), self.dropout_rate, key)
 
 

@@ -267,7 +267,7 @@ class T5Encoder(nnx.Module):
         """The encoder's output. Every position attends to all positions of its segment except padding."""
         rate, keys = self.config.dropout_rate, split_keys(key, self.config.num_layers + 2)
         position = jnp.arange(inputs.shape[1])
-        bias = self.encoder_bias(position, position, self.dtype)  # one bias, shared by all layers
+        bias = self.encoder_bias(position, position)  # one bias, shared by all layers
         mask = segment_and_key_mask(input_mask, input_segments, input_segments)
         x = dropout(self.embedding(inputs, self.dtype), rate, keys[-1])
         for layer, layer_key in zip(self.encoder_layers, keys):
@@ -337,7 +337,7 @@ class T5(T5Encoder):
         """Position i attends to the targets 0..i and to the whole encoder output, within its segment."""
         rate, keys = self.config.dropout_rate, split_keys(key, self.config.decoder_layers + 2)
         position = jnp.arange(targets_in.shape[1])
-        bias = self.decoder_bias(position, position, self.dtype)
+        bias = self.decoder_bias(position, position)
         self_mask = causal_mask(targets_in.shape[1])[None, None]
         if (of_targets := segment_and_key_mask(target_mask, target_segments, target_segments)) is not None:
             self_mask = self_mask & of_targets
@@ -375,7 +375,7 @@ class T5(T5Encoder):
     ) -> tuple[Float[Array, "N V"], list[LayerCache]]:
         """The logits after one more token, which is at position `step`, and the caches with that token."""
         position = jnp.arange(cache[0].self_key.shape[2])
-        bias = self.decoder_bias(step[None], position, self.dtype)
+        bias = self.decoder_bias(step[None], position)
         self_mask = (position <= step)[None, None, None, :]
         cross_mask = None if input_mask is None else input_mask[:, None, None, :]
         x = self.embedding(token[:, None], self.dtype)
