@@ -130,6 +130,16 @@ def test_answer_one(here, capsys):
     assert tlqa([*line, "--threshold", "0"], capsys)[1].startswith("(no answer)")
 
 
+def test_a_question_reads_config_json_once(here, capsys, monkeypatch):
+    predictors._OPENED.clear()
+    opened, read_text = [], Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: opened.append(path.name) or read_text(path, *a, **k))
+    for run in ("finetuned", "pointing"):
+        line = ["answer", run, "--question", "Where is Mira from?", "--context", "Mira is from Oss."]
+        assert tlqa(line, capsys)[0] == 0
+    assert opened.count("config.json") == 2
+
+
 def test_generate(here, capsys, tmp_path):
     text = "Mira <extra_id_0> in Oss."
     status, out, err = tlqa(["generate", "pretrained", text, "--max-new-tokens", "6"], capsys)
