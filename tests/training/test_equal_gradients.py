@@ -22,7 +22,8 @@ from tlqa_jax.training import finetune_classifier, finetune_spans, pretrain_mlm
 from tlqa_jax.training.optimizers import adamw, schedule
 from tlqa_jax.training.sequence_loss import sequence_loss, target_tokens
 
-from .comparing import assert_leaves_close, train, with_biases
+from .comparing import assert_leaves_close, train
+from .programs import random_model
 
 T5_CONFIG = T5Config(vocab_size=61, d_model=12, d_kv=4, d_ff=20, num_layers=1, num_heads=3, dropout_rate=0.0)
 BERT_CONFIG = BertConfig(
@@ -65,9 +66,9 @@ def uneven_texts(name: str, vocab_size: int = 61, length: int = 24, rows: int = 
 # The T5
 
 
-def t5(config=T5_CONFIG, **options):
+def t5(**options):
     """(loss, weight, params) of a T5."""
-    apply, params = as_function(T5(config, rngs=nnx.Rngs(0), **options))
+    apply, params = as_function(random_model(T5, T5_CONFIG, **options))
     return partial(sequence_loss, apply), target_tokens, params
 
 
@@ -88,10 +89,10 @@ def float64():
     jax.config.update("jax_enable_x64", False)
 
 
-SPLITS = pytest.mark.parametrize("devices, accumulate", [(8, 1), (1, 8), pytest.param(1, 4, marks=pytest.mark.slow), (4, 4)])
+slow = lambda *values: pytest.param(*values, marks=pytest.mark.slow)
 
 
-@SPLITS
+@pytest.mark.parametrize("devices, accumulate", [(8, 1), (1, 8), slow(1, 4), slow(4, 4)])
 def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_split(whole, eight, devices, accumulate):
     split = eight if devices == 8 else train(*t5(), uneven_batch(), devices, accumulate)
     assert split.losses == pytest.approx(whole.losses, rel=1e-6)
@@ -99,7 +100,7 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_split(whole, eight
     assert_leaves_close(split.params, whole.params, 1e-6)  # after a step of plain gradient descent
 
 
-@pytest.mark.parametrize("devices, accumulate", [(1, 8), (2, 4)])
+@pytest.mark.parametrize("devices, accumulate", [(1, 8), slow(2, 4)])
 def test_of_equal_micro_batches_they_agree_even_more_closely(eight, devices, accumulate):
     """So it is not how the micro-batches are added up that shows above. It is how each token is computed: products of
     narrow matrices are rounded otherwise for 32 rows than for 4, by 4e-7 of the largest logit here, and that goes through
@@ -113,19 +114,19 @@ def test_of_equal_micro_batches_they_agree_even_more_closely(eight, devices, acc
 def test_at_a_width_that_models_have_they_agree_to_a_millionth(devices, accumulate):
     """Gated, as in T5 1.1: relu bends at 0, and one of its million inputs may be rounded to the other side. Then a leaf
     differs by some percent, as it does from float64."""
-    program = t5(T5Config(
+    config = T5Config(
         vocab_size=512, d_model=64, d_kv=16, d_ff=256, num_layers=2, num_heads=4, dropout_rate=0.0,
         feed_forward_proj="gated-gelu", tie_word_embeddings=False,
-    ))  # fmt: skip
+    )  # fmt: skip
+    apply, params = as_function(T5(config, rngs=nnx.Rngs(0)))
+    program = partial(sequence_loss, apply), target_tokens, params
     batch = uneven_batch(vocab_size=512, input_length=48, target_length=16)
     whole, split = (train(*program, batch, *how) for how in ((1, 1), (devices, accumulate)))
     assert split.losses == pytest.approx(whole.losses, rel=1e-6)
     assert_leaves_close(split.gradients, whole.gradients, 1e-6)  # 6.4e-7 was seen, over four seeds
 
 
-@pytest.mark.parametrize("devices, accumulate", [
-    (4, 4), pytest.param(8, 1, marks=pytest.mark.slow), pytest.param(1, 8, marks=pytest.mark.slow)
-])  # fmt: skip
+@pytest.mark.parametrize("devices, accumulate", [(4, 4), slow(8, 1), slow(1, 8)])
 def test_in_float64_they_do_not_depend_on_it_at_all(float64, devices, accumulate):
     """What float32 leaves between them is rounding, nothing else."""
     loss, weight, params = t5(dtype=float64)
@@ -136,7 +137,7 @@ def test_in_float64_they_do_not_depend_on_it_at_all(float64, devices, accumulate
 
 
 def test_the_loss_is_the_mean_over_all_target_tokens(eight):
-    batch, (apply, params) = uneven_batch(), as_function(T5(T5_CONFIG, rngs=nnx.Rngs(0)))
+    batch, (apply, params) = uneven_batch(), as_function(random_model(T5, T5_CONFIG))
     targets, inputs = batch["targets"], jnp.asarray(batch["inputs"])
     logits = jax.jit(apply)(params, inputs, jnp.pad(targets[:, :-1], ((0, 0), (1, 0))), input_mask=inputs != 0)
     log_probabilities = jax.nn.log_softmax(np.asarray(logits, np.float32))
@@ -148,7 +149,7 @@ def test_the_loss_is_the_mean_over_all_target_tokens(eight):
 
 
 def test_adamw_follows_the_same_curve_on_8_devices_and_on_1():
-    optimizer = adamw(schedule(1e-2, 20, warmup=4), weight_decay=0.01, relative_bias_rate=30.0)
+    optimizer = adamw(schedule(3e-2, 20, warmup=4), weight_decay=0.01, relative_bias_rate=30.0)
     one, eight = (train(*t5(), uneven_batch(), n, optimizer=optimizer, steps=20).losses for n in (1, 8))
     np.testing.assert_allclose(eight, one, rtol=1e-4)
     assert one[-1] < 0.8 * one[0]  # and it falls
@@ -207,14 +208,14 @@ EVERY_BERT = pytest.mark.parametrize("name", BERTS)
 def bert(name: str, dtype=jnp.float32):
     """(loss, weight, params) of a BERT."""
     program = BERTS[name]
-    apply, params = as_function(program.model(BERT_CONFIG, rngs=nnx.Rngs(0), dtype=dtype))
-    params = jax.tree.map(lambda x: np.asarray(x, dtype), with_biases(params))
+    apply, params = as_function(random_model(program.model, BERT_CONFIG, dtype=dtype))
+    params = jax.tree.map(lambda x: np.asarray(x, dtype), params)
     return partial(program.loss, partial(program.logits, apply, 0)), program.weight, params
 
 
 def losses_by_hand(name: str, params: Any, rows: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """{task: (-log p of each prediction, which of them count)}, from logits at every position."""
-    apply, rows = as_function(BERTS[name].model(BERT_CONFIG, rngs=nnx.Rngs(0)))[0], jax.tree.map(jnp.asarray, rows)
+    apply, rows = as_function(random_model(BERTS[name].model, BERT_CONFIG))[0], jax.tree.map(jnp.asarray, rows)
     every, real = np.arange(32), rows["tokens"] != 0
     minus_log_p = lambda logits: -np.asarray(jax.nn.log_softmax(logits))
     if name == "finetune_classifier":
@@ -252,6 +253,8 @@ def test_a_berts_loss_and_gradients_do_not_depend_on_how_the_batch_is_split(name
         means = [losses[i : i + 4][counts[i : i + 4]].mean() for i in range(0, 32, 4)]
         assert abs(np.mean(means) - losses[counts].mean()) > 1e-4
     of_losses, of_gradients, of_params = TOLERANCES[dtype]
+    if (name, dtype) == ("finetune_spans", jnp.float64):
+        of_losses = 3e-7  # these logits are float32 in any case, and so is their loss
     assert split.losses == pytest.approx(whole.losses, rel=of_losses)
     assert_leaves_close(split.gradients, whole.gradients, of_gradients, BERTS[name].zero)
     assert_leaves_close(split.params, whole.params, of_params)

@@ -1,6 +1,6 @@
 """The main job in minutes: a tiny T5 learns the tiny world by itself, is taught to answer, and answers.
 
-    tlqa quickstart --out runs/quickstart --seed 0      # 2 CPU cores, 443 s: context EM 100.0, closed-book EM 80.0
+    tlqa quickstart --out runs/quickstart --seed 0      # context EM 100.0, closed-book EM 82.7
 
 Two things are measured, on two groups of people, each beside the same model fine-tuned as long without pretraining:
 
