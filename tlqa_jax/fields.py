@@ -5,8 +5,8 @@
         batch_size: int = number(64, at_least=1)
         \"""Rows in a batch.\"""
 
-`MySettings(batch_size=0)` raises "--batch-size is 0: it has to be at least 1". A class whose number has no limits cannot
-be made. A subclass may override a default (`batch_size: int = 16`): limits and help text are inherited.
+`MySettings(batch_size=0)` raises "--batch-size is 0: it has to be at least 1". A number that is not declared with
+`number(…)` is a TypeError. A subclass may override a default (`batch_size: int = 16`): limits and help text are inherited.
 """
 
 import ast
@@ -66,7 +66,7 @@ def input_file(default: Any = dataclasses.MISSING) -> Any:
 def settings_class(cls: Class) -> Class:
     """A class decorator: a frozen dataclass of keyword arguments, whose numbers all have limits.
 
-    Raises TypeError for a number without limits.
+    Raises TypeError for a number that is not declared with `number(…)`.
     """
     inherited = {field.name: field for base in reversed(cls.__mro__[1:]) if dataclasses.is_dataclass(base)
                  for field in dataclasses.fields(base)}  # fmt: skip

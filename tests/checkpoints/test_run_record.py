@@ -58,9 +58,10 @@ def test_a_run_is_new_then_continued_then_complete(tmp_path):
         ({"settings": {"steps": 4, "learning_rate": 0.01}}, "steps was 3, is 4"),
         ({"settings": {"steps": 3, "warmup": 1}}, "learning_rate was 0.01, is None; warmup was None, is 1"),
         ({"program": "pretrain-mlm"}, "program was 'pretrain-spans', is 'pretrain-mlm'"),
+        ({"inputs": {"texts": {"a.txt": "sha256:2 3 bytes"}}}, "--texts a.txt has changed since the run began"),
         (
-            {"inputs": {"texts": {"a.txt": "sha256:2 3 bytes"}}},
-            r"--texts a.txt has changed since the run began \(another size or content\)",
+            {"inputs": {"texts": {"b.txt": "sha256:2 3 bytes"}}},
+            "--texts a.txt is gone since the run began; --texts b.txt is new since the run began",
         ),
     ],
 )

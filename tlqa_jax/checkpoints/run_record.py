@@ -1,7 +1,7 @@
 """The record of a run, RUN/run.json: program, settings, inputs. With it the same command again continues the run.
 
     inputs = {"texts": {"a.txt": fingerprint("a.txt")}}
-    record = {"version": "1.0", "program": "pretrain-spans", "settings": {...}, "inputs": inputs}
+    record = {"version": "0.2.0", "program": "pretrain-spans", "settings": {...}, "inputs": inputs}
     status = check_run(out, record)         # "new", "continue" or "complete", or a UserError that names what differs
     run = start_run(out, record)
     ...
@@ -127,12 +127,13 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         return [f"program was {old.get('program')!r}, is {new.get('program')!r}"]
     a, b = old.get("settings", {}), new.get("settings", {})
     changed = [f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-    for setting, files in new.get("inputs", {}).items():
-        before = old.get("inputs", {}).get(setting) or {}
-        for path, now in (files or {}).items():
-            if now and before.get(path) and now != before[path]:
-                flag = f"--{setting.replace('_', '-')}"
-                changed.append(f"{flag} {path} has changed since the run began (another size or content)")
+    for setting, now in new.get("inputs", {}).items():
+        flag, before = f"--{setting.replace('_', '-')}", old.get("inputs", {}).get(setting) or {}
+        now = {path: content for path, content in (now or {}).items() if content}
+        for path in sorted(before.keys() | now.keys()) if before and now else ():  # what is gone as a whole may be gone
+            if before.get(path) != now.get(path):
+                what = "is new" if path not in before else "is gone" if path not in now else "has changed"
+                changed.append(f"{flag} {path} {what} since the run began")
     return changed
 
 

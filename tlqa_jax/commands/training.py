@@ -102,7 +102,7 @@ def finetune(parser: ArgumentParser):
 
     A task is a name, or a .json file: {"name": "puns", "input": "is it a pun: {text}", "target": "label", "metrics":
     ["accuracy"], "train": "puns.jsonl"}, with labels {"0": "no", …} if the data have numbers. --train TASK=SOURCE says
-    what a task is learned from; without it, the tiny world is, if it has such examples.
+    what a task is learned from. Without it, that is the source in its record; built-in tasks name files of the tiny world.
 
     Held-out examples are scored task by task, and the predictions are written into the run. If the run was stopped, the
     same command again continues from the newest checkpoint.

@@ -32,7 +32,7 @@ class Sources(NamedTuple):
 
 
 def find_sources(tasks: Mapping[str, TextTask], train: Sequence[str], held_out: Sequence[str]) -> Sources:
-    """The sources of each task: those given as TASK=SOURCE, else the tiny world's where the task names them.
+    """The sources of each task: those given as TASK=SOURCE, else those in its record.
 
     Raises UserError for a source of no task, for a task without any source, and for a metric to evaluate with whose
     library is not installed.

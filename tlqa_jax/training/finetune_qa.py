@@ -63,9 +63,10 @@ class FinetuneQASettings(T5Settings):
     translation, similarity, acceptability."""
     train: tuple[str, ...] = input_file(())
     """TASK=SOURCE: what to learn a task from, such as sentiment=train.jsonl or acceptability=tfds:glue/cola:train.
-    Several sources of one task are read together. A task without any is learned from the tiny world."""
+    Several sources of one task are read together. A task without any is learned from the source in its record, which
+    for built-in tasks is a file of the tiny world."""
     held_out: tuple[str, ...] = input_file(())
-    """TASK=SOURCE: what to evaluate a task on. Of a task without --train, the tiny world's."""
+    """TASK=SOURCE: what to evaluate a task on. For a task without --train, the source in its record."""
     mixing: str = "proportional"
     """How often each task comes: proportional (to its number of examples), proportional=CAP, scale=NUMBER,
     temperature=NUMBER, equal, or several with commas between, such as proportional=2000,temperature=2."""
@@ -99,7 +100,8 @@ def finetune_qa(settings: FinetuneQASettings, own: Sequence[TextTask] = (), *, q
     for task in {task for task, _ in QUESTIONS.values()} - learned:
         sources.train.pop(task, None)  # there are held-out questions only: the task is evaluated, not learned
     task_records = {name: asdict(task) for name, task in tasks.items()}  # whoever opens the run need not have them
-    run = TrainingRun("finetune-qa", settings, quiet=quiet, tasks=task_records)
+    read_from = [source for each in sources for of_task in each.values() for source in of_task]
+    run = TrainingRun("finetune-qa", settings, quiet=quiet, sources=read_from, tasks=task_records)
     if run.is_complete:
         return run.path
     initial = load_or_init_t5(settings, continues=run.continues)

@@ -11,12 +11,12 @@
             loop.state, metrics = train_step(loop.state, next(batches))
             loop.finish_step(step, metrics, tokens)
 
-The directory is a Hugging Face directory from the first checkpoint on. Beside it lie `run.json` (the settings),
+The directory is a Hugging Face directory from the first checkpoint on. It also holds `run.json` (the settings),
 `checkpoints/` (Orbax: what continuing needs), `metrics.jsonl` and `curves.png`.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,21 +45,23 @@ class TrainingRun:
 
     Attributes:
         path: the directory of the run.
-        continues: whether a run of the same settings is there, to continue from its newest checkpoint, if it has one.
+        continues: whether a run of the same settings is there and has a checkpoint to continue from.
         is_complete: whether that run is at its end. The program then has nothing to do.
         quiet: whether nothing is printed. Of several processes the first one prints.
 
     Raises UserError for settings that do not go together, or if another run is in the directory.
     """
 
-    def __init__(self, program: str, settings: TrainingSettings, *, quiet: bool = False, **more: Any):
-        """`more` is kept in the record beside the settings: task records, say."""
+    def __init__(
+        self, program: str, settings: TrainingSettings, *, quiet: bool = False, sources: Iterable[str] = (), **more: Any
+    ):
+        """`more` is kept in the record beside the settings: task records, say. `sources`: see `fingerprints`."""
         keep_freed_memory()
         self.settings, self.path = settings, Path(settings.out)
         self.quiet = quiet or jax.process_index() != 0
         self.record = {
             "version": __version__, "program": program,
-            "settings": recorded(settings) | more, "inputs": fingerprints(settings),
+            "settings": recorded(settings) | more, "inputs": fingerprints(settings, sources),
         }  # fmt: skip
         check_batch_size(settings.batch_size, settings.accumulate)
         status = check_run(settings.out, self.record, overwrite=settings.overwrite)

@@ -3,7 +3,7 @@
     tlqa pretrain-spans --texts corpus.txt --vocabulary spiece.model --model small --out runs/pretrained
 
 1,400 steps of 32 rows of 128 tokens, from 2.3 million words of real text, took a T5 of 3+3 layers of width 256
-19 minutes on 2 busy CPU cores. Fine-tuned on questions, its loss was 5.86 nats per token, and 6.42 without pretraining.
+19 minutes on 2 busy CPU cores. Fine-tuned from it on questions, the loss was 5.86 nats per token; without it, 6.42.
 
 Read it from top to bottom: settings, data, model, `train_step`, the loop. What all programs share is in `loop.py`,
 `step.py` and `settings.py`.
@@ -55,7 +55,7 @@ class PretrainSpansSettings(T5Settings, TextSettings):
     def check(self) -> None:
         super().check()
         if self.tokens_file and self.salient_share:
-            raise UserError("--tokens-file keeps no salient spans: leave it out, or --salient-share")
+            raise UserError("--tokens-file keeps no salient spans: leave out --tokens-file or --salient-share")
         if self.questions and not self.questions_share:
             raise UserError("--questions needs a --questions-share, the share of the rows that are questions")
         if self.questions_share and not self.questions:

@@ -7,6 +7,7 @@ A field's limits stand beside it (`tlqa_jax.fields`). A run is as long as `steps
 import dataclasses
 import glob
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -147,8 +148,11 @@ def recorded(settings: TrainingSettings) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(settings).items() if name not in HOUSEKEEPING}
 
 
-def fingerprints(settings: TrainingSettings) -> dict[str, dict[str, str]]:
-    """{field: {path: fingerprint}} of the local files and model directories that the settings name."""
+def fingerprints(settings: TrainingSettings, sources: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+    """{field: {path: fingerprint}} of the local files and model directories that the settings name.
+
+    `sources` are more that the run reads, such as those in the records of its tasks; they count as "train".
+    """
     found: dict[str, dict[str, str]] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -157,6 +161,9 @@ def fingerprints(settings: TrainingSettings) -> dict[str, dict[str, str]]:
         for source in [value] if isinstance(value, str) else [text.partition("=")[2] for text in value]:  # TASK=SOURCE
             paths = [Path(source)] if field.name == "start_from" and Path(source).is_dir() else local_files(source)
             found.setdefault(field.name, {}).update({str(path): fingerprint(path) for path in paths})
+    known = {path for of_files in found.values() for path in of_files}
+    more = {str(path) for source in sources for path in local_files(source)} - known
+    found.setdefault("train", {}).update({path: fingerprint(path) for path in sorted(more)})
     return {name: of_files for name, of_files in found.items() if of_files}
 
 
