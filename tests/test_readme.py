@@ -46,7 +46,7 @@ def test_it_begins_with_the_two_commands():
 def test_its_commands_parse(line, monkeypatch):
     family = lambda name: SimpleNamespace(family="bert" if "bert" in name else "t5")
     monkeypatch.setattr(importlib.import_module("tlqa_jax.checkpoints.load"), "load", family)  # the hub is not asked
-    program, *words = shlex.split(line)
+    program, *words = shlex.split(line, comments=True)
     assert program == "tlqa"
     cli.parse(*cli.split_command(words))
 
