@@ -71,9 +71,10 @@ def test_what_cannot_be_meant_is_refused_by_name(wrong, message):
 
 
 def test_paths_lists_and_numpys_numbers_will_do():
-    given = Given(steps=np.int64(7), rate=np.float32(0.25), out=Path("runs/x"), source=Path("y"), freeze=["a", Path("b")])
-    assert given == Given(steps=7, rate=0.25, out="runs/x", source="y", freeze=("a", "b"))
-    assert [type(value) for value in vars(given).values()] == [int, float, type(None), float, str, str, tuple, bool, str, type(None)]
+    given = Given(steps=np.int64(7), rate=np.float32(0.25), out=Path("x"), source=Path("y"), freeze=["a", Path("b")])
+    assert given == Given(steps=7, rate=0.25, out="x", source="y", freeze=("a", "b"))
+    types = [type(value) for value in vars(given).values()]
+    assert types == [int, float, type(None), float, str, str, tuple, bool, str, type(None)]
     assert Given(limit=9, offset=-1e300).limit == 9 and Given(offset=3).offset == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         given.steps = 3
@@ -94,7 +95,7 @@ def test_a_subclass_inherits_limits_and_help_texts():
 
 @pytest.mark.parametrize("type_", [int, float, int | None, float | None])
 def test_a_number_without_limits_cannot_be_declared(type_):
-    with pytest.raises(TypeError, match=r"Loose.count is a number without limits: write number\(default, at_least=…\)"):
+    with pytest.raises(TypeError, match=r"Loose.count is a number without limits: write number\(default, at_le"):
         settings_class(type("Loose", (Settings,), {"__annotations__": {"count": type_}, "count": 3}))
 
 

@@ -1,6 +1,5 @@
 """Flags from a dataclass: kinds, defaults, texts, and what is refused."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,3 +49,17 @@ def test_a_flag_of_several_takes_commas_or_comes_again():
 def test_flags_refuse_the_rest(line):
     with pytest.raises(UserError, match="see tlqa test --help"):
         flags(line)
+
+
+def test_a_file_that_is_there_is_written_only_if_told(tmp_path):
+    (tmp_path / "there.json").write_text("old")
+    check_writable(str(tmp_path / "new.json"), False)
+    check_writable(str(tmp_path / "there.json"), True)
+    check_writable(None, False)
+    for name, message in (
+        ("there.json", "is already there: give another file, or --overwrite it"),
+        ("", "is a directory: give a file"),
+        ("no/such.json", "there is no directory .*no: make it first"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_writable(str(tmp_path / name), False)

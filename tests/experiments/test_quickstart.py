@@ -25,8 +25,8 @@ FIGURES = {
 
 
 def make_small(patch):
-    """100 strangers to learn from instead of 1,200, 12 passages with each name; 2 passages about each resident; a fact is
-    asked in 2 forms instead of 8."""
+    """100 strangers to learn from instead of 1,200, 12 passages with each name; 2 passages about each resident; 2 forms
+    of a question instead of 8."""
     fewer = lambda *given, forms_per_fact=None, **more: closed_book_questions(
         *given, **more, **({"forms_per_fact": forms_per_fact // 4} if forms_per_fact else {})
     )

@@ -1,4 +1,4 @@
-"""The rows of masked-LM pretraining: fresh masks in each epoch, the same row in any batch; pairs, or rows full of text."""
+"""The rows of masked-LM pretraining: new masks in each epoch, the same row in any batch; pairs, or rows of text."""
 
 import json
 
@@ -96,7 +96,7 @@ def test_pairs_need_two_documents_and_rows_a_text(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"body": text}) for text in texts))
     (tmp_path / "none.txt").write_text("\n")
     source = dict(texts=str(tmp_path / "a.jsonl"), text_field="body", input_length=16)
-    with pytest.raises(UserError, match="a.jsonl: the text has 1 documents.*; or train without pairs: --no-next-sentence"):
+    with pytest.raises(UserError, match="a.jsonl: the text has 1 documents.*; or train without pairs: --no-next"):
         rows(**source, max_tokens=3)
     assert rows(**source, max_tokens=3, next_sentence=False).tokens.size == 3
     assert rows(**source, max_tokens=10**6).tokens.tolist() == sum(TOKENIZER.encode_batch(texts), [])

@@ -79,7 +79,8 @@ def test_no_answer_of_the_questions_is_cut(tmp_path, sources):
 
 
 def test_rows_depend_on_seed_and_step_alone(sources, tmp_path):
-    (tmp_path / "q.jsonl").write_text("".join(json.dumps({"question": f"{n}?", "answer": f"{n}"}) + "\n" for n in range(9)))
+    questions = [json.dumps({"question": f"{n}?", "answer": f"{n}"}) + "\n" for n in range(9)]
+    (tmp_path / "q.jsonl").write_text("".join(questions))
     asked = dict(questions=str(tmp_path / "q.jsonl"), questions_share=0.25)
     data = rows(sources["marked"], batch_size=16, salient_share=0.25, **asked)
     indices = np.arange(16) % data.size

@@ -21,8 +21,8 @@ def examples(task: str, count: int) -> list[TextExample]:
 
 
 def rows(sizes: dict[str, int], mixing: str, **options) -> TaskRows:
-    lengths = {"input_length": 32, "target_length": 4}
-    return TaskRows(TOKENIZER, {name: examples(name, size) for name, size in sizes.items()}, mixing=mixing, **lengths, **options)
+    options |= {"mixing": mixing, "input_length": 32, "target_length": 4}
+    return TaskRows(TOKENIZER, {name: examples(name, size) for name, size in sizes.items()}, **options)
 
 
 def test_sources_are_those_given_else_the_tiny_worlds():

@@ -25,9 +25,16 @@ from tlqa_jax.training.settings import TrainingSettings
 T5_SIZES = dict(d_model=8, d_kv=4, d_ff=12, num_layers=1, num_heads=2)
 BERT_SIZES = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12)
 BERT_SIZES |= dict(max_position_embeddings=40, initializer_range=0.2)
-MAKERS, THINGS, VERDICTS = ("oss", "ull", "ann", "bo"), ("clock", "lamp"), {"fine": 2, "grand": 2, "dull": 0, "fair": 10}
+MAKERS, THINGS = ("oss", "ull", "ann", "bo"), ("clock", "lamp")
+VERDICTS = {"fine": 2, "grand": 2, "dull": 0, "fair": 10}
 WORDS = [*"who made the in town ? . was by ##s".split(), *MAKERS, *THINGS, *VERDICTS]
 SHOUTS = TextTask("shouts", "shout it: {text}", "loud", metrics=("accuracy",))  # as one defines it in Python
+
+
+def in_folder(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with `folder` where their texts say FOLDER."""
+    put = lambda text: text.replace("FOLDER", str(folder)) if isinstance(text, str) else text
+    return {name: tuple(map(put, text)) if isinstance(text, tuple) else put(text) for name, text in settings.items()}
 
 
 class Program(NamedTuple):
@@ -47,10 +54,8 @@ class Program(NamedTuple):
 
     def make(self, folder: Path, **changes: Any) -> TrainingSettings:
         """The settings of the small run in `folder`, changed."""
-        fill = lambda text: text.replace("FOLDER", str(folder)) if isinstance(text, str) else text
         given = {**SMALL, **OF_FAMILY[self.family], **self.small, "out": "FOLDER/run", **changes}
-        given = {name: tuple(map(fill, v)) if isinstance(v, tuple) else fill(v) for name, v in given.items()}
-        return self.settings(**given)
+        return self.settings(**in_folder(given, folder))
 
 
 SMALL = dict(
@@ -75,7 +80,8 @@ PROGRAMS = {
     "pretrain_mlm": Program(
         pretrain_mlm, pretrain_mlm.pretrain_mlm, pretrain_mlm.PretrainMLMSettings, "bert", "BertForPreTraining",
         dict(texts="FOLDER/texts.txt", held_out="FOLDER/texts.txt", steps=12, warmup=0.1),
-        34, {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}, set(), ("encoder/layer_*", "encoder/embeddings", "masked_lm"),
+        34, {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}, set(),
+        ("encoder/layer_*", "encoder/embeddings", "masked_lm"),
         dict(input_length=24, answers=False),
     ),
     "finetune_qa": Program(
@@ -84,8 +90,10 @@ PROGRAMS = {
         dict(start_from="FOLDER/t5", context_questions="FOLDER/questions.jsonl",
              held_out_context="FOLDER/questions.jsonl", tasks=("FOLDER/puns.json", "shouts"),
              train=("shouts=FOLDER/shouts.jsonl",), held_out=("shouts=FOLDER/shouts.jsonl",), pack=True,
-             mixing="temperature=2", input_length=48, target_length=8, optimizer="adafactor", learning_rate=0.1, steps=12),
-        37, {"loss", *QA}, {"predictions_context_qa.json", "predictions_shouts.json"}, ("encoder_*", "embedding", "decoder_0/*up"),
+             mixing="temperature=2", input_length=48, target_length=8, optimizer="adafactor", learning_rate=0.1,
+             steps=12),
+        37, {"loss", *QA}, {"predictions_context_qa.json", "predictions_shouts.json"},
+        ("encoder_*", "embedding", "decoder_0/*up"),
         dict(input_length=48, target_length=8, tasks=..., no_answer_threshold=...),
     ),
     "finetune_spans": Program(
@@ -132,7 +140,8 @@ def labelled(count: int = 40) -> list[dict]:
 
 def marked(count: int = 40) -> list[dict]:
     """Texts in which the name at their end is marked."""
-    texts = [f"the {THINGS[n % 2]} in the town was not made by any of the others but by {MAKERS[n % 4]}" for n in range(count)]
+    told = "the {} in the town was not made by any of the others but by {}"
+    texts = [told.format(THINGS[n % 2], MAKERS[n % 4]) for n in range(count)]
     return [{"text": text, "spans": [[text.rindex(" ") + 1, len(text)]]} for text in texts]
 
 
@@ -144,8 +153,8 @@ def write_files(folder: Path) -> Path:
     write_lines("labelled.jsonl", labelled())
     write_lines("marked.jsonl", marked())
     write_lines("puns.jsonl", [{"text": f"{n} or so", "pun": n % 2} for n in range(20)])
-    words = ["ab", "ba", "abba"]
-    write_lines("shouts.jsonl", [{"id": f"s{n}", "text": words[n % 3], "loud": words[n % 3].upper()} for n in range(12)])
+    words = ["ab", "ba", "abba"] * 4
+    write_lines("shouts.jsonl", [{"id": f"s{n}", "text": word, "loud": word.upper()} for n, word in enumerate(words)])
     (folder / "puns.json").write_text(json.dumps({
         "name": "puns", "input": "is it a pun: {text}", "target": "pun", "labels": {"0": "no", "1": "yes"},
         "metrics": ["matthews"], "train": str(folder / "puns.jsonl"),
@@ -172,8 +181,9 @@ def random_model(kind: type[nnx.Module], config: Any, **options: Any) -> nnx.Mod
     """A model with random parameters, made without compiling anything."""
     model, random = nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0), **options)), np.random.default_rng(0)
     empty = as_function(model)[1]
-    draw = lambda path, leaf: jnp.asarray(0.2 * random.normal(size=leaf.shape) + ("scale" in str(path[-1])), jnp.float32)
-    return as_module(model, jax.tree_util.tree_map_with_path(draw, empty))
+    draw = lambda path, leaf: 0.2 * random.normal(size=leaf.shape) + ("scale" in str(path[-1]))
+    drawn = jax.tree_util.tree_map_with_path(draw, empty)
+    return as_module(model, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), drawn))
 
 
 class Stop(Exception):

@@ -1,6 +1,6 @@
-"""One batch, split differently: 8 devices, 1 device, and accumulation give the same loss, gradients and parameters.
+"""A batch split differently: 8 devices, 1 device, and accumulation give the same loss, gradients and parameters.
 
-The update is one for all programs; what differs is their loss. So the T5's is split in every way, a BERT's three in one.
+All programs share the update; only their losses differ. So the T5's is split in every way, a BERT's three in one.
 """
 
 from functools import partial
@@ -102,9 +102,9 @@ def test_loss_and_gradients_do_not_depend_on_how_the_batch_is_split(whole, eight
 
 @pytest.mark.parametrize("devices, accumulate", [(1, 8), slow(2, 4)])
 def test_of_equal_micro_batches_they_agree_even_more_closely(eight, devices, accumulate):
-    """So it is not how the micro-batches are added up that shows above. It is how each token is computed: products of
-    narrow matrices are rounded otherwise for 32 rows than for 4, by 4e-7 of the largest logit here, and that goes through
-    all layers and back."""
+    """So the differences above do not come from adding up the micro-batches, but from computing each token: products of
+    narrow matrices are rounded in another way for 32 rows than for 4, by 4e-7 of the largest logit here, and that goes
+    through all layers and back."""
     fewer = train(*t5(), uneven_batch(), devices, accumulate)
     assert_leaves_close(fewer.gradients, eight.gradients, 1e-6)  # 4e-7 was seen
 
@@ -178,7 +178,7 @@ def test_dropout_differs_between_devices_and_steps_but_not_between_runs():
 
 
 class Bert(NamedTuple):
-    """Model, logits, loss and weight of a program, what its rows have beside the text, and which leaves change no loss."""
+    """Model, logits, loss, weight of a program; what its rows have beside the text; which leaves change no loss."""
 
     model: Any
     logits: Any
@@ -219,7 +219,8 @@ def losses_by_hand(name: str, params: Any, rows: dict[str, np.ndarray]) -> dict[
     every, real = np.arange(32), rows["tokens"] != 0
     minus_log_p = lambda logits: -np.asarray(jax.nn.log_softmax(logits))
     if name == "finetune_classifier":
-        return {"class": (minus_log_p(jax.jit(apply)(params, rows["tokens"], mask=real))[every, rows["labels"]], every >= 0)}
+        logits = jax.jit(apply)(params, rows["tokens"], mask=real)
+        return {"class": (minus_log_p(logits)[every, rows["labels"]], every >= 0)}
     logits = jax.jit(apply)(params, rows["tokens"], token_types=rows["token_types"], mask=real)
     if name == "finetune_spans":
         picked = [minus_log_p(part)[every, rows[side]] for part, side in zip(logits, ("start", "end"))]

@@ -81,8 +81,9 @@ def compiled_step(freeze, optimizer):
     """(step, state)"""
     loss = lambda params, rows, key: span_loss(partial(span_logits, APPLY, 0), params, rows, key).sum()
     step = jax.pmap(
-        partial(update, loss, number_of_rows, optimizer, freeze=freeze), axis_name=AXIS, in_axes=(None, 0), out_axes=None
-    )
+        partial(update, loss, number_of_rows, optimizer, freeze=freeze),
+        axis_name=AXIS, in_axes=(None, 0), out_axes=None,
+    )  # fmt: skip
     state = initial_state(WEIGHTS, optimizer, freeze, lambda _: None)
     return step.lower(state, ROWS).compile(), state
 

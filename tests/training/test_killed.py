@@ -1,4 +1,4 @@
-"""A run killed with `kill -9`, again and again, each time followed by the same command, ends bit for bit as one left alone."""
+"""A run that is killed again and again (kill -9), and continued each time, ends bit for bit as one left alone."""
 
 import json
 import random

@@ -14,7 +14,7 @@ from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.pretrain_mlm import pretrain_mlm
 
-from .programs import PROGRAMS, Stop, save_bert, short, stop
+from .programs import BERT_SIZES, PROGRAMS, Stop, save_bert, short, stop
 
 SENTENCES = ["Mira Voss tunes harps in Oss.", "Her sister left in 1901.", "Nobody knew why."]
 T5 = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"))
@@ -104,7 +104,7 @@ def looking_back(files, tmp_path):
 
 
 @pytest.mark.parametrize("given, seen", [(None, "causal"), ("plain", "plain"), ("causal", "causal")])
-def test_it_attends_as_the_model_that_it_starts_from_unless_told(given, seen, looking_back, files, tmp_path, monkeypatch):
+def test_it_attends_as_what_it_starts_from_unless_told(given, seen, looking_back, files, tmp_path, monkeypatch):
     monkeypatch.setattr("tlqa_jax.training.loop.TrainingRun.training", stop)
     settings = short(
         PROGRAMS["pretrain_mlm"], files, out=str(tmp_path / "run"), start_from=looking_back, attention=given,
@@ -123,7 +123,7 @@ def test_it_attends_as_the_model_that_it_starts_from_unless_told(given, seen, lo
 def test_what_no_masked_lm_can_be_trained_on(files, tmp_path, no_compilation):
     (tmp_path / "one.txt").write_text("One document.\nOf two sentences.\n")
     settings = short(PROGRAMS["pretrain_mlm"], files, out=str(tmp_path / "run"))
-    (tmp_path / "one_type.json").write_text(json.dumps(json.loads((files / "bert.json").read_text()) | {"type_vocab_size": 1}))
+    (tmp_path / "one_type.json").write_text(json.dumps(BERT_SIZES | {"type_vocab_size": 1}))
     for changes, message in (
         (dict(attention="causal"), "add --no-next-sentence"),
         (dict(input_length=48), "--input-length 48: this model reads at most 40 tokens"),

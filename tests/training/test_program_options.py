@@ -1,4 +1,4 @@
-"""What every program does with its options: what it freezes, which optimizer it takes, what it computes in and where."""
+"""What every program does with its options: which parameters it freezes, with which optimizer, in which type."""
 
 import gc
 from dataclasses import replace
@@ -38,7 +38,7 @@ def unflatten(arrays):
 def test_what_is_frozen_stays_bit_identical_and_the_rest_moves(name, optimizer, files, tmp_path):
     """Weight decay included. If the run of `test_programs` starts from a model, this one does not, and the reverse."""
     program = PROGRAMS[name]
-    settings = short(program, files, out=str(tmp_path / "run"), save_every=1, freeze=program.freeze, weight_decay=0.1)
+    settings = short(program, files, out=str(tmp_path / "run"), freeze=program.freeze, weight_decay=0.1, save_every=1)
     start = None if settings.start_from else str(files / program.family)
     kind = OTHER[settings.optimizer] if optimizer == "other" else settings.optimizer
     program.run(replace(settings, start_from=start, optimizer=kind), quiet=True)

@@ -1,4 +1,4 @@
-"""What all five programs share: they learn, leave a Hugging Face directory behind, continue exactly, refuse what differs."""
+"""What all five programs share: they learn, leave a Hugging Face directory, continue exactly, refuse what differs."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from .comparing import assert_same_arrays, metrics, saved_state
 from .programs import PROGRAMS, SHOUTS, Program, Stop, labelled, stop, write_files
 
 LEFT_BY_ALL = {
-    "config.json", "model.safetensors", "tokenizer_config.json", "special_tokens_map.json",  # the Hugging Face directory
+    "config.json", "model.safetensors", "tokenizer_config.json", "special_tokens_map.json",
     "run.json", "checkpoints", "metrics.jsonl", "curves.png",
 }  # fmt: skip
 VOCABULARY = {"t5": "spiece.model", "bert": "vocab.txt"}
@@ -113,7 +113,7 @@ def test_what_its_evaluation_says(finished):
 
 
 def test_a_run_that_stopped_equals_after_the_same_command_the_one_that_did_not(finished, monkeypatch):
-    """It is killed while it trains on from a checkpoint whose evaluation it had not ended; and what it started from goes."""
+    """Killed some steps after a checkpoint, and again in the evaluation that it makes up for; its start is gone."""
     stopped = finished.folder / "stopped"
     shutil.copytree(finished.run, stopped)
     record = json.loads((stopped / "run.json").read_text())
@@ -151,7 +151,7 @@ def test_the_same_command_again_says_that_the_run_is_complete(finished, no_compi
 
 def test_other_settings_and_inputs_are_refused_by_name(finished, no_compilation):
     before, rate = contents(finished.run), finished.settings.learning_rate
-    with pytest.raises(UserError, match=f"other settings or inputs: learning_rate was {rate}, is 0.5: give another --out, or --ov"):
+    with pytest.raises(UserError, match=f"learning_rate was {rate}, is 0.5: give another --out, or --overwrite to del"):
         finished.again(learning_rate=0.5)
     inputs = fingerprints(finished.settings)
     assert inputs.keys() == {
