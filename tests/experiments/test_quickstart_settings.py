@@ -67,5 +67,5 @@ def test_the_same_command_again_continues_or_says_that_it_is_complete(tmp_path, 
         quickstart(QuickstartSettings(out=str(tmp_path / "run"), seed=1), quiet=True)
     (tmp_path / "run" / "report.json").write_text('{"context_em": 12.5}')
     finish_run(tmp_path / "run")
-    assert quickstart(settings, quiet=True) == {"context_em": 12.5}
+    assert quickstart(settings) == {"context_em": 12.5}
     assert "is complete: see" in capsys.readouterr().out
