@@ -169,4 +169,4 @@ def test_all_of_it_in_two_steps_each(monkeypatch, tmp_path, capsys):
     assert f"tlqa answer '{out}' --question" in written
     settings = lambda run: json.loads((out / run / "run.json").read_text())["settings"]
     assert settings("finetuned")["start_from"] == str(out / "pretrained") and not settings("unpretrained")["start_from"]
-    assert quickstart(config, quiet=True) == report and "is complete: see" in capsys.readouterr().out
+    assert quickstart(config) == report and "is complete: see" in capsys.readouterr().out
