@@ -1,4 +1,4 @@
-"""`tlqa`: one thin door to all of it. Each command is a function of `commands/`; what it does is done elsewhere.
+"""`tlqa`, the command line. Each command is a function in `commands/`; the work is done in the other packages.
 
 A command's docstring is its help: the first line stands in `tlqa --help`, lines that begin with "tlqa" are examples.
 Nothing heavy is imported before a command needs it, so that `tlqa --help` answers at once. Whatever a user can have
@@ -22,8 +22,8 @@ from tlqa_jax.commands import answering, evaluating, generating, tools, training
 from tlqa_jax.errors import UserError
 from tlqa_jax.flags import Parser
 
-ROOMS = (training, answering, evaluating, generating, tools)
-COMMANDS = {name: command for room in ROOMS for name, command in room.COMMANDS.items()}
+MODULES = (training, answering, evaluating, generating, tools)
+COMMANDS = {name: command for module in MODULES for name, command in module.COMMANDS.items()}
 
 
 # --- from the words of the command line to a command

@@ -85,7 +85,7 @@ PROGRAMS = {
         dict(input_length=24, answers=False),
     ),
     "finetune_qa": Program(
-        finetune_qa, lambda settings, own=SHOUTS, **how: finetune_qa.finetune_qa(settings, [own], **how),
+        finetune_qa, lambda settings, task=SHOUTS, **how: finetune_qa.finetune_qa(settings, [task], **how),
         finetune_qa.FinetuneQASettings, "t5", "T5ForConditionalGeneration",
         dict(start_from="FOLDER/t5", context_questions="FOLDER/questions.jsonl",
              held_out_context="FOLDER/questions.jsonl", tasks=("FOLDER/puns.json", "shouts"),

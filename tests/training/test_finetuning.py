@@ -166,7 +166,7 @@ def test_a_task_of_another_record_is_another_setting(files, tmp_path, first_stat
     first_state(program, settings)
     assert load(tmp_path / "run").usage["tasks"]["shouts"]["input"] == "shout it: {text}"
     with pytest.raises(UserError, match="a run with other settings or inputs: tasks was .*shout it.*, is .*loudly"):
-        program.run(settings, own=replace(SHOUTS, input="loudly: {text}"), quiet=True)
+        program.run(settings, task=replace(SHOUTS, input="loudly: {text}"), quiet=True)
 
 
 def test_a_task_with_held_out_questions_only_is_evaluated_and_not_learned(files, tmp_path, capsys, first_state):

@@ -1,4 +1,4 @@
-"""The one door to pretrained models: a run, a Hugging Face directory, or a name on the Hugging Face hub.
+"""Opens every pretrained model: a run, a Hugging Face directory, or a name on the Hugging Face hub.
 
     pretrained = load("runs/quickstart")        # or "google-t5/t5-small"
     model, tokenizer = pretrained.model(), pretrained.tokenizer
@@ -48,7 +48,7 @@ class Pretrained:
         """
         family = FAMILIES[self.family]
         arrays = {}
-        for file in weight_files(self.files, self.where):
+        for file in weight_files(self.complete_directory, self.where):
             arrays |= read_safetensors(file)
         arrays = family.canonicalize(self.architecture, arrays, self.config, self.where)
         empty = family.empty_model(self.architecture, self.config, set(arrays), dtype=dtype, **self.options)
@@ -58,13 +58,13 @@ class Pretrained:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The vocabulary. Raises UserError if there is none, it has unknown rules, or it does not fit the model."""
-        tokenizer = read_tokenizer(self.files, FAMILIES[self.family].TOKENIZER)
+        tokenizer = read_tokenizer(self.complete_directory, FAMILIES[self.family].TOKENIZER)
         check_tokenizer(tokenizer, self.config, self.where)
         return tokenizer
 
     @functools.cached_property
-    def files(self) -> Path:
-        """The directory with all its files. Those of a name on the hub are downloaded now."""
+    def complete_directory(self) -> Path:
+        """The directory with weights and vocabulary too. Of a name on the hub they are downloaded now."""
         return find_directory(self.name, FILES) if self.on_hub else self.directory
 
     @property
@@ -81,7 +81,8 @@ def load(name: str | Path, architecture: str | None = None) -> Pretrained:
 
     Raises UserError if there is no such model, or it has a family, a class or a setting that is not known here.
     """
-    directory, on_hub = find_directory(name, (CONFIG,)), not Path(name).is_dir()
+    directory = find_directory(name, (CONFIG,))
+    on_hub = not Path(name).is_dir()
     where = (Path(name) if on_hub else directory) / CONFIG
     if not (directory / CONFIG).exists() and (directory / RUN).exists():
         raise UserError(f"{directory} has no {CONFIG}: this run has not saved a model yet")

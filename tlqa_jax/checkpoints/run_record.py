@@ -33,8 +33,8 @@ def check_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = Fals
     inputs. "complete": such a run that has ended. An input that is missing now, whose fingerprint is None, is not
     compared.
 
-    Raises UserError if something else is there, and before it deletes a directory that is no run, or that holds what
-    the new run reads. Of several processes the first one looks, and all of them return or raise the same.
+    Raises UserError if something else is there, or if `overwrite` would delete a directory that is no run or that holds
+    what the new run reads. Of several processes the first one looks, and all of them return or raise the same.
     """
     return agreed(lambda: _check_run(Path(out), record, overwrite))
 

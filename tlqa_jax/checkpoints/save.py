@@ -58,8 +58,8 @@ def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = Fa
     Nothing else is copied, such as a run's checkpoints. `overwrite` is as for `save_pretrained`.
     """
     pretrained, out = load(source), Path(out)
-    weight_files(pretrained.files, pretrained.where)  # raises an error if there are none
-    files = [file for pattern in FILES for file in pretrained.files.glob(pattern)]
+    weight_files(pretrained.complete_directory, pretrained.where)  # raises an error if there are none
+    files = [file for pattern in FILES for file in pretrained.complete_directory.glob(pattern)]
     with _new_directory(out, overwrite) as new:
         for file in files:
             shutil.copyfile(file, new / file.name)

@@ -36,7 +36,7 @@ def vocab_train(parser: ArgumentParser):
 def train_wordpiece(arguments: Namespace) -> None:
     check_writable(arguments.out, arguments.overwrite)
     if arguments.character_coverage is not None:
-        raise UserError("--character-coverage is of --kind sentencepiece; WordPiece keeps the thousand commonest ones")
+        raise UserError("--character-coverage is of --kind sentencepiece; WordPiece keeps the 1,000 most frequent characters")
     from tlqa_jax.data.sources import open_texts
     from tlqa_jax.text.wordpiece import WordPieceTokenizer
 

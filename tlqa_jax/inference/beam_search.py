@@ -25,7 +25,7 @@ FLOAT = jnp.finfo(jnp.float32)
 
 
 class Beams(NamedTuple):
-    """Texts, best first, each up to and with eos, then padding; the log-probability of each token; the scores."""
+    """Texts, best first, each up to and including eos, then padding; the log-probability of each token; the scores."""
 
     tokens: Int[Array, "B W T"]
     log_probabilities: Float[Array, "B W T"]

@@ -16,7 +16,7 @@ Choose = Callable[[Array, Array], Array]
 
 
 class GeneratedTokens(NamedTuple):
-    """Tokens up to and with eos, then padding; and the natural log of the probability of each (0 in the padding)."""
+    """Tokens up to and including eos, then padding; and the natural log of the probability of each (0 in the padding)."""
 
     tokens: Int[Array, "B T"]
     log_probabilities: Float[Array, "B T"]

@@ -76,7 +76,11 @@ def classify(texts: Sequence[str], run: str | Path) -> list[TextClass]:
 def open_model(
     name: str | Path, to: Literal["answer", "generate", "classify"] | None = None
 ) -> "T5Predictor | SpanPredictor | TextClassifier":
-    """The predictor of a model that can do this. The last two stay in memory until their files change."""
+    """The predictor of a run, a Hugging Face directory or a hub name: called with examples or texts, it predicts.
+
+    The two that were used last stay in memory, until their files change. Raises UserError if there is no such model, or
+    if it was not trained for the task `to`.
+    """
     pretrained = load(name)
     predictor = PREDICTORS.get(pretrained.architecture)
     if to == "generate" and pretrained.family != "t5":
@@ -137,7 +141,8 @@ class T5Predictor(Predictor):
 
     def __init__(self, pretrained: Pretrained):
         super().__init__(pretrained)
-        self.input_length, self.target_length = self.usage.get("input_length", 512), self.usage.get("target_length", 32)
+        self.input_length = self.usage.get("input_length", 512)
+        self.target_length = self.usage.get("target_length", 32)
         where = f"{pretrained.where}/{CONFIG}"
         self.tasks = {name: task_of(record, where) for name, record in self.usage.get("tasks", {}).items()}
         self._generators: dict[GenerationConfig, Generator] = {}  # for each configuration, whatever the seed

@@ -1,4 +1,4 @@
-"""Training: five programs, each to be read from top to bottom, and the kit of plain functions that they share.
+"""Training: five programs, each to be read from top to bottom, and the plain functions that they share.
 
 In reading order:
 

@@ -81,10 +81,10 @@ class FinetuneQASettings(T5Settings):
     weight_decay: float = 0.0
 
 
-def finetune_qa(settings: FinetuneQASettings, own: Sequence[TextTask] = (), *, quiet: bool = False) -> Path:
+def finetune_qa(settings: FinetuneQASettings, custom_tasks: Sequence[TextTask] = (), *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for wrong settings or files.
 
-    `own` are tasks that `settings.tasks` may name besides the known ones.
+    `custom_tasks` are tasks that `settings.tasks` may name besides the known ones.
     """
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     given = {flag: source for flag in QUESTIONS if (source := getattr(settings, flag))}
@@ -93,7 +93,7 @@ def finetune_qa(settings: FinetuneQASettings, own: Sequence[TextTask] = (), *, q
     if not learned:
         raise UserError("nothing to learn from: give --context-questions, --closed-book-questions or --tasks")
     names = dict.fromkeys([*(QUESTIONS[flag][0] for flag in given), *settings.tasks])
-    tasks = find_tasks(tuple(names), own)
+    tasks = find_tasks(tuple(names), custom_tasks)
     short = {train: [f"{QUESTIONS[flag][0]}={source}" for flag, source in given.items() if QUESTIONS[flag][1] == train]
              for train in (True, False)}  # fmt: skip
     sources = find_sources(tasks, [*short[True], *settings.train], [*short[False], *settings.held_out])

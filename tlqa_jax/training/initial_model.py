@@ -50,7 +50,8 @@ class InitialModel:
 
 def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
     """The T5 that the settings ask for; of a run that continues, its own: what it started from may be gone by then."""
-    source, options = settings.out if continues else settings.start_from, {"dtype": compute_dtype(settings.dtype)}
+    source = settings.out if continues else settings.start_from
+    options = {"dtype": compute_dtype(settings.dtype)}
     if not source:
         tokenizer = SentencePieceTokenizer(local_path(settings.vocabulary))
         config = t5_config(settings.model, tokenizer, settings.dropout)
@@ -59,7 +60,8 @@ def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
     if pretrained.architecture != "T5ForConditionalGeneration":
         raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains a whole T5")
     model = pretrained.model()
-    config, params = dataclasses.replace(model.config, dropout_rate=settings.dropout), on_host(as_function(model)[1])
+    config = dataclasses.replace(model.config, dropout_rate=settings.dropout)
+    params = on_host(as_function(model)[1])
     return InitialModel(config, params, pretrained.tokenizer, settings.seed, options)
 
 
