@@ -11,6 +11,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import textwrap
 import traceback
@@ -85,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         run(argv)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        status = fail(interrupted(argv), debug, 130)
+    except KeyboardInterrupt as stop:
+        status = fail(interrupted(argv, str(stop)), debug, 128 + getattr(stop, "signal", signal.SIGINT))
     except BrokenPipeError:  # `tlqa … | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
@@ -118,12 +119,14 @@ def fail(message: str, debug: bool, status: int = 2) -> int:
     return status
 
 
-def interrupted(argv: Sequence[str]) -> str:
-    """What to say after Ctrl-C: that the same command continues, if it is one that trains."""
+def interrupted(argv: Sequence[str], stopped: str = "") -> str:
+    """What to say after Ctrl-C or SIGTERM: that the same command continues, if it is one that trains."""
     name = " ".join(argv[:1])
     trains = name == "quickstart" or name.startswith(("pretrain-", "finetune"))
     again = shlex.join(word for word in argv if word != "--overwrite")  # which would delete what there is to continue
-    return f"stopped; to continue from the newest checkpoint: tlqa {again}" if trains else "stopped"
+    if not trains:
+        return "stopped"
+    return f"{stopped or 'stopped'}; to continue{'' if stopped else ' from the newest checkpoint'}: tlqa {again}"
 
 
 if __name__ == "__main__":

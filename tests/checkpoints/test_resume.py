@@ -1,11 +1,9 @@
 """Checkpoints of the training state: what is read, what is said of damaged ones, and that reading changes nothing."""
 
-import shutil
-
 import numpy as np
 import pytest
 
-from tlqa_jax.checkpoints.resume import Checkpoints, readable
+from tlqa_jax.checkpoints.resume import Checkpoints, DamagedCheckpoint, readable
 from tlqa_jax.errors import UserError
 
 STATE = {"params": {"table": np.arange(6, dtype=np.float32)}, "step": np.int32(3)}
@@ -51,32 +49,13 @@ def test_reading_a_run_without_checkpoints_makes_none(tmp_path):
     assert files(tmp_path) == []
 
 
-def damaged(run):
-    """The state again, with the parameters' files empty."""
-    for path in (run / "checkpoints").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with Checkpoints(run, read_only=True) as checkpoints:
-        checkpoints.restore(STATE)
-
-
-def test_the_newest_checkpoint_is_to_be_deleted_only_where_there_is_one_before_it(run):
-    with pytest.raises(UserError, match=r"checkpoints/3 cannot be read \(\w+: "):
-        damaged(run)
-    shutil.copytree(run / "checkpoints" / "3", run / "checkpoints" / "12")
-    with pytest.raises(UserError, match=r"checkpoints/12 cannot be read; delete it to go back to the one before it \("):
-        damaged(run)
-
-
 @pytest.mark.parametrize(
-    ("error", "helps"),
+    ("error", "damage"),
     [(PermissionError(13, "no"), False), (MemoryError("no"), False), (OSError(5, "no"), False),
      (ValueError("no"), True), (FileNotFoundError(2, "no"), True)],
 )  # fmt: skip
-def test_what_a_deletion_does_not_mend(tmp_path, error, helps):
-    for step in (3, 12):
-        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+def test_an_error_of_the_machine_is_no_damage(tmp_path, error, damage):
     with pytest.raises(UserError, match=rf"checkpoints/12 cannot be read.* \({type(error).__name__}: .*no") as said:
         with readable(tmp_path / "checkpoints" / "12"):
             raise error
-    assert ("delete it" in str(said.value)) == helps
+    assert isinstance(said.value, DamagedCheckpoint) == damage

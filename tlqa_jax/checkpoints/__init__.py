@@ -1,6 +1,6 @@
 """Models to and from disk. In reading order:
 
-    load             the one door to pretrained models: runs, Hugging Face directories, names on the hub
+    load             opens pretrained models: runs, Hugging Face directories, names on the hub
     save             the same directories, written
     usage            what is needed to use a model as it was trained
     directories      names of files, downloads from the hub, JSON
@@ -11,6 +11,7 @@
     weights          arrays in safetensors files
     tokenizer_files  vocabularies in Hugging Face directories
     run_record       the record of a run: whether it is new, can be continued, or is complete
+    run_lock         one run, one writer
     resume           checkpoints of the training state
 
 A directory that we write, a run or an export, is one that Transformers opens: `config.json`, `model.safetensors`,

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, is_old_run, main_directory, read_json, write_json
+from tlqa_jax.checkpoints.run_lock import LOCK, check_unlocked
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
 
@@ -46,9 +47,12 @@ def start_run(out: Path | str, record: dict[str, Any], *, overwrite: bool = Fals
     def start() -> str:
         status = _check_run(out, record, overwrite)
         if status == "new":
-            if out.exists() and os.listdir(out):
-                shutil.rmtree(out)
             out.mkdir(parents=True, exist_ok=True)
+            for old in list(out.iterdir()):
+                if old.is_dir() and not old.is_symlink():
+                    shutil.rmtree(old)
+                elif old.name != LOCK:
+                    old.unlink()
             write_atomically(out / RUN, text)
         return status
 
@@ -76,16 +80,16 @@ def fingerprint(path: Path | str) -> str | None:
     return f"sha256:{digest.hexdigest()} {sum(file.stat().st_size for file in files)} bytes" if files else None
 
 
-def agreed(check: Callable[[], str]) -> str:
+def agreed(check: Callable[[], str | None]) -> str:
     """Call `check` in the first process; what it returns or raises there, all processes return or raise."""
     if jax.process_count() == 1:
-        return check()
+        return check() or ""
     from jax.experimental import multihost_utils
 
     error, said = None, ""
     if jax.process_index() == 0:
         try:
-            said = f"={check()}"
+            said = f"={check() or ''}"
         except Exception as raised:
             error, said = raised, f"!{str(raised) or type(raised).__name__}"
     text = np.frombuffer(said.encode().ljust(2048, b"\0")[:2048], np.uint8)
@@ -102,7 +106,10 @@ def _check_run(out: Path, record: dict[str, Any], overwrite: bool) -> str:
     new = json.loads(json.dumps(record, default=str))
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a directory for the run")
-    if not out.exists() or not os.listdir(out):
+    if not out.exists():
+        return "new"
+    check_unlocked(out)
+    if not set(os.listdir(out)) - {LOCK}:
         return "new"
     old_run = not (out / RUN).exists() and (out / CONFIG).is_file() and is_old_run(read_json(out / CONFIG))
     if not (out / RUN).exists() and not old_run:

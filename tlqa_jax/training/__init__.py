@@ -5,6 +5,7 @@ In reading order:
     pretrain_spans.py       pretraining of a T5 by span corruption
     step.py                 the one update: the gradient of a global mean, over all devices
     loop.py                 a run: start or continue, report, save, evaluate, finish
+    stopping.py             SIGTERM and Ctrl-C: the step is finished and saved
     settings.py             the settings that all programs share, with their limits
     finetune_qa.py          fine-tuning of a T5 on questions, or on many tasks
     pretrain_mlm.py         pretraining of a BERT on masked tokens and next sentences

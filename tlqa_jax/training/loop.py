@@ -16,6 +16,7 @@ The directory is a Hugging Face directory from the first checkpoint on. It also 
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,19 @@ import optax
 from flax import nnx
 
 from tlqa_jax import __version__
-from tlqa_jax.checkpoints.resume import Checkpoints
-from tlqa_jax.checkpoints.run_record import check_run, finish_run, start_run
+from tlqa_jax.checkpoints.directories import RUN
+from tlqa_jax.checkpoints.resume import CHECKPOINTS, Checkpoints
+from tlqa_jax.checkpoints.run_lock import lock_run, unlock_run
+from tlqa_jax.checkpoints.run_record import agreed, check_run, finish_run, start_run
 from tlqa_jax.checkpoints.save import write_config, write_tokenizer, write_weights
 from tlqa_jax.core.devices import replicate, unreplicate
+from tlqa_jax.errors import UserError
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import make_optimizer, schedule
-from tlqa_jax.training.progress import Progress, TrainingDiverged, draw_curves
+from tlqa_jax.training.progress import METRICS, Progress, TrainingDiverged, draw_curves
 from tlqa_jax.training.settings import TrainingSettings, fingerprints, recorded
 from tlqa_jax.training.step import State, check_batch_size
+from tlqa_jax.training.stopping import Stopped, StopSignals
 
 Evaluate = Callable[[Any], dict[str, Any]]
 
@@ -64,9 +69,9 @@ class TrainingRun:
             "settings": recorded(settings) | more, "inputs": fingerprints(settings, sources),
         }  # fmt: skip
         check_batch_size(settings.batch_size, settings.accumulate)
-        status = check_run(settings.out, self.record, overwrite=settings.overwrite)
-        self.is_complete = status == "complete"
-        self.continues = status == "continue" and any(
+        self.status = check_run(settings.out, self.record, overwrite=settings.overwrite)
+        self.is_complete = self.status == "complete"
+        self.continues = self.status == "continue" and any(
             path.name.isdecimal() for path in (self.path / "checkpoints").glob("*")
         )
         if self.is_complete:
@@ -93,6 +98,10 @@ class TrainingRun:
 
         `usage` is what is needed to use the model as it was trained, such as the length of its inputs.
         """
+        agreed(lambda: lock_run(self.path))
+        if check_run(self.path, self.record, overwrite=self.settings.overwrite) != self.status:
+            unlock_run(self.path)
+            raise UserError(f"another program has changed {self.path} since this one began: start it again")
         start_run(self.path, self.record, overwrite=self.settings.overwrite)
         self.graph = nnx.split(model)[0]
         if jax.process_index() == 0 and not self.continues:
@@ -109,23 +118,30 @@ class TrainingRun:
             rate: the learning rate as a function of the step, to be reported.
             evaluate: params -> metrics, or -> {task: its metrics}; None: there is nothing to evaluate on.
         """
-        with Checkpoints(self.path, self.settings.keep) as checkpoints:
-            state = checkpoints.restore(state) if self.continues else state
-            start, on_devices = int(state["step"]), replicate(state)
-            del state  # the host's copy
-            with Progress(self.path, title, steps, start=start, quiet=self.quiet) as progress:
-                loop = TrainingLoop(self, on_devices, start, steps, rate, evaluate, checkpoints, progress)
-                if start and loop.evaluation_is_due(start):  # the run may have been stopped during its evaluation
-                    progress.evaluated(start, evaluate(loop.state["params"]))
-                yield loop
-        if jax.process_index() == 0:
-            draw_curves(self.path)
-            finish_run(self.path)
+        try:
+            with Checkpoints(self.path, self.settings.keep) as checkpoints, StopSignals() as stop:
+                state = checkpoints.restore_newest_intact(state, self.say) if self.continues else state
+                start, on_devices = int(state["step"]), replicate(state)
+                del state  # the host's copy
+                with Progress(self.path, title, steps, start=start, quiet=self.quiet) as progress:
+                    loop = TrainingLoop(self, on_devices, start, steps, rate, evaluate, checkpoints, progress, stop)
+                    if start and loop.evaluation_is_due(start):  # the run may have been stopped during its evaluation
+                        loop.evaluate_and_report(start, saved=True)
+                    yield loop
+                    loop.check_files()
+            if jax.process_index() == 0:
+                draw_curves(self.path)
+                finish_run(self.path)
+        finally:
+            unlock_run(self.path)
 
 
 @dataclass
 class TrainingLoop:
-    """What happens after each step. `start` is the number of steps done before; the program puts the new `state` here."""
+    """What happens after each step. `start` is the number of steps done before; the program puts the new `state` here.
+
+    After SIGTERM or Ctrl-C it saves and raises Stopped.
+    """
 
     run: TrainingRun
     state: State
@@ -135,11 +151,16 @@ class TrainingLoop:
     evaluate: Evaluate | None
     checkpoints: Checkpoints
     progress: Progress
+    stop: StopSignals
+
+    def __post_init__(self):
+        self.written = {name: (self.run.path / name).stat() for name in (RUN, CHECKPOINTS)}
 
     def finish_step(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
         """Report, save and evaluate, if it is time. `tokens` is the number of tokens in a batch, for the speed."""
         settings, last = self.run.settings, step == self.steps
-        saving = last or step % settings.save_every == 0
+        stopped_by = self.stop.of_any_process()
+        saving = last or stopped_by or step % settings.save_every == 0
         if saving or step % settings.log_every == 0:
             try:
                 self.progress.train(
@@ -151,14 +172,45 @@ class TrainingLoop:
                     self.write_model(self.checkpoints.restore({"params": self.state["params"]}, error.good)["params"])
                 raise
         if saving:
-            state = unreplicate(self.state)
-            self.write_model(state["params"])  # first: whoever finds the checkpoint finds the model too
-            self.checkpoints.save(step, state)
+            self.save(step)
+        if stopped_by:
+            raise Stopped(stopped_by, f"stopped after step {step}, which is saved")
         if self.evaluation_is_due(step):
-            self.progress.evaluated(step, self.evaluate(self.state["params"]))
+            self.evaluate_and_report(step, saved=saving)
+
+    def save(self, step: int) -> None:
+        """Write the model and a checkpoint."""
+        self.check_files()
+        state = unreplicate(self.state)
+        self.write_model(state["params"])  # first: whoever finds the checkpoint finds the model too
+        self.checkpoints.save(step, state)
 
     def evaluation_is_due(self, step: int) -> bool:
         return bool(self.evaluate) and (step == self.steps or step % self.run.settings.evaluate_every == 0)
+
+    def evaluate_and_report(self, step: int, *, saved: bool) -> None:
+        """Evaluate after `step`. `saved`: whether there is a checkpoint of it, or one is needed if this is broken off."""
+        try:
+            with self.stop.raised_at_once():
+                metrics = self.evaluate(self.state["params"])
+        except Stopped as stopped:
+            if not saved:
+                self.save(step)
+            raise Stopped(stopped.signal, f"stopped in the evaluation after step {step}, which is saved") from None
+        self.progress.evaluated(step, metrics)
+
+    def check_files(self) -> None:
+        """Raise UserError if the directory, or what this program writes into it, has been deleted or renamed."""
+        if jax.process_index() != 0:
+            return
+        written = self.written | {METRICS: os.fstat(self.progress.file.fileno())}
+        for name, stat in written.items():
+            path = self.run.path / name
+            if not path.exists() or not os.path.samestat(stat, path.stat()):
+                raise UserError(
+                    f"{path} was deleted or renamed while the program trained, and nothing more can be saved: put it back, "
+                    "and the same command continues from the newest checkpoint"
+                )
 
     def write_model(self, params: Any) -> None:
         """Write model.safetensors."""

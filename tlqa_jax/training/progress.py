@@ -16,6 +16,8 @@ from rich.table import Table
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
 
+METRICS = "metrics.jsonl"
+
 
 class TrainingDiverged(UserError):
     """The loss or the gradient is no longer a finite number. `good`: the step of the last good checkpoint, if any."""
@@ -42,7 +44,7 @@ class Progress:
     """
 
     def __init__(self, directory: Path, title: str, steps: int, *, start: int = 0, quiet: bool = False):
-        self.path, self.title, self.steps, self.start = Path(directory) / "metrics.jsonl", title, steps, start
+        self.path, self.title, self.steps, self.start = Path(directory) / METRICS, title, steps, start
         self.chief = jax.process_index() == 0
         self.console = Console(quiet=quiet or not self.chief, soft_wrap=True)
         self.bar = None
@@ -159,7 +161,7 @@ def draw_curves(directory: Path) -> Path:
     """Draw the run's loss, training and held out, against the step into `curves.png`."""
     from matplotlib.figure import Figure  # not pyplot: no window, no global state
 
-    rows = read_metrics(Path(directory) / "metrics.jsonl")
+    rows = read_metrics(Path(directory) / METRICS)
     axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
     for name, label, style in (("loss", "training", "-"), ("eval_loss", "held out", "o-")):
         points = [(row["step"], row[name]) for row in rows if name in row]
