@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tlqa_jax.checkpoints.save import save_pretrained
-from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer
+from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer, write_tokenizer
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.t5 import T5
@@ -44,12 +44,15 @@ def test_a_vocabulary_in_tokenizer_json(tmp_path):
     whole = {
         "model": {"type": "WordPiece", "vocab": vocab},
         "normalizer": {"type": "BertNormalizer", "lowercase": False},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
     }
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    assert read_tokenizer(tmp_path, WordPieceTokenizer).lowercase  # as a BertTokenizer does, whatever is in the file
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     tokenizer = read_tokenizer(tmp_path, WordPieceTokenizer)
     assert tokenizer.pieces("the Cats") == ["the", "Cat", "##s"] and tokenizer.encode("Cat") == [8]
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE"}}))
-    with pytest.raises(UserError, match='of type "BPE", not WordPiece'):
+    with pytest.raises(UserError, match='the vocabulary is of type "BPE", not WordPiece'):
         read_tokenizer(tmp_path, WordPieceTokenizer)
 
 
@@ -59,6 +62,8 @@ def test_a_vocabulary_in_tokenizer_json(tmp_path):
         ({"strip_accents": False}, "strip_accents is False"),
         ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars False"),
         ({"do_basic_tokenize": False}, "do_basic_tokenize is false; only true is known here"),
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, "its vocabulary is that of the Japanese BERTs, not known here"),
+        ({"mask_token": {"content": "<mask>"}}, 'mask_token is {"content": "<mask>"}; only "\\[MASK\\]" is known here'),
         ({"word_tokenizer_type": "mecab"}, 'word_tokenizer_type is "mecab"; only "basic" is known here'),
         ({"subword_tokenizer_type": "character"}, '_type is "character"; only "wordpiece" is known here'),
     ],
@@ -126,6 +131,7 @@ def test_a_t5s_vocabulary_in_tokenizer_json(vocabulary, tmp_path):
     table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap(vocabulary)).decode()}
     for normalizer in (table, {"type": "Sequence", "normalizers": [table, {"type": "Strip"}]}):
         whole = {"model": {"type": "Unigram", "unk_id": 2, "vocab": pieces + sentinels}, "normalizer": normalizer}
+        whole["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
         (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
         assert_alike(read_tokenizer(tmp_path, SentencePieceTokenizer), vocabulary)
     assert read_tokenizer(tmp_path, SentencePieceTokenizer).normalize("ﬁne") == "fine"
@@ -152,10 +158,14 @@ def test_a_sentencepiece_file_from_pieces(tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"type": "WordPiece"}, "not an object of pieces numbered without gaps"),
-        ({"type": "WordPiece", "vocab": PIECES}, "not an object of pieces numbered without gaps"),
-        ({"type": "WordPiece", "vocab": {piece: 2 * i for i, piece in enumerate(PIECES)}}, "without gaps"),
-        ({"type": "WordPiece", "vocab": {piece: str(i) for i, piece in enumerate(PIECES)}}, "without gaps"),
+        ({"type": "WordPiece"}, "not an object of pieces, each with a number of its own"),
+        ({"type": "WordPiece", "vocab": PIECES}, "not an object of pieces, each with a number of its own"),
+        ({"type": "WordPiece", "vocab": {piece: 9 * i for i, piece in enumerate(PIECES)}}, "a number of its own"),
+        ({"type": "WordPiece", "vocab": {piece: i // 2 for i, piece in enumerate(PIECES)}}, "a number of its own"),
+        ({"type": "WordPiece", "vocab": {piece: i - 1 for i, piece in enumerate(PIECES)}}, "a number of its own"),
+        ({"type": "WordPiece", "vocab": {piece: str(i) for i, piece in enumerate(PIECES)}}, "a number of its own"),
+        ({"type": "WordPiece", "vocab": {piece + "\n": i for i, piece in enumerate(PIECES)}}, "has a line end"),
+        ({"type": "WordPiece", "vocab": {**dict(zip(PIECES, range(9))), "\ud83d": 9}}, "is not UTF-8"),
         ({"type": "WordPiece", "vocab": {"[PAD]": 0, "the": 1}}, r"has no \[UNK\], \[CLS\]"),
         ({"type": "Unigram"}, "not a list of pieces with a score each"),
         ({"type": "Unigram", "vocab": ["<pad>"]}, "not a list of pieces with a score each"),
@@ -163,7 +173,10 @@ def test_a_sentencepiece_file_from_pieces(tmp_path):
     ],
 )
 def test_a_vocabulary_that_is_wrong_is_named_by_the_file_it_is_in(tmp_path, model, message):
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    rules = {"normalizer": {"type": "BertNormalizer"}, "pre_tokenizer": {"type": "BertPreTokenizer"}}
+    if model["type"] == "Unigram":
+        rules = {"pre_tokenizer": {"type": "Metaspace"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules | {"model": model}))
     with pytest.raises(UserError, match=f"{tmp_path}/tokenizer.json.*{message}"):
         read_tokenizer(tmp_path, CLASSES["T5" if model["type"] == "Unigram" else "BERT"])
 
@@ -176,6 +189,17 @@ def write_vocabulary(kind: str, vocabulary: SentencePieceTokenizer, folder) -> N
         (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
 
 
+def rules_of(folder) -> dict:
+    """A tokenizer.json with the rules and the vocabulary of a directory."""
+    if (folder / "vocab.txt").exists():
+        vocab = {piece: id for id, piece in enumerate(PIECES)}
+        rules = {"normalizer": {"type": "BertNormalizer"}, "pre_tokenizer": {"type": "BertPreTokenizer"}}
+        return rules | {"model": {"type": "WordPiece", "vocab": vocab}}
+    own = SentencePieceTokenizer(folder / "spiece.model", extra_ids=5)
+    pieces = [[own.piece(id), -1.0] for id in range(own.vocab_size)]
+    return {"pre_tokenizer": {"type": "Metaspace"}, "model": {"type": "Unigram", "vocab": pieces}}
+
+
 def add_tokens(place: str, folder, tokens: dict[str, int]) -> None:
     """Write them as Transformers does, in one of the three places."""
     file = folder / f"{place.partition(':')[0]}.json"
@@ -183,6 +207,7 @@ def add_tokens(place: str, folder, tokens: dict[str, int]) -> None:
     if place == "added_tokens":
         values = tokens
     elif place == "tokenizer":
+        values = rules_of(folder)
         values["added_tokens"] = [{"id": id, "content": token} for token, id in tokens.items()]
     else:
         values["added_tokens_decoder"] = {str(id): {"content": token} for token, id in tokens.items()}
@@ -193,7 +218,8 @@ def add_tokens(place: str, folder, tokens: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("kind", "known", "unknown"),
     [
-        ("BERT", {"[PAD]": 0, "[MASK]": 4, "the": 5}, {"<e1>": 9, "[SEP]": 2}),
+        # "the" is in the vocabulary, but as an added token it would be found inside of words, too
+        ("BERT", {"[PAD]": 0, "[MASK]": 4}, {"<e1>": 9, "[SEP]": 2, "the": 5}),
         ("T5", {"<pad>": 0, "</s>": 1, "<unk>": 2, "<extra_id_4>": 1000}, {"{": 1005, "<sep>": 999, "<extra_id_0>": 9}),
     ],
 )
@@ -209,3 +235,59 @@ def test_added_tokens_are_refused_unless_they_are_known(vocabulary, tmp_path, pl
     add_tokens(place, tmp_path, {f"<{i}>": 2000 + i for i in range(5)})
     with pytest.raises(UserError, match="'<3>' .2003. …$"):
         read_tokenizer(tmp_path, CLASSES[kind])
+
+
+# what a model reads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "token_types"),
+    [
+        ({}, True),
+        ({"model_input_names": ["input_ids", "attention_mask"]}, False),
+        ({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}, True),
+        ({"tokenizer_class": "DistilBertTokenizer"}, False),
+        ({"tokenizer_class": "DistilBertTokenizer", "model_input_names": ["input_ids", "token_type_ids"]}, True),
+        ({"tokenizer_class": "ElectraTokenizerFast"}, True),
+    ],
+)
+def test_token_types(settings, token_types, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = read_tokenizer(tmp_path, WordPieceTokenizer)
+    assert tokenizer.token_types == token_types
+    write_tokenizer(tokenizer, tmp_path, None)  # a run keeps it
+    assert read_tokenizer(tmp_path, WordPieceTokenizer).token_types == token_types
+
+
+def test_a_run_keeps_the_space_behind_sentinels(vocabulary, tmp_path):
+    for legacy in (False, True):
+        vocabulary.save(tmp_path / "spiece.model")
+        tokenizer = SentencePieceTokenizer(tmp_path / "spiece.model", extra_ids=5, legacy=legacy)
+        write_tokenizer(tokenizer, tmp_path, None)
+        assert read_tokenizer(tmp_path, SentencePieceTokenizer).legacy == legacy
+
+
+# lines of a vocab.txt -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"),
+    [
+        ("the\n\n\ncat\n", {"the": 5, "cat": 8}),  # a blank line has an id, too
+        ("the\ncat\nthe\n", {"the": 7, "cat": 6}),  # the last of two counts
+        ("the\r\ncat\r\n", {"the": 5, "cat": 6}),
+        ("the\ncat", {"the": 5, "cat": 6}),
+        ("the\ncat\n\n\n", {"the": 5, "cat": 6}),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_ids_are_the_numbers_of_lines(content, ids, mark, tmp_path):
+    """The right values: `load_vocab` of Transformers, `vocab[line.rstrip("\\n")] = number`."""
+    lines = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + content
+    (tmp_path / "vocab.txt").write_bytes((mark + lines).encode())
+    tokenizer = read_tokenizer(tmp_path, WordPieceTokenizer)
+    assert {piece: tokenizer.encode(piece)[0] for piece in ids} == ids and tokenizer.pad_id == 0
+    assert tokenizer.vocab_size == len(lines.replace("\r", "").removesuffix("\n").split("\n"))
+    tokenizer.save(tmp_path / "again.txt")
+    assert WordPieceTokenizer(tmp_path / "again.txt").encode("the cat") == tokenizer.encode("the cat")

@@ -7,8 +7,10 @@ from tlqa_jax.core.masks import apply_mask, causal_mask, padding_mask
 
 
 def test_padding_mask():
-    assert padding_mask(jnp.array([[7, 8, 0], [0, 9, 1]])).tolist() == [[True, True, False], [False, True, True]]
-    assert padding_mask(jnp.array([[7, 8, 0]]), pad_id=8).tolist() == [[True, False, True]]
+    assert padding_mask(jnp.array([[7, 8, 0], [0, 9, 1]])).tolist() == [[True, True, False], [True, True, True]]
+    assert padding_mask(jnp.array([[7, 8, 8]]), pad_id=8).tolist() == [[True, False, False]]
+    # what stands before the last token is no padding
+    assert padding_mask(jnp.array([[7, 0, 9, 0], [0, 0, 0, 0]])).tolist() == [[True] * 3 + [False], [False] * 4]
 
 
 def test_causal_mask():

@@ -10,6 +10,7 @@
     named_arrays     nested parameters as flat dicts, and how two of them differ
     weights          arrays in safetensors files
     tokenizer_files  vocabularies in Hugging Face directories
+    tokenizer_json   one of their files: a vocabulary with its rules
     run_record       the record of a run: whether it is new, can be continued, or is complete
     run_lock         one run, one writer
     resume           checkpoints of the training state

@@ -5,12 +5,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def padding_mask(tokens: Int[Array, "B S"], pad_id: int = 0) -> Bool[Array, "B S"]:
-    """True where there is a token, False where there is padding.
+    """True up to the last token that is not padding. So a padding token that was typed in the text is a token.
 
-    >>> padding_mask(jnp.array([[7, 8, 0]])).tolist()
-    [[True, True, False]]
+    >>> padding_mask(jnp.array([[7, 0, 8, 0]])).tolist()
+    [[True, True, True, False]]
     """
-    return tokens != pad_id
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[-1]), tokens.shape)
+    return places <= jnp.where(tokens != pad_id, places, -1).max(axis=-1, keepdims=True)
 
 
 def causal_mask(length: int) -> Bool[Array, "L L"]:

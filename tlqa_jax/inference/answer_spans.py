@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int
 
+from tlqa_jax.core.masks import padding_mask
 from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.length_buckets import groups_of_questions, length_buckets
 from tlqa_jax.models.functional import Params
@@ -197,7 +198,7 @@ def span_logits(
     apply: Callable, pad_id: int, params: Params, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"], key=None
 ) -> tuple[Float32[Array, "B L"], Float32[Array, "B L"]]:
     """(start, end) logits of rows padded with `pad_id`. `key` seeds dropout; None: no dropout."""
-    start, end = apply(params, tokens, token_types=token_types, mask=tokens != pad_id, key=key)
+    start, end = apply(params, tokens, token_types=token_types, mask=padding_mask(tokens, pad_id), key=key)
     return start.astype("float32"), end.astype("float32")
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32, Int
 
+from tlqa_jax.core.masks import padding_mask
 from tlqa_jax.inference.length_buckets import length_buckets
 from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.classification import encode_texts
@@ -63,4 +64,4 @@ def class_logits(
     apply: Callable, pad_id: int, params: Params, tokens: Int[Array, "B L"], key=None
 ) -> Float32[Array, "B labels"]:
     """The logits of rows padded with `pad_id`. `key` seeds dropout; None: no dropout."""
-    return apply(params, tokens, mask=tokens != pad_id, key=key).astype("float32")
+    return apply(params, tokens, mask=padding_mask(tokens, pad_id), key=key).astype("float32")

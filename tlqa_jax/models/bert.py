@@ -135,6 +135,8 @@ class BertEmbeddings(nnx.Module):
         length, longest = tokens.shape[1], self.position.table[...].shape[0]
         if length > longest:
             raise UserError(f"{length} tokens in a row; this BERT has only max_position_embeddings = {longest}")
+        if self.token_type.table[...].shape[0] == 1:  # then all types are 0
+            token_types = jnp.zeros_like(token_types)
         words = self.word(tokens, dtype)
         positions = broadcast_and_cast(self.position.table[:length], words.shape, dtype)
         x = words + positions + self.token_type(token_types, dtype)

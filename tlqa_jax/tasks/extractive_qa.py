@@ -80,7 +80,8 @@ class Windows:
         """The rows of some windows, padded to `length` (default: the input length): int32, each
 
             "tokens" [B L]        what the model reads; padding is `pad_id`
-            "token_types" [B L]   0 for [CLS], the question and [SEP], 1 for the context and its [SEP], 0 for padding
+            "token_types" [B L]   0 for [CLS], the question and [SEP], 1 for the context and its [SEP], 0 for padding;
+                                  all 0 if the vocabulary is one without token types
             "start", "end" [B]    positions in the row of the answer's first and last token, or of [CLS]
         """
         length = length or self.input_length
@@ -91,7 +92,7 @@ class Windows:
             question, context = self.questions[example], self.contexts[example].tokens[first : first + size]
             ids = np.concatenate([cls, question, sep, context, sep])[:length]
             row[: len(ids)] = ids
-            types[len(question) + 2 : len(ids)] = 1
+            types[len(question) + 2 : len(ids)] = self.tokenizer.token_types
         example, first, size = self._of(windows)
         answers = (self.answers[example] - first[:, None]).T
         inside = (answers[0] >= 0) & (answers[1] < size)

@@ -79,6 +79,6 @@ class MaskedLMRows:
             special_ids=tokenizer.special_ids, max_predictions=self.max_predictions, rate=self.mask_rate,
             word_starts=~tokenizer.continuation[rows.tokens] if self.whole_words else None,
         )  # fmt: skip
-        batch = {**masked._asdict(), "token_types": rows.token_types}
+        batch = {**masked._asdict(), "token_types": rows.token_types * tokenizer.token_types}
         # 0: it follows (see `PretrainingLogits`)
         return batch if pairs is None else batch | {"next_sentence": (~pairs.is_next).astype(np.int32)}

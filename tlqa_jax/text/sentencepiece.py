@@ -24,10 +24,11 @@ from jaxtyping import Int32
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
+from tlqa_jax.text.sentencepiece_model import WITHOUT_PREFIX
 from tlqa_jax.text.vocabulary_file import read_vocabulary
 
 SPECIAL_IDS = {"pad": 0, "eos": 1, "unk": 2}
-SENTINEL = re.compile(r"<extra_id_(\d+)>")
+SENTINEL = re.compile(r"<extra_id_(0|[1-9][0-9]{0,5})>")  # not <extra_id_05>
 SPACE = "\u2581"  # ▁, how SentencePiece writes a space inside a piece
 
 
@@ -39,12 +40,15 @@ class SentencePieceTokenizer:
       pad_id, eos_id, unk_id: 0, 1, 2.
       sentinels: ids of <extra_id_0>, <extra_id_1>, ...; descending. A vocabulary with pieces of these names (mT5) uses
         them, and none are added.
+      legacy: whether the text after a sentinel begins with a space even if it has none there, as in all public T5s;
+        Transformers' name.
 
     Raises UserError if the file is missing, is not a SentencePiece model, or has other special ids than T5.
     """
 
-    def __init__(self, model_file: str | Path, *, extra_ids: int = 100) -> None:
+    def __init__(self, model_file: str | Path, *, extra_ids: int = 100, legacy: bool = True) -> None:
         self.model_file = Path(model_file)
+        self.legacy = legacy
         self._model = read_vocabulary(self.model_file)
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -55,6 +59,10 @@ class SentencePieceTokenizer:
             raise UserError(
                 f"{model_file} is not a SentencePiece model (a .model file with pieces and scores)"
             ) from None
+        self._behind_sentinel = self._processor
+        if not legacy:
+            self._behind_sentinel = sentencepiece.SentencePieceProcessor()
+            self._behind_sentinel.LoadFromSerializedProto(self._model + WITHOUT_PREFIX)
         found = {name: getattr(self._processor, f"{name}_id")() for name in SPECIAL_IDS}
         if found != SPECIAL_IDS:
             raise UserError(
@@ -77,7 +85,7 @@ class SentencePieceTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without an end token. "<extra_id_3>" in the text becomes the id of that sentinel.
 
-        The parts between sentinels are cut separately, so a word after a sentinel begins with a space.
+        The parts between sentinels are cut separately. Each begins with a space, unless `legacy` is false.
         """
         if "<extra_id_" not in text:
             return self._call(self._processor.encode, text, out_type=int)
@@ -180,7 +188,9 @@ class SentencePieceTokenizer:
             if match and int(match[1]) >= len(self.sentinels):
                 continue  # not a sentinel of this vocabulary: ordinary text
             end = match.start() if match else len(text)
-            for id, piece, (start, stop) in self._call(_with_offsets, self._processor, text[begin:end]):
+            glued = begin > 0 and not text[begin : begin + 1].isspace()
+            processor = self._behind_sentinel if glued else self._processor
+            for id, piece, (start, stop) in self._call(_with_offsets, processor, text[begin:end]):
                 ids.append(id)
                 pieces.append(piece)
                 offsets.append((begin + start, begin + stop))

@@ -2,7 +2,7 @@
 
     field of ModelProto   1  pieces, one by one   3  normaliser
     of a piece            1  text   2  score, float   3  kind: 1 normal, 2 unknown, 3 control (padding and end)
-    of the normaliser     1  name   2  its compiled table of characters
+    of the normaliser     1  name   2  its compiled table of characters   3  whether text begins with a space
 
 All other fields have the format's defaults, which are T5's values: a unigram model, a space before the text, single
 spaces. A field is its number and kind in one byte, then its content (protobuf's encoding).
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 VARINT, BYTES, FLOAT = 0, 2, 5
 UNKNOWN, CONTROL = 2, 3
+# behind a model: the last value of a field counts
+WITHOUT_PREFIX = bytes([3 << 3 | BYTES, 2, 3 << 3 | VARINT, 0])
 
 
 def sentencepiece_model(pieces: Sequence[tuple[str, float]], charsmap: bytes, kinds: dict[int, int]) -> bytes:

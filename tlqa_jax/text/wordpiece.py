@@ -16,6 +16,7 @@ vocabularies are used. (Letters that are newer than this Python's Unicode are no
 
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -43,17 +44,20 @@ Word = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]  # ids, and the place
 class WordPieceTokenizer:
     """A `vocab.txt`: one piece per line; its id is the number of the line, from 0. It may have more special pieces.
 
+    Every line counts, a blank one too; if a piece is there twice, its id is that of the last line, as in Transformers.
+
     Attributes:
       vocab_size: the number of lines.
       pad_id, unk_id, cls_id, sep_id, mask_id; special_ids: these five.
+      token_types: whether a model reads a 1 for each token of the second segment; if not, all its types are 0.
       continuation: bool [vocab_size], True where a piece continues a word. Whole-word masking needs it.
 
-    Raises UserError if the file is missing, is not UTF-8, has a piece twice, or has not all five special pieces.
+    Raises UserError if the file is missing, is not UTF-8, or has not all five special pieces.
     """
 
-    def __init__(self, vocab_file: str | Path, *, lowercase: bool = True) -> None:
+    def __init__(self, vocab_file: str | Path, *, lowercase: bool = True, token_types: bool = True) -> None:
         self.vocab_file = Path(vocab_file)
-        self.lowercase = lowercase
+        self.lowercase, self.token_types = lowercase, token_types
         self._pieces = _read_pieces(self.vocab_file)
         self._ids = {piece: id for id, piece in enumerate(self._pieces)}
         self.special_ids = tuple(self._ids[piece] for piece in SPECIALS)
@@ -242,22 +246,19 @@ def _write_pieces(path: str | Path, pieces: Iterable[str]) -> None:
 
 
 def _read_pieces(path: Path) -> list[str]:
-    lines = read_vocabulary(path).removesuffix(b"\n").split(b"\n")
-    pieces: dict[str, int] = {}
+    lines = read_vocabulary(path).removeprefix(BOM_UTF8).removesuffix(b"\n").split(b"\n")
+    pieces: list[str] = []
     for number, line in enumerate(lines, 1):
         try:
-            piece = line.decode().removesuffix("\r")
+            pieces.append(line.decode().removesuffix("\r"))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"vocabulary {path} is not UTF-8 (line {number}, byte 0x{line[error.start]:02x}): a BERT vocabulary is "
                 "a vocab.txt, one piece per line"
             ) from None
-        if piece in pieces:
-            raise UserError(f"vocabulary {path} has {piece!r} twice, in lines {pieces[piece]} and {number}: remove one")
-        pieces[piece] = number
     if missing := [special for special in SPECIALS if special not in pieces]:
         raise UserError(
             f"vocabulary {path} has no {', '.join(missing)}: "
             f"a BERT vocabulary has a line for each of {', '.join(SPECIALS)}"
         )
-    return list(pieces)
+    return pieces

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tlqa_jax.core.losses import correct_predictions, cross_entropy
+from tlqa_jax.core.masks import padding_mask
 from tlqa_jax.data.batches import evaluation_batches, training_batches
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining, PretrainingLogits
@@ -127,7 +128,7 @@ def pretraining_logits(apply: Callable, pad_id: int, params: Any, rows: Rows, ke
     """
     logits = apply(
         params, rows["tokens"], positions=rows["positions"], token_types=rows["token_types"],
-        mask=rows["tokens"] != pad_id, key=key,
+        mask=padding_mask(rows["tokens"], pad_id), key=key,
     )  # fmt: skip
     return logits if isinstance(logits, PretrainingLogits) else PretrainingLogits(logits, None)
 
