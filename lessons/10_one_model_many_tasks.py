@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 10: One model, many tasks
 #
-# **Time** 70 minutes, of which the computer needs six (two CPU cores), and two more if lesson 5's run is not there.
+# **Time** 70 minutes, of which the computer needs about ten (two CPU cores), and two more if lesson 5's run is not there.
 #
 # **Know first** Exact match (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run is used here; without it, this
 # lesson makes one), fine-tuning on questions (lesson 6).
@@ -11,7 +11,7 @@
 # - say why a model that writes text can also give a number, and round it for that;
 # - compute how often each task should come, and draw it;
 # - say when accuracy misleads, and score with Matthews correlation instead;
-# - compare one model for four tasks with four models for one, fairly.
+# - compare one model for six tasks with six models for one, fairly.
 
 # %%
 import json
@@ -55,6 +55,8 @@ shown = {
     "closed_book_qa": {"question": "Where was Mira born?", "answers": ["Oss"]},
     "similarity": {"sentence1": "A man sleeps.", "sentence2": "Someone is asleep.", "label": 4.57},
     "translation": {"en": "It rains.", "de": "Es regnet."},
+    "kelbish": {"en": "The nurse sells the harps.", "kelbish": "arfio nol sova"},
+    "summarisation": {"article": "Mira, once a baker, is a mason in Oss.", "highlights": "Mira is a mason in Oss."},
 }
 for name, row in shown.items():
     example = TASKS[name].example(row, name)
@@ -234,13 +236,16 @@ for task, size in enumerate(small.values()):
     assert all(sorted(epoch) == list(range(size)) for epoch in own.reshape(-1, size).tolist())
 
 # %% [markdown]
-# ## Four models, or one
+# ## Six models, or one
 #
-# Four tasks of the tiny world, all from lesson 5's pretrained model: sentiment of reviews, the type of a question, a
-# question with a passage, a question from memory. First four models, one for each task. Then one model for all, which
-# we score twice: after **as many steps** as each of the four had, when one row in four was of a given task; and after
-# four times as many, when it has seen **as many rows** of each task. (It would be unfair to show only the second.) The
-# learning rate stays the same from the first step to the last, so that a score in between is as good as one at the end.
+# Six tasks of the tiny world, all from lesson 5's pretrained model: sentiment of reviews, the type of a question, a
+# question with a passage, a question from memory, translation into Kelbish (an invented language of the tiny world, with
+# another order of words and with endings), a passage's summary of one line. First six models, one for each task. Then one
+# model for all, which we score twice: after **as many steps** as each of the six had, when one row in six was of a given
+# task; and after six times as many, when it has seen **as many rows** of each task. (It would be unfair to show only the
+# second.) The learning rate stays the same from the first step to the last, so that a score in between is as good as one
+# at the end. Translations are scored by BLEU and summaries by ROUGE-1, by the words that they share with the right ones;
+# the other tasks by the share of right answers.
 #
 # (As in lesson 5, the same call again continues, and of a run that is complete it returns at once.)
 
@@ -251,6 +256,8 @@ SOURCES = {
     "question_type": (files / "reading.jsonl", files / "reading_held_out.jsonl"),
     "context_qa": (files / "reading.jsonl", files / "reading_held_out.jsonl"),
     "closed_book_qa": (files / "asked.jsonl", files / "unasked.jsonl"),
+    "kelbish": ("tiny_world:kelbish_train.jsonl", "tiny_world:kelbish_dev.jsonl"),
+    "summarisation": ("tiny_world:summaries_train.jsonl", "tiny_world:summaries_dev.jsonl"),
 }
 STEPS = 4 if SMOKE else 400
 
@@ -260,7 +267,7 @@ def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
         out=str(runs / out), start_from=str(pretrained), tasks=tasks, mixing="equal",
         train=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
         held_out=tuple(f"{task}={SOURCES[task][1]}" for task in tasks),
-        input_length=64, target_length=6, batch_size=8 if SMOKE else 64, steps=steps, warmup=2 if SMOKE else 20,
+        input_length=64, target_length=36, batch_size=8 if SMOKE else 64, steps=steps, warmup=2 if SMOKE else 20,
         optimizer="adamw", learning_rate=5e-4, decay="constant", relative_bias_rate=100.0, dropout=0.0,
         log_every=STEPS // 4, evaluate_every=STEPS, save_every=STEPS,
     ), quiet=True)  # fmt: skip
@@ -269,11 +276,12 @@ def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
 alone = {task: learn(f"alone_{task}", (task,), STEPS) for task in SOURCES}
 
 # %%
-together = learn("together", tuple(SOURCES), 4 * STEPS)
+together = learn("together", tuple(SOURCES), len(SOURCES) * STEPS)
 
 # %% [markdown]
 # And what does guessing give? The commonest class; the first of the passage's values that is of the right kind; from
-# memory, the commonest answer to that sort of question.
+# memory, the commonest answer to that sort of question. Who knows no Kelbish leaves a sentence as it is; and a passage's
+# first sentence is often a fair summary (of news it is hard to beat).
 
 # %%
 METRIC = {task: TASKS[task].metrics[0] for task in SOURCES}  # accuracy, or exact_match ("em" in a run's metrics)
@@ -292,6 +300,8 @@ guesses = {
     "question_type": [commonest(e.target for e in held_out["question_type"])] * len(held_out["question_type"]),
     "context_qa": [typed_mentions(row["context"], TYPE_OF[row["relation"]])[0] for row in rows["reading_held_out"]],
     "closed_book_qa": [by_relation[row["relation"]] for row in rows["unasked"]],
+    "kelbish": [e.input.split(": ", 1)[1] for e in held_out["kelbish"]],
+    "summarisation": [e.input.split(": ", 1)[1].split(". ")[0] + "." for e in held_out["summarisation"]],
 }
 
 
@@ -305,15 +315,15 @@ table = {
     "guessing": {task: TASKS[task].score(guesses[task], held_out[task])[METRIC[task]] for task in SOURCES},
     "a model each": {task: score(alone[task], task) for task in SOURCES},
     "one for all, same steps": {task: score(together, task) for task in SOURCES},
-    "one for all, same rows": {task: score(together, task, 4 * STEPS) for task in SOURCES},
+    "one for all, same rows": {task: score(together, task, len(SOURCES) * STEPS) for task in SOURCES},
 }
 
 # %%
-figure, axes = plt.subplots(figsize=(10, 3.8), layout="constrained")
+figure, axes = plt.subplots(figsize=(11, 3.8), layout="constrained")
 for number, ((name, scores), colour) in enumerate(zip(table.items(), ("lightgray", "C1", "C9", "C0"), strict=True)):
-    bars = axes.bar(np.arange(4) + 0.2 * number - 0.3, scores.values(), width=0.19, color=colour, label=name)
+    bars = axes.bar(np.arange(len(SOURCES)) + 0.2 * number - 0.3, scores.values(), width=0.19, color=colour, label=name)
     axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
-axes.set(xticks=np.arange(4), ylabel="right, %", ylim=(0, 118), title="Held-out examples of each task")
+axes.set(xticks=np.arange(len(SOURCES)), ylabel="score, %", ylim=(0, 118), title="Held-out examples of each task")
 axes.set_xticklabels([task.replace("_", " ") for task in SOURCES])
 axes.legend(ncols=4, fontsize=8, loc="upper center")
 show(figure, "10_tasks")
@@ -327,16 +337,16 @@ assert SMOKE or together_scores["closed_book_qa"] < alone_scores["closed_book_qa
 # %% [markdown]
 # First the gray bars: a model whose bar is no higher than guessing has not learned its task yet.
 #
-# Compare the orange bar with the dark blue one: the same number of rows of each task, in four models or in one. If they
-# are about equal, as for the two tasks of naming a class, one model does the work of four with a quarter of the disk
+# Compare the orange bar with the dark blue one: the same number of rows of each task, in six models or in one. If they
+# are about equal, as for the two tasks of naming a class, one model does the work of six with a sixth of the disk
 # and of the memory. If dark blue is higher, as for reading here, one task has helped another, or the larger number of
 # steps has helped.
 #
 # If it is lower, the tasks disturb each other, since they share one set of weights. The facts that a closed-book model
 # answers with were learned in *pretraining*; fine-tuning only showed it how questions are asked, with half of the
 # residents. The other half is never mentioned any more, and each further step for the other tasks overwrites a little
-# of what was known about them: compare the light blue bar, after a quarter of the steps. This is *forgetting*. The
-# paper's multi-task mixture therefore contains the self-supervised task as well, as one of many. (Try it: with a fifth
+# of what was known about them: compare the light blue bar, after a sixth of the steps. This is *forgetting*. The
+# paper's multi-task mixture therefore contains the self-supervised task as well, as one of many. (Try it: with one more
 # task, whose rows are passages with holes, twice as much of the memory stays; reading then takes longer.)
 #
 # The paper found that training on all tasks at once was somewhat worse than pretraining and then one model for each

@@ -3,6 +3,7 @@ import random
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
@@ -11,9 +12,11 @@ from hypothesis import given, strategies as st
 from tlqa_jax.data import tiny_world
 from tlqa_jax.data.tiny_world import RELATIONS, TYPE_OF, TYPES, VALUES, Asked, World, WorldSizes, make_people, tell
 from tlqa_jax.data.tiny_world.files import all_files, text_files, vocabulary_texts
+from tlqa_jax.data.tiny_world.kelbish import ADJECTIVES, NOUNS, VERBS, Noun, Sentence
 from tlqa_jax.data.tiny_world.passages import AGREEMENT, FOLLOWING_FRAMES, FULL_FRAMES, PRONOUN_OF
 from tlqa_jax.data.tiny_world.phrases import LAST_NAMES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
+from tlqa_jax.data.tiny_world.reviews import COURSE_VERDICTS, COURSES, PLACE_VERDICTS, PLACES
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
@@ -52,7 +55,7 @@ SMALL = WorldSizes(residents=4, strangers_train=4, rounds_train=1, strangers_dev
 def test_bundled_files_are_what_the_generator_makes(files):
     for name, content in files.items():
         assert tiny_world.bundled(name).read_bytes() == content, f"{name}: python -m tlqa_jax.data.tiny_world"
-    assert sum(map(len, files.values())) < 3_000_000
+    assert sum(map(len, files.values())) < 4_000_000
 
 
 @pytest.mark.slow
@@ -114,7 +117,8 @@ def test_unasked_residents_are_told_but_never_asked_about(world, files):
 
 
 def test_dev_strangers_are_in_no_training_file(world, files):
-    training = "\n".join(files[name].decode() for name in (*TRAINING_FILES, "pretraining_dev.txt"))
+    others = ("pretraining_dev.txt", "kelbish_train.jsonl", "summaries_train.jsonl")
+    training = "\n".join(files[name].decode() for name in (*TRAINING_FILES, *others))
     dev = files["context_dev.json"].decode()
     for person in world.strangers_dev:
         assert person.name not in training
@@ -295,8 +299,9 @@ def test_questions():
     assert question.text.replace(person.name, "{name}") in HELD_OUT_FORMS["home"]
 
 
-def test_reviews_are_balanced_and_cannot_be_told_by_single_words():
-    written = tiny_world.reviews(random.Random(0), 1801)
+@pytest.mark.parametrize("courses", [False, True])
+def test_reviews_are_balanced_and_cannot_be_told_by_single_words(courses):
+    written = tiny_world.reviews(random.Random(0), 1801, courses=courses)
     assert Counter(review.label for review in written) == {"positive": 901, "negative": 900}
     assert len({review.text for review in written}) == 1801
     train, dev = written[:1500], written[1500:]
@@ -309,6 +314,66 @@ def test_reviews_are_balanced_and_cannot_be_told_by_single_words():
         score = sum((word in words[r.text]) == (r.label == says) for r in dev) / len(dev)
         right = max(right, score)
     assert right < 0.62
+
+
+def test_courses_are_praised_and_blamed_in_other_words():
+    of_places, of_courses = (
+        {word for kind in aspects.values() for _, *words in kind for group in words for word in group}
+        for aspects in (PLACES, COURSES)
+    )
+    assert not of_places & of_courses
+    verdicts = [*PLACE_VERDICTS.values(), *COURSE_VERDICTS.values()]
+    assert len({verdict for group in verdicts for verdict in group}) == sum(map(len, verdicts))
+
+
+def test_kelbish_by_hand():
+    mara, sells, hears = Noun("Mara Barlow", name=True), ("sells", "sell", "sold"), ("hears", "hear", "heard")
+    mason, harp = Noun("mason"), Noun("harp", "grey")
+    for sentence, english, kelbish in (
+        (Sentence(Noun("baker", "old", plural=True), sells, Noun("flute", plural=True), True, True, "Kelby"),
+         "The old bakers did not sell the flutes in Kelby.", "Kelbyum flinio daki grumi misoven"),
+        (Sentence(mara, hears, Noun("nurse", "fine"), False, False, None),
+         "Mara Barlow hears the fine nurse.", "nolo bono Mara Barlow yoda"),
+        (Sentence(mason, hears, mara, True, False, "Ospey"),
+         "The mason heard Mara Barlow in Ospey.", "Ospeyum Mara Barlowo mur yode"),
+        (Sentence(Noun("mason", plural=True), sells, harp, False, True, None),
+         "The masons do not sell the grey harp.", "arfo kano muri misovan"),
+        (Sentence(mason, sells, harp, False, True, None), "The mason does not sell the grey harp.", "arfo kano mur misova"),
+    ):  # fmt: skip
+        assert (sentence.english, sentence.kelbish) == (english, kelbish)
+
+
+def test_every_word_of_kelbish_means_one_thing():
+    stems = [*NOUNS.values(), *ADJECTIVES.values(), *VERBS.values()]
+    assert len(set(stems)) == len(stems) == 20 + 16 + 8 + 8
+
+
+def test_sentences_of_dev_are_not_in_training_with_other_names(files):
+    def without_names(row):
+        text = re.sub(r"\b[A-Z]\w+ [A-Z]\w+\b", "somebody", row["en"].replace("The ", "the "))
+        return re.sub(r" in [A-Z]\w+", " in a town", text)
+
+    train, dev = (
+        [json.loads(line) for line in files[f"kelbish_{part}.jsonl"].splitlines()] for part in ("train", "dev")
+    )
+    assert (len({row["en"] for row in train}), len({row["en"] for row in dev})) == (2000, 300)
+    assert not set(map(without_names, train)) & set(map(without_names, dev))
+    known = {word for row in train for word in row["kelbish"].split()}
+    words = [word for row in dev for word in row["kelbish"].split() if word.islower()]
+    assert np.mean([word in known for word in words]) > 0.97  # the words can be learned
+
+
+def test_summaries_tell_what_is_today(files, world):
+    for part, people, number in (("train", world.strangers_train, 1500), ("dev", world.strangers_dev, 200)):
+        names = {person.name for person in people}
+        rows = [json.loads(line) for line in files[f"summaries_{part}.jsonl"].splitlines()]
+        assert len({row["article"] for row in rows}) == number
+        for row in rows:
+            name, profession, home = re.fullmatch(r"(\w+ \w+) is a (\w+) in (\w+)\.", row["highlights"]).groups()
+            assert name in names and name in row["article"]
+            for kind, value in (("profession", profession), ("town", home)):
+                told = tiny_world.typed_mentions(row["article"], kind)
+                assert value in told and len(told) == 2  # the other one is no longer true
 
 
 def test_baselines_by_hand():

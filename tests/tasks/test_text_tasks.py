@@ -13,6 +13,7 @@ from tlqa_jax.tasks.text_tasks import (
     ACCEPTABILITY,
     CLOSED_BOOK_QA,
     CONTEXT_QA,
+    KELBISH,
     QUESTION_TYPE,
     SENTIMENT,
     SIMILARITY,
@@ -36,6 +37,8 @@ EXAMPLES = {
     QUESTION_TYPE: ({"text": "Who?", "coarse": "HUM"}, "question type: Who?", "person", ("person",)),
     SUMMARISATION: ({"document": "A. B.", "summary": "A."}, "summarize: A. B.", "A.", ("A.",)),
     TRANSLATION: ({"en": "yes", "de": "ja"}, "translate English to German: yes", "ja", ("ja",)),
+    KELBISH: ({"en": "The nurse hears.", "kelbish": "nol yoda"},
+              "translate English to Kelbish: The nurse hears.", "nol yoda", ("nol yoda",)),
     SIMILARITY: ({"sentence1": "a", "sentence2": "b", "label": 2.5}, "stsb sentence1: a sentence2: b", "2.4", ("2.5",)),
     ACCEPTABILITY: ({"sentence": "It rain.", "label": "1"}, "cola sentence: It rain.", "acceptable", ("acceptable",)),
 }  # fmt: skip

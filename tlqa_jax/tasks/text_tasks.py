@@ -202,8 +202,13 @@ QUESTION_TYPE = TextTask(  # what a question asks for: the tiny world's relation
 SUMMARISATION = TextTask(
     "summarisation", "summarize: {article}", target="highlights", metrics=("rouge1", "rouge2", "rougeL"),
     other_names={"article": ("document", "text"), "highlights": ("summary",)},
+    train="tiny_world:summaries_train.jsonl", held_out="tiny_world:summaries_dev.jsonl",
 )
 TRANSLATION = TextTask("translation", "translate English to German: {en}", target="de", metrics=("bleu",))
+KELBISH = TextTask(  # into the tiny world's invented language
+    "kelbish", "translate English to Kelbish: {en}", target="kelbish", metrics=("bleu", "exact_match"),
+    train="tiny_world:kelbish_train.jsonl", held_out="tiny_world:kelbish_dev.jsonl",
+)
 SIMILARITY = TextTask(
     "similarity", "stsb sentence1: {sentence1} sentence2: {sentence2}", target="label", step=0.2,
     metrics=("pearson", "spearman"), other_names={"label": ("score",)},
@@ -215,7 +220,8 @@ ACCEPTABILITY = TextTask(
 TASKS = {
     task.name: task
     for task in (
-        CONTEXT_QA, CLOSED_BOOK_QA, SENTIMENT, QUESTION_TYPE, SUMMARISATION, TRANSLATION, SIMILARITY, ACCEPTABILITY,
+        CONTEXT_QA, CLOSED_BOOK_QA, SENTIMENT, QUESTION_TYPE, SUMMARISATION, TRANSLATION, KELBISH, SIMILARITY,
+        ACCEPTABILITY,
     )
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ class FinetuneQASettings(T5Settings):
     """Questions to evaluate on, without contexts."""
     tasks: tuple[str, ...] = ()
     """Names of tasks, or .json files of your own: context_qa, closed_book_qa, sentiment, question_type, summarisation,
-    translation, similarity, acceptability."""
+    translation, kelbish (into the tiny world's invented language), similarity, acceptability."""
     train: tuple[str, ...] = input_file(())
     """TASK=SOURCE: what to learn a task from, such as sentiment=train.jsonl or acceptability=tfds:glue/cola:train.
     Several sources of one task are read together. A task without any is learned from the source in its record, which

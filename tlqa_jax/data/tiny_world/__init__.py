@@ -1,11 +1,13 @@
-"""The tiny world: a small invented place, told in varied English, as pretraining texts, questions and reviews.
+"""The tiny world: a small invented place, told in varied English, for pretraining and for each kind of task.
 
 In reading order:
 
     phrases.py         its names and values, and the sentence frames that state a fact
     question_forms.py  the forms of questions: those for training, and others that are held out
     passages.py        people, passages about them, questions
-    reviews.py         reviews, positive or negative
+    reviews.py         reviews of places and of courses, positive or negative
+    kelbish.py         an invented language, and sentences with their translations
+    summaries.py       passages with summaries of one line
     files.py           the groups of people, and how each file of data/ is made
     baselines.py       what can be scored without understanding
     __main__.py        writes the files of data/

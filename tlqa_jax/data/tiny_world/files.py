@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from tlqa_jax.data.tiny_world.kelbish import Sentence, sentences
 from tlqa_jax.data.tiny_world.passages import (
     Passage,
     Person,
@@ -26,6 +27,7 @@ from tlqa_jax.data.tiny_world.passages import (
 from tlqa_jax.data.tiny_world.phrases import FIRST_NAMES, LAST_NAMES, RELATIONS, VALUES
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.data.tiny_world.reviews import Review, reviews
+from tlqa_jax.data.tiny_world.summaries import Summary, summaries
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
@@ -43,8 +45,12 @@ class WorldSizes:
     strangers_dev: int = 300
     retold_passages: int = 120  # about passers-by, who are in no other file
     other_passages: int = 60  # of pretraining_dev.txt; even
-    reviews_train: int = 1500
+    reviews_train: int = 1500  # of places; of courses there are as many
     reviews_dev: int = 300
+    sentences_train: int = 2000
+    sentences_dev: int = 300
+    summaries_train: int = 1500
+    summaries_dev: int = 200
 
 
 @dataclass(frozen=True)
@@ -199,12 +205,23 @@ def text_lines(passages: Iterable[Passage]) -> str:
 
 def marked_lines(passages: Iterable[Passage]) -> str:
     """One row per passage: its text, and the [start, end] of each value in it, in characters."""
-    rows = ({"text": p.text, "spans": [[m.start, m.end] for m in p.mentions]} for p in passages)
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return json_lines({"text": p.text, "spans": [[m.start, m.end] for m in p.mentions]} for p in passages)
 
 
 def review_lines(written: Iterable[Review]) -> str:
-    return "".join(json.dumps({"text": review.text, "label": review.label}) + "\n" for review in written)
+    return json_lines({"text": review.text, "label": review.label} for review in written)
+
+
+def sentence_lines(made: Iterable[Sentence]) -> str:
+    return json_lines({"en": sentence.english, "kelbish": sentence.kelbish} for sentence in made)
+
+
+def summary_lines(written: Iterable[Summary]) -> str:
+    return json_lines({"article": summary.article, "highlights": summary.highlights} for summary in written)
+
+
+def json_lines(rows: Iterable[dict]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def sentencepiece_file(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> bytes:
@@ -250,10 +267,16 @@ def all_files(world: World | None = None) -> dict[str, bytes]:
 
 
 def text_files(world: World) -> dict[str, str]:
-    """Name -> content of the passages, questions and reviews."""
+    """Name -> content of the passages, questions, reviews, translations and summaries."""
     sizes = world.sizes
     pretraining, pretraining_dev = pretraining_passages(world), pretraining_dev_passages(world)
-    train_reviews_and_dev = reviews(world.rng("reviews"), sizes.reviews_train + sizes.reviews_dev)
+    number_of_reviews = sizes.reviews_train + sizes.reviews_dev
+    of_places = reviews(world.rng("reviews"), number_of_reviews)
+    of_courses = reviews(world.rng("course reviews"), number_of_reviews, courses=True)
+    translated_dev = sentences(world.rng("sentences dev"), world.strangers_dev, sizes.sentences_dev)
+    translated = sentences(
+        world.rng("sentences train"), world.strangers_train, sizes.sentences_train, exclude=translated_dev
+    )
 
     def context(group: str, held_out: bool = False) -> list[ContextQuestions]:
         people, rng = getattr(world, f"strangers_{group}"), world.rng(f"context {group}")
@@ -265,8 +288,18 @@ def text_files(world: World) -> dict[str, str]:
         "pretraining.txt": text_lines(pretraining),
         "pretraining_dev.txt": text_lines(pretraining_dev),
         "pretraining_spans.jsonl": marked_lines(pretraining),
-        "reviews_train.jsonl": review_lines(train_reviews_and_dev[: sizes.reviews_train]),
-        "reviews_dev.jsonl": review_lines(train_reviews_and_dev[sizes.reviews_train :]),
+        "reviews_train.jsonl": review_lines(of_places[: sizes.reviews_train]),
+        "reviews_dev.jsonl": review_lines(of_places[sizes.reviews_train :]),
+        "course_reviews_train.jsonl": review_lines(of_courses[: sizes.reviews_train]),
+        "course_reviews_dev.jsonl": review_lines(of_courses[sizes.reviews_train :]),
+        "kelbish_train.jsonl": sentence_lines(translated),
+        "kelbish_dev.jsonl": sentence_lines(translated_dev),
+        "summaries_train.jsonl": summary_lines(
+            summaries(world.rng("summaries train"), world.strangers_train, sizes.summaries_train)
+        ),
+        "summaries_dev.jsonl": summary_lines(
+            summaries(world.rng("summaries dev"), world.strangers_dev, sizes.summaries_dev)
+        ),
     }
     for name, examples in {
         "context_train": context("train"),
@@ -285,7 +318,11 @@ def text_files(world: World) -> dict[str, str]:
 
 
 def vocabulary_texts(files: dict[str, str]) -> list[str]:
-    """All passages, questions (training and held-out forms) and reviews, and the words of the tasks."""
+    """All passages, questions (training and held-out forms) and reviews of places, and the words of the tasks.
+
+    Course reviews, translations and summaries are not among them: they are tasks that come later, as they do to a
+    public model, whose vocabulary stays what it is.
+    """
     texts = [TASK_WORDS] * 100
     for name, content in files.items():
         if name.startswith("pretraining"):

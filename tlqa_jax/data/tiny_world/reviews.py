@@ -1,4 +1,7 @@
-"""Short opinionated reviews of inns, concerts, shops and meals in the tiny world, each clearly positive or negative.
+"""Short opinionated reviews in the tiny world, each clearly positive or negative: of places, and of courses.
+
+Places are inns, concerts, shops and meals. Courses are another domain: they are praised and blamed in other words, but
+in sentences of the same kind.
 
 Negative reviews contain positive words and the other way round ("the soup was cold, but ..."; "I had feared a dull
 evening, and it was anything but dull"), so single words do not decide: the sentence must be understood.
@@ -9,8 +12,8 @@ from dataclasses import dataclass
 
 from tlqa_jax.data.tiny_world.phrases import INSTRUMENTS, LAST_NAMES, TOWNS
 
-# kind of place -> (thing, good words, bad words)
-ASPECTS = {
+# what is reviewed -> (thing, good words, bad words)
+PLACES = {
     "inn": (
         ("the room", ("clean", "warm", "quiet", "bright"), ("dirty", "cold", "noisy", "dark")),
         ("the bed", ("soft", "clean", "comfortable"), ("hard", "dirty", "damp")),
@@ -36,6 +39,26 @@ ASPECTS = {
         ("the pudding", ("fresh", "wonderful", "generous"), ("stale", "awful", "meagre")),
     ),
 }
+COURSES = {
+    "lecture": (
+        ("the first part", ("clear", "well explained", "inspiring"), ("confusing", "badly explained", "boring")),
+        ("the second part", ("well structured", "exciting", "memorable"), ("chaotic", "tiresome", "shallow")),
+        ("the pace", ("sensible", "pleasant", "well judged"), ("rushed", "sluggish", "badly judged")),
+        ("the speaker", ("patient", "witty", "well prepared"), ("impatient", "monotonous", "badly prepared")),
+    ),
+    "course": (
+        ("the teacher", ("patient", "encouraging", "inspiring"), ("impatient", "scornful", "monotonous")),
+        ("the material", ("up to date", "thorough", "useful"), ("outdated", "sloppy", "useless")),
+        ("the homework", ("useful", "sensible", "exciting"), ("useless", "tiresome", "pointless")),
+        ("the exam", ("just", "sensible", "well judged"), ("unjust", "pointless", "badly judged")),
+    ),
+    "workshop": (
+        ("the task", ("exciting", "useful", "well explained"), ("boring", "pointless", "badly explained")),
+        ("the advice", ("thorough", "encouraging", "clear"), ("sloppy", "scornful", "confusing")),
+        ("the group", ("attentive", "pleasant", "witty"), ("inattentive", "unpleasant", "tiresome")),
+        ("the equipment", ("up to date", "reliable", "useful"), ("outdated", "unreliable", "useless")),
+    ),
+}
 OPENINGS = {
     "inn": (
         "We stayed at {last}'s inn in {town}.",
@@ -56,6 +79,21 @@ OPENINGS = {
         "We had supper at {last}'s in {town}.",
         "A meal in {town}, at {last}'s table.",
         "Supper at {last}'s.",
+    ),
+    "lecture": (
+        "We attended {last}'s lecture in {town}.",
+        "A lecture by {last} about the {instrument}.",
+        "{last}'s lecture on Sunday.",
+    ),
+    "course": (
+        "I took {last}'s evening course in {town}.",
+        "{last}'s course for the {instrument}, first term.",
+        "A term with {last}.",
+    ),
+    "workshop": (
+        "We joined {last}'s workshop in {town}.",
+        "{last}'s workshop for the {instrument}.",
+        "A workshop in {town}, three days.",
     ),
 }
 
@@ -80,7 +118,7 @@ CONTRAST = (
     "{Y} was {yw}; that {x} was {xo} hardly matters.",
     "{Y} was {yw}, even if {x} was {xo}.",
 )
-VERDICTS = {  # the same words on both sides as far as possible
+PLACE_VERDICTS = {  # the same words on both sides as far as possible
     "positive": (
         "I will come again.", "We shall not look for another.", "Nothing could keep me from coming back.",
         "I would not have missed it.", "I would gladly pay twice.", "My friends will hear good things about it.",
@@ -94,6 +132,16 @@ VERDICTS = {  # the same words on both sides as far as possible
         "Do not go, and do not let anybody tell you otherwise.", "We could not stay another hour.",
     ),
 }  # fmt: skip
+COURSE_VERDICTS = {
+    "positive": (
+        "I have learned a lot.", "I would sign up again.", "Not one hour was wasted.", "Nobody left before the end.",
+        "I did not look at the clock once.", "My notes are full to the last page.", "Miss no lesson of it.",
+    ),
+    "negative": (
+        "I have not learned a lot.", "I would not sign up again.", "Every hour was wasted.", "Nobody stayed to the end.",
+        "I did nothing but look at the clock.", "My notes end on the first page.", "Miss every lesson of it.",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,24 +150,25 @@ class Review:
     label: str  # "positive" or "negative"
 
 
-def reviews(rng: random.Random, n: int) -> list[Review]:
-    """n different reviews in random order; half of them are positive, or one more than half."""
+def reviews(rng: random.Random, n: int, *, courses: bool = False) -> list[Review]:
+    """n different reviews, of places or of courses, in random order; half are positive, or one more than half."""
     labels = ["positive"] * (n - n // 2) + ["negative"] * (n // 2)
     rng.shuffle(labels)
+    aspects, verdicts = (COURSES, COURSE_VERDICTS) if courses else (PLACES, PLACE_VERDICTS)
     seen: set[str] = set()
     written = []
     for label in labels:
-        text = _review(rng, label)
+        text = _review(rng, label, aspects, verdicts)
         while text in seen:
-            text = _review(rng, label)
+            text = _review(rng, label, aspects, verdicts)
         seen.add(text)
         written.append(Review(text, label))
     return written
 
 
-def _review(rng: random.Random, label: str) -> str:
-    kind = rng.choice(list(ASPECTS))
-    (x, *x_words), (y, *y_words) = rng.sample(ASPECTS[kind], 2)
+def _review(rng: random.Random, label: str, aspects: dict, verdicts: dict) -> str:
+    kind = rng.choice(list(aspects))
+    (x, *x_words), (y, *y_words) = rng.sample(aspects[kind], 2)
     own, opposite = (0, 1) if label == "positive" else (1, 0)
     words = {
         "x": x, "y": y, "X": x[0].upper() + x[1:], "Y": y[0].upper() + y[1:],
@@ -128,6 +177,6 @@ def _review(rng: random.Random, label: str) -> str:
     sentence = rng.choice(PLAIN if rng.random() < 0.4 else CONTRAST).format(**words)
     parts = [rng.choice(OPENINGS[kind]), sentence]
     if rng.random() < 0.5:
-        parts.append(rng.choice(VERDICTS[label]))
+        parts.append(rng.choice(verdicts[label]))
     place = {"last": rng.choice(LAST_NAMES), "town": rng.choice(TOWNS), "instrument": rng.choice(INSTRUMENTS)}
     return " ".join(parts).format(**place)
