@@ -265,7 +265,7 @@ STEPS = 4 if SMOKE else 400
 def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
     return finetune_qa(FinetuneQASettings(
         out=str(runs / out), start_from=str(pretrained), tasks=tasks, mixing="equal",
-        train=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
+        train_on=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
         held_out=tuple(f"{task}={SOURCES[task][1]}" for task in tasks),
         input_length=64, target_length=36, batch_size=8 if SMOKE else 64, steps=steps, warmup=2 if SMOKE else 20,
         optimizer="adamw", learning_rate=5e-4, decay="constant", relative_bias_rate=100.0, dropout=0.0,

@@ -34,7 +34,7 @@ SPANS = "finetune-qa --model bert.json --vocabulary wordpiece.txt --questions qu
 SPANS += " --input-length 24 --stride 4 --max-question-length 8 --batch-size 8 --steps 1 --dropout 0"
 CLASSES = "finetune-classifier --start-from pointing --texts classes.jsonl --held-out classes.jsonl"
 CLASSES += " --input-length 12 --batch-size 8 --steps 1 --dropout 0"
-TASKS = "finetune --start-from pretrained --tasks context_qa,classes.json --train context_qa=questions.json"
+TASKS = "finetune --start-from pretrained --tasks context_qa,classes.json --train-on context_qa=questions.json"
 TASKS += " --held-out context_qa=questions.json --mixing equal --input-length 24 --target-length 5 --batch-size 8"
 TASKS += " --steps 1 --dropout 0"
 QUESTIONS = [
@@ -267,7 +267,7 @@ def test_a_task_of_a_run_is_scored_by_its_own_metric(here, capsys, tmp_path):
     assert status == 2 and err.endswith("finetuned has no task 'classes': its tasks are context_qa\n")
     status, _, err = tlqa("evaluate pointing --task classes --texts classes.jsonl", capsys)
     assert status == 2 and "--task is for a run of `tlqa finetune`" in err
-    status, _, err = tlqa(f"{TASKS} --train classes=questions.json --out {tmp_path}/run", capsys)
+    status, _, err = tlqa(f"{TASKS} --train-on classes=questions.json --out {tmp_path}/run", capsys)
     assert status == 2 and err.startswith('tlqa: questions.json, question \'q0\': no field "text", which task classes')
 
 

@@ -35,8 +35,8 @@ def test_sources_are_those_given_else_the_tiny_worlds():
 
 
 @pytest.mark.parametrize("train, held_out, message", [
-    ((), (), "nothing to learn the task similarity from: give --train similarity=SOURCE"),
-    (("sentiment",), (), r"--train sentiment: it has to be TASK=SOURCE, such as sentiment=examples.jsonl"),
+    ((), (), "nothing to learn the task similarity from: give --train-on similarity=SOURCE"),
+    (("sentiment",), (), r"--train-on sentiment: it has to be TASK=SOURCE, such as sentiment=examples.jsonl"),
     (("similarity=x",), ("shout=x",), "--held-out shout=x: there is no task 'shout' in this run; its tasks are senti"),
 ])  # fmt: skip
 def test_a_source_of_no_task_and_a_task_without_a_source(train, held_out, message):

@@ -89,7 +89,7 @@ PROGRAMS = {
         finetune_qa.FinetuneQASettings, "t5", "T5ForConditionalGeneration",
         dict(start_from="FOLDER/t5", context_questions="FOLDER/questions.jsonl",
              held_out_context="FOLDER/questions.jsonl", tasks=("FOLDER/puns.json", "shouts"),
-             train=("shouts=FOLDER/shouts.jsonl",), held_out=("shouts=FOLDER/shouts.jsonl",), pack=True,
+             train_on=("shouts=FOLDER/shouts.jsonl",), held_out=("shouts=FOLDER/shouts.jsonl",), pack=True,
              mixing="temperature=2", input_length=48, target_length=8, optimizer="adafactor", learning_rate=0.1,
              steps=12),
         37, {"loss", *QA}, {"predictions_context_qa.json", "predictions_shouts.json"},

@@ -115,7 +115,7 @@ def test_a_run_of_spans_from_a_model_that_looks_back_only(files, tmp_path, first
 @pytest.mark.parametrize("name, changes, expected", [
     ("finetune_spans", dict(input_length=40),
      {"tokens": (16, 32), "token_types": (16, 32), "start": (16,), "end": (16,)}),
-    ("finetune_qa", dict(input_length=512, target_length=32, pack=False, tasks=(), train=()),
+    ("finetune_qa", dict(input_length=512, target_length=32, pack=False, tasks=(), train_on=()),
      {"inputs": (16, 64), "targets": (16, 8)}),
     ("finetune_classifier", dict(input_length=40), {"tokens": (16, 16), "labels": (16,)}),
 ])  # fmt: skip
@@ -138,11 +138,11 @@ def test_a_batch_is_no_longer_than_the_longest_example(name, changes, expected, 
     ("finetune_classifier", dict(label_field="sterne"), 'no field "sterne"'),
     ("finetune_classifier", dict(texts="FOLDER/one.jsonl"), "every text has the label '2', so there is nothing"),
     ("finetune_classifier", dict(held_out="FOLDER/new.jsonl"), "labelled.jsonl has no text with the label 7"),
-    ("finetune_qa", dict(context_questions=None, tasks=(), train=(), held_out=()), "nothing to learn from: give --c"),
-    ("finetune_qa", dict(context_questions=None, held_out_context=None, tasks=(), train=(), held_out=()), "nothing to"),
+    ("finetune_qa", dict(context_questions=None, tasks=(), train_on=(), held_out=()), "nothing to learn from: give --c"),
+    ("finetune_qa", dict(context_questions=None, held_out_context=None, tasks=(), train_on=(), held_out=()), "nothing to"),
     ("finetune_qa", dict(tasks=("sentimen",)), "there is no task 'sentimen'; known are context_qa, .*, shouts"),
     ("finetune_qa", dict(mixing="half"), "--mixing 'half': known are proportional"),
-    ("finetune_qa", dict(train=("shouts=FOLDER/puns.jsonl",)), 'puns.jsonl, line 1: no field "loud", which task'),
+    ("finetune_qa", dict(train_on=("shouts=FOLDER/puns.jsonl",)), 'puns.jsonl, line 1: no field "loud", which task'),
     ("finetune_qa", dict(held_out=("shouts=FOLDER/twice.jsonl",)), "--held-out shouts: the id 's0' occurs twice"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_before_a_step_is_compiled(name, changes, message, files, tmp_path, no_compilation):
@@ -172,7 +172,7 @@ def test_a_task_of_another_record_is_another_setting(files, tmp_path, first_stat
 def test_a_task_with_held_out_questions_only_is_evaluated_and_not_learned(files, tmp_path, capsys, first_state):
     program = PROGRAMS["finetune_qa"]
     settings = program.make(
-        files, out=str(tmp_path / "run"), tasks=(), train=(), held_out=(),
+        files, out=str(tmp_path / "run"), tasks=(), train_on=(), held_out=(),
         held_out_closed_book=str(files / "questions.jsonl"),
     )  # fmt: skip
     with pytest.raises(Stop):
@@ -211,7 +211,7 @@ def test_a_t5_that_generates_what_its_vocabulary_can_of_gold_scores_100(files, t
     settings = short(
         PROGRAMS["finetune_qa"], files, out=str(tmp_path / "run"), context_questions=None,
         closed_book_questions=str(gold), held_out_closed_book=str(gold), tasks=(str(tmp_path / "copy.json"),),
-        train=(), held_out=(f"copy={gold}",), pack=False, input_length=16, steps=1, optimizer="adamw",
+        train_on=(), held_out=(f"copy={gold}",), pack=False, input_length=16, steps=1, optimizer="adamw",
         freeze=("encoder*", "embedding", "decoder_0"),
     )  # fmt: skip
     run = PROGRAMS["finetune_qa"].run(settings, quiet=True)

@@ -101,5 +101,5 @@ def test_all_files_that_a_setting_names_have_fingerprints(tmp_path):
     (tmp_path / "a.txt").write_text("A.txt")  # as long as before
     assert made(texts=str(tmp_path / "a.txt"))["texts"].keys() == first.keys()
     assert made(texts=str(tmp_path / "a.txt"))["texts"] != first
-    qa = PROGRAMS["finetune_qa"].settings(train=(f"shouts={tmp_path / 'a.txt'}", f"puns={tmp_path / 'b.txt'}"))
-    assert fingerprints(qa)["train"].keys() == {str(tmp_path / "a.txt"), str(tmp_path / "b.txt")}
+    qa = PROGRAMS["finetune_qa"].settings(train_on=(f"shouts={tmp_path / 'a.txt'}", f"puns={tmp_path / 'b.txt'}"))
+    assert fingerprints(qa)["train_on"].keys() == {str(tmp_path / "a.txt"), str(tmp_path / "b.txt")}

@@ -166,6 +166,17 @@ def canonicalize(
     return kept
 
 
+def as_class(architecture: str, stored_as: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a model of one class as another has them: without its head, and with a pooler only if it is read."""
+    if architecture == stored_as:
+        return arrays
+    heads = tuple(rule.theirs for head in HEADS.values() for rule in head.values())
+    prefix = "" if architecture == "BertModel" else "bert."
+    encoder = {prefix + name.removeprefix("bert."): array for name, array in arrays.items() if name not in heads}
+    has_pooler = ARCHITECTURES[architecture].pooler is not False
+    return {name: array for name, array in encoder.items() if has_pooler or not name.startswith(f"{prefix}pooler.")}
+
+
 def to_hf(model: Bert | Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same arrays: Transformers needs no others."""
     return arrays

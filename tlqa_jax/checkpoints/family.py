@@ -8,6 +8,7 @@
     config_to_json      our model -> `config.json`
     empty_model         the model with shapes in place of arrays
     canonicalize        stored arrays under today's names, without copies and buffers
+    as_class            the arrays of one class as another has them
     to_hf               arrays as Transformers expects them
 """
 

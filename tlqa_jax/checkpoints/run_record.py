@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tlqa_jax.checkpoints.added_parts import ADDED_CONFIG
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, is_old_run, main_directory, read_json, write_json
 from tlqa_jax.checkpoints.run_lock import LOCK, check_unlocked
 from tlqa_jax.errors import UserError
@@ -72,7 +73,7 @@ def fingerprint(path: Path | str) -> str | None:
     files = [path]
     if path.is_dir():
         path = main_directory(path)
-        files = [path / CONFIG, *sorted(path.glob("*.safetensors"))]
+        files = [path / CONFIG, path / ADDED_CONFIG, *sorted(path.glob("*.safetensors"))]
     files = [file for file in files if file.is_file()]
     for file in files:
         with file.open("rb") as opened:

@@ -16,13 +16,17 @@ from typing import Any
 import jax
 from flax import nnx
 
+from tlqa_jax.checkpoints.added_parts import ADDED_CONFIG, ADDED_WEIGHTS, added_rules, own_arrays, write_added
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, read_json, write_json
 from tlqa_jax.checkpoints.family import arrays_of
 from tlqa_jax.checkpoints.load import FAMILIES, FILES, load
+from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, write_tokenizer
 from tlqa_jax.checkpoints.usage import read_usage, with_usage
-from tlqa_jax.checkpoints.weights import WEIGHTS, weight_files, write_safetensors
+from tlqa_jax.checkpoints.weights import WEIGHTS, read_safetensors, weight_files, write_safetensors
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.adapters import added_kind
+from tlqa_jax.models.functional import as_function
 
 ARCHITECTURES = {kind: name for family in FAMILIES.values() for name, kind in family.ARCHITECTURES.items()}
 
@@ -52,13 +56,26 @@ def save_pretrained(
     return directory
 
 
-def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
+def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = False, merge: bool = False) -> Path:
     """Copy the model of a run, a Hugging Face directory or a hub name: `config.json`, the weights, the vocabulary.
 
-    Nothing else is copied, such as a run's checkpoints. `overwrite` is as for `save_pretrained`.
+    Nothing else is copied, such as a run's checkpoints. `overwrite` is as for `save_pretrained`. `merge`: write LoRA
+    merged into the whole model, which then needs no base.
+
+    Raises UserError for adapters that are to be merged.
     """
     pretrained, out = load(source), Path(out)
-    weight_files(pretrained.complete_directory, pretrained.where)  # raises an error if there are none
+    if merge and pretrained.added:
+        if pretrained.added.kind == "adapters":
+            raise UserError(
+                f"{source} holds adapters, and these cannot be merged: there is a gelu between their matrices"
+            )
+        usage = pretrained.usage
+        return save_pretrained(pretrained.model(), out, pretrained.tokenizer, usage=usage, overwrite=overwrite)
+    if pretrained.added:
+        read_safetensors(pretrained.complete_directory / ADDED_WEIGHTS)  # raises an error if there are none
+    else:
+        weight_files(pretrained.complete_directory, pretrained.where)
     files = [file for pattern in FILES for file in pretrained.complete_directory.glob(pattern)]
     with _new_directory(out, overwrite) as new:
         for file in files:
@@ -66,10 +83,17 @@ def copy_pretrained(source: str | Path, out: str | Path, *, overwrite: bool = Fa
     return out
 
 
-def write_config(directory: str | Path, model: nnx.Module, usage: dict[str, Any] | None = None) -> None:
-    """Write `config.json`: the model's class and sizes, and what is needed to use it (`usage.py`)."""
-    family, path = _family(model), Path(directory) / CONFIG
-    values = {"architectures": [ARCHITECTURES[type(model)]], "model_type": family.MODEL_TYPE}
+def write_config(directory: str | Path, model: nnx.Module, usage: dict[str, Any] | None = None, base: str = "") -> None:
+    """Write `config.json`: the model's class and sizes, and what is needed to use it (`usage.py`).
+
+    Of a model with LoRA or adapters, also `adapter_config.json`, with `base`: what they were added to, and on which
+    they depend.
+    """
+    family, path, architecture = _family(model), Path(directory) / CONFIG, ARCHITECTURES[type(model)]
+    paths, rules = flatten(as_function(model)[1]), family.rules(architecture, model.config)
+    if jax.process_index() == 0 and added_kind(paths):
+        write_added(Path(directory) / ADDED_CONFIG, paths, rules, architecture, base)
+    values = {"architectures": [architecture], "model_type": family.MODEL_TYPE}
     values = with_usage(values | family.config_to_json(model), usage or {}, path)
     if jax.process_index() == 0:
         write_json(path, values)
@@ -84,11 +108,19 @@ def update_usage(directory: str | Path, **usage: Any) -> None:
 
 
 def write_weights(directory: str | Path, model: nnx.Module) -> None:
-    """Write `model.safetensors`: the parameters under Hugging Face's names."""
+    """Write `model.safetensors`: the parameters under Hugging Face's names.
+
+    Of a model with LoRA or adapters, only these and the head of a BERT: `adapter_model.safetensors`.
+    """
     if jax.process_index() == 0:
-        family = _family(model)
-        arrays = arrays_of(model, family.rules(ARCHITECTURES[type(model)], model.config))
-        write_safetensors(Path(directory) / WEIGHTS, family.to_hf(model, arrays))
+        family, paths = _family(model), flatten(as_function(model)[1])
+        rules = family.rules(ARCHITECTURES[type(model)], model.config)
+        rules |= added_rules(paths, rules)
+        arrays = arrays_of(model, rules)
+        if added_kind(paths):
+            write_safetensors(Path(directory) / ADDED_WEIGHTS, own_arrays(arrays, rules, paths))
+        else:
+            write_safetensors(Path(directory) / WEIGHTS, family.to_hf(model, arrays))
 
 
 def _family(model: nnx.Module):

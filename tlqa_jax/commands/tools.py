@@ -70,21 +70,26 @@ def export_model(parser: ArgumentParser):
     """copy a model, without what only training needs, under another name
 
     A run is a Hugging Face directory, and Transformers opens it as it is. This copies config.json, model.safetensors and
-    the vocabulary, without checkpoints and logs, to hand them on; of a name on the hub, to keep them here.
+    the vocabulary, without checkpoints and logs, to hand them on; of a name on the hub, to keep them here. A run with
+    --train lora:R or adapters:D has small files, which need the model that it started from; --merge writes LoRA merged
+    into that model, as a whole one.
 
     tlqa export runs/finetuned --out my-model
     tlqa export google-t5/t5-small --out t5-small
+    tlqa export runs/lora --merge --out my-model
     """
     parser.add_argument("model", metavar="MODEL", help="a run, a quickstart, a Hugging Face directory or a hub name")
     parser.add_argument("--out", metavar="DIR", required=True, help="the directory to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is already there")
+    parser.add_argument("--merge", action="store_true", help="write LoRA merged into the whole model")
     return run_export
 
 
 def run_export(arguments: Namespace) -> None:
     from tlqa_jax.checkpoints.save import copy_pretrained
 
-    print(f"the model is in {copy_pretrained(arguments.model, arguments.out, overwrite=arguments.overwrite)}")
+    out = copy_pretrained(arguments.model, arguments.out, overwrite=arguments.overwrite, merge=arguments.merge)
+    print(f"the model is in {out}")
 
 
 def devices(parser: ArgumentParser):

@@ -101,14 +101,14 @@ def finetune(parser: ArgumentParser):
     """teach a pretrained T5 one or many tasks, all as text
 
     A task is a name, or a .json file: {"name": "puns", "input": "is it a pun: {text}", "target": "label", "metrics":
-    ["accuracy"], "train": "puns.jsonl"}, with labels {"0": "no", …} if the data have numbers. --train TASK=SOURCE says
-    what a task is learned from. Without it, that is the source in its record; built-in tasks name files of the tiny world.
+    ["accuracy"], "train": "puns.jsonl"}, with labels {"0": "no", …} if the data have numbers. --train-on TASK=SOURCE
+    says what a task is learned from. Without it, that is the source in its record; built-in tasks name files of the tiny world.
 
     Held-out examples are scored task by task, and the predictions are written into the run. If the run was stopped, the
     same command again continues from the newest checkpoint.
 
     tlqa finetune --tasks sentiment,context_qa,closed_book_qa --mixing temperature=2
-    tlqa finetune --start-from runs/small --tasks sentiment,puns.json --train sentiment=tfds:glue/sst2:train
+    tlqa finetune --start-from runs/small --tasks sentiment,puns.json --train-on sentiment=tfds:glue/sst2:train
     """
     from tlqa_jax.training import finetune_qa as module
 

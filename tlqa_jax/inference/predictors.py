@@ -112,8 +112,8 @@ def _changed(pretrained: Pretrained) -> list[int]:
     """Numbers that change with the files of a directory; nothing for a hub name, whose files do not change."""
     if pretrained.on_hub:
         return []
-    files = [pretrained.directory / CONFIG, *sorted(pretrained.directory.glob("*.safetensors"))]
-    return [file.stat().st_mtime_ns for file in files]
+    files = [file for kind in ("*config.json", "*.safetensors") for file in sorted(pretrained.directory.glob(kind))]
+    return [file.stat().st_mtime_ns for file in files] + (_changed(pretrained.base) if pretrained.base else [])
 
 
 class Predictor:

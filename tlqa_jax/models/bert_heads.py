@@ -26,6 +26,8 @@ TokenTypes = Int[Array, "B L"] | None
 Mask = Bool[Array, "B L"] | None
 Positions = Int[Array, "B P"] | None
 
+TASK_HEADS = ("encoder/pooler/", "span/", "classifier/")  # how the parameters of a fine-tuned model's head begin
+
 
 class PretrainingLogits(NamedTuple):
     """`next_sentence`: class 0 = the second segment follows the first, 1 = it is a random one (Google's numbering)."""

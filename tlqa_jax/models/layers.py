@@ -207,6 +207,9 @@ class Attention(nnx.Module):
         draw: draws the initial projections: `normal` or `truncated_normal`.
     """
 
+    # set by `adapters.py`; on the class: nnx allows no module in an instance's attribute that was None before
+    adapter = query_lora = value_lora = None
+
     def __init__(
         self, width: int, heads: int, head_size: int, *, scale: float, deviations: tuple[float, float, float, float],
         dropout_rate: float, biases: bool = False, draw: Callable = normal, rngs: nnx.Rngs,
@@ -225,20 +228,22 @@ class Attention(nnx.Module):
 
     def keys_values(self, x: Float[Array, "B S D"]) -> tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]:
         """The keys and values of the sequence that is attended to."""
-        key = project(x, self.key[...], self.key_bias)
-        return swap_heads(key), swap_heads(project(x, self.value[...], self.value_bias))
+        key, value = project(x, self.key[...], self.key_bias), project(x, self.value[...], self.value_bias)
+        return swap_heads(key), swap_heads(value if self.value_lora is None else value + self.value_lora(x))
 
     def __call__(
         self, x: Float[Array, "B L D"], keys_values: tuple[Array, Array],
         *, bias=None, mask=None, key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B L D"]:
         """Attention of x to `keys_values`: its own, those of the encoder's output, or those of a cache."""
-        query = swap_heads(project(x, self.query[...], self.query_bias))
+        query = project(x, self.query[...], self.query_bias)
+        query = query if self.query_lora is None else query + self.query_lora(x)
         attended = attention(
-            query, *keys_values,
+            swap_heads(query), *keys_values,
             scale=self.scale, bias=bias, mask=mask, dropout_rate=self.dropout_rate, dropout_key=key,
         )
-        return project(swap_heads(attended), self.out[...], self.out_bias)
+        projected = project(swap_heads(attended), self.out[...], self.out_bias)
+        return projected if self.adapter is None else self.adapter(projected)
 
 
 class FeedForward(nnx.Module):
@@ -248,6 +253,8 @@ class FeedForward(nnx.Module):
         activation: one of ACTIVATIONS. None is T5's: relu, or the tanh gelu if gated.
         biases, draw: as in `Attention`.
     """
+
+    adapter = None  # as in `Attention`
 
     def __init__(
         self, width: int, hidden: int, *, gated: bool, deviations: tuple[float, float], dropout_rate: float,
@@ -267,4 +274,5 @@ class FeedForward(nnx.Module):
         hidden = project(x, self.up[...], self.up_bias)
         hidden = activation(hidden) if self.gate is None else activation(project(x, self.gate[...])) * hidden
         hidden = dropout(hidden, self.dropout_rate, key)
-        return project(hidden, self.down[...], self.down_bias)
+        projected = project(hidden, self.down[...], self.down_bias)
+        return projected if self.adapter is None else self.adapter(projected)

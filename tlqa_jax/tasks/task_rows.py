@@ -37,7 +37,7 @@ def find_sources(tasks: Mapping[str, TextTask], train: Sequence[str], held_out: 
     Raises UserError for a source of no task, for a task without any source, and for a metric to evaluate with whose
     library is not installed.
     """
-    given: dict[str, dict[str, list[str]]] = {"--train": {}, "--held-out": {}}
+    given: dict[str, dict[str, list[str]]] = {"--train-on": {}, "--held-out": {}}
     for flag, texts in zip(given, (train, held_out)):
         for text in texts:
             name, equals, source = text.partition("=")
@@ -50,7 +50,7 @@ def find_sources(tasks: Mapping[str, TextTask], train: Sequence[str], held_out: 
     for name, task in tasks.items():
         if name not in train_of:
             if task.train is None:
-                raise UserError(f"nothing to learn the task {name} from: give --train {name}=SOURCE")
+                raise UserError(f"nothing to learn the task {name} from: give --train-on {name}=SOURCE")
             train_of[name] = [task.train]
             if task.held_out is not None:
                 held_out_of.setdefault(name, [task.held_out])

@@ -14,7 +14,7 @@ In reading order:
     initial_model.py        the model a program starts from: from disk, from the hub, or random weights
     sequence_loss.py        the loss of an encoder-decoder
     optimizers.py           learning rate schedules, AdamW, Adafactor
-    freezing.py             parameters that are not trained
+    freezing.py             which parameters are trained
     evaluation.py           every held-out example exactly once; the scores of answers
     progress.py             the progress line, metrics.jsonl, curves.png
     memory.py               freed memory kept for the next step: no page faults

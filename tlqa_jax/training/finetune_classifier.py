@@ -30,14 +30,14 @@ from tlqa_jax.tasks.classification import encode_labelled, labels_of
 from tlqa_jax.training.evaluation import held_out_source, save_answers, score_classes
 from tlqa_jax.training.initial_model import load_or_init_bert
 from tlqa_jax.training.loop import TrainingRun
-from tlqa_jax.training.settings import BertSettings, input_file, number, settings_class
+from tlqa_jax.training.settings import BertSettings, FinetuningSettings, input_file, number, settings_class
 from tlqa_jax.training.step import AXIS, initial_state, update
 
 PREDICTIONS = "predictions.json"
 
 
 @settings_class
-class FinetuneClassifierSettings(BertSettings):
+class FinetuneClassifierSettings(FinetuningSettings, BertSettings):
     """Settings of a run that trains a classifier."""
 
     default_length: ClassVar[dict[str, float]] = {"epochs": 3.0}
@@ -84,17 +84,18 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
     optimizer, rate = run.optimizer(steps)
 
     # --- model
-    model, apply, params = initial.build(BertForSequenceClassification, id2label=labels)
-    state = initial_state(params, optimizer, settings.freeze, run.say)
+    model, apply, params = initial.build(BertForSequenceClassification, settings.train, id2label=labels)
+    freeze, waiting = run.frozen(params, steps)
+    state = initial_state(params, optimizer, freeze, run.say)
     run.start(model, tokenizer, {"input_length": settings.input_length})
     del initial, model, params  # or the first device would hold them twice
     predict = partial(class_logits, apply, tokenizer.pad_id)
     train_step = jax.pmap(
         partial(
             update, partial(class_loss, predict), number_of_texts, optimizer,
-            seed=settings.seed, accumulate=settings.accumulate, freeze=settings.freeze,
+            seed=settings.seed, accumulate=settings.accumulate, freeze=freeze,
         ),
-        axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
+        axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, static_broadcasted_argnums=2,
     )  # fmt: skip
     classifier = Classifier(
         apply, tokenizer, labels, input_length=settings.input_length, batch_size=settings.batch_size
@@ -111,7 +112,7 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
         del state  # the loop has it on the devices; this one is on the host
         batches = training_batches(rows.size, settings.batch_size, settings.seed, rows.build, start=loop.start)
         for step in range(loop.start + 1, steps + 1):
-            loop.state, metrics = train_step(loop.state, next(batches))
+            loop.state, metrics = train_step(loop.state, next(batches), waiting(step))
             loop.finish_step(step, metrics, tokens=settings.batch_size * rows.tokens.shape[1])
     return run.path
 

@@ -33,7 +33,9 @@ from tlqa_jax.training.evaluation import mean_loss, save_answers, score_task, su
 from tlqa_jax.training.initial_model import load_or_init_t5
 from tlqa_jax.training.loop import TrainingRun
 from tlqa_jax.training.sequence_loss import evaluation_sums, sequence_loss, target_tokens
-from tlqa_jax.training.settings import Decay, Optimizer, T5Settings, input_file, number, settings_class
+from tlqa_jax.training.settings import (
+    Decay, FinetuningSettings, Optimizer, T5Settings, input_file, number, settings_class,
+)  # fmt: skip
 from tlqa_jax.training.step import AXIS, initial_state, update
 
 QUESTIONS = {  # a flag for the questions of a task -> (the task, whether they are to learn from)
@@ -43,7 +45,7 @@ QUESTIONS = {  # a flag for the questions of a task -> (the task, whether they a
 
 
 @settings_class
-class FinetuneQASettings(T5Settings):
+class FinetuneQASettings(FinetuningSettings, T5Settings):
     """Settings of a fine-tuning run."""
 
     default_length: ClassVar[dict[str, float]] = {"steps": 2_000}
@@ -51,7 +53,7 @@ class FinetuneQASettings(T5Settings):
     out: str = "runs/finetuned"
     context_questions: str | None = input_file(None)
     """Questions to learn from with their contexts: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE. Short
-    for --tasks context_qa --train context_qa=SOURCE."""
+    for --tasks context_qa --train-on context_qa=SOURCE."""
     closed_book_questions: str | None = input_file(None)
     """The same without contexts: the task closed_book_qa."""
     held_out_context: str | None = input_file(None)
@@ -61,12 +63,12 @@ class FinetuneQASettings(T5Settings):
     tasks: tuple[str, ...] = ()
     """Names of tasks, or .json files of your own: context_qa, closed_book_qa, sentiment, question_type, summarisation,
     translation, kelbish (into the tiny world's invented language), similarity, acceptability."""
-    train: tuple[str, ...] = input_file(())
+    train_on: tuple[str, ...] = input_file(())
     """TASK=SOURCE: what to learn a task from, such as sentiment=train.jsonl or acceptability=tfds:glue/cola:train.
     Several sources of one task are read together. A task without any is learned from the source in its record, which
     for built-in tasks is a file of the tiny world."""
     held_out: tuple[str, ...] = input_file(())
-    """TASK=SOURCE: what to evaluate a task on. For a task without --train, the source in its record."""
+    """TASK=SOURCE: what to evaluate a task on. For a task without --train-on, the source in its record."""
     mixing: str = "proportional"
     """How often each task comes: proportional (to its number of examples), proportional=CAP, scale=NUMBER,
     temperature=NUMBER, equal, or several with commas between, such as proportional=2000,temperature=2."""
@@ -80,6 +82,13 @@ class FinetuneQASettings(T5Settings):
     decay: Decay = "constant"
     weight_decay: float = 0.0
 
+    def check(self) -> None:
+        super().check()
+        if self.train.startswith("lora") and self.optimizer == "adafactor":
+            # the size of a matrix counts as 1e-3 at least, so with a rate of 1e-3 a step from 0 would be 1e-6
+            raise UserError(f"--train {self.train} starts from matrices of 0, and Adafactor's steps are relative to the "
+                            "size of a matrix: add --optimizer adamw")  # fmt: skip
+
 
 def finetune_qa(settings: FinetuneQASettings, custom_tasks: Sequence[TextTask] = (), *, quiet: bool = False) -> Path:
     """Run the program; returns the run's directory. Raises UserError for wrong settings or files.
@@ -89,14 +98,14 @@ def finetune_qa(settings: FinetuneQASettings, custom_tasks: Sequence[TextTask] =
     # --- settings and data: everything that can be wrong is found here, before anything is compiled
     given = {flag: source for flag in QUESTIONS if (source := getattr(settings, flag))}
     learned = {QUESTIONS[flag][0] for flag in given if QUESTIONS[flag][1]} | {*settings.tasks}
-    learned |= {text.partition("=")[0] for text in settings.train}
+    learned |= {text.partition("=")[0] for text in settings.train_on}
     if not learned:
         raise UserError("nothing to learn from: give --context-questions, --closed-book-questions or --tasks")
     names = dict.fromkeys([*(QUESTIONS[flag][0] for flag in given), *settings.tasks])
     tasks = find_tasks(tuple(names), custom_tasks)
     short = {train: [f"{QUESTIONS[flag][0]}={source}" for flag, source in given.items() if QUESTIONS[flag][1] == train]
              for train in (True, False)}  # fmt: skip
-    sources = find_sources(tasks, [*short[True], *settings.train], [*short[False], *settings.held_out])
+    sources = find_sources(tasks, [*short[True], *settings.train_on], [*short[False], *settings.held_out])
     for task in {task for task, _ in QUESTIONS.values()} - learned:
         sources.train.pop(task, None)  # there are held-out questions only: the task is evaluated, not learned
     task_records = {name: asdict(task) for name, task in tasks.items()}  # whoever opens the run need not have them
@@ -120,16 +129,17 @@ def finetune_qa(settings: FinetuneQASettings, custom_tasks: Sequence[TextTask] =
     optimizer, rate = run.optimizer(steps)
 
     # --- model
-    model, apply, params = initial.build(T5)
-    state = initial_state(params, optimizer, settings.freeze, run.say)
+    model, apply, params = initial.build(T5, settings.train)
+    freeze, waiting = run.frozen(params, steps)
+    state = initial_state(params, optimizer, freeze, run.say)
     run.start(model, tokenizer, lengths | {"tasks": task_records})
     del initial, model, params  # or the first device would hold them twice
     train_step = jax.pmap(
         partial(
             update, partial(sequence_loss, apply), target_tokens, optimizer,
-            seed=settings.seed, accumulate=settings.accumulate, freeze=settings.freeze,
+            seed=settings.seed, accumulate=settings.accumulate, freeze=freeze,
         ),
-        axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
+        axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, static_broadcasted_argnums=2,
     )  # fmt: skip
     evaluate_step = summed_over_devices(partial(evaluation_sums, apply))
     greedy = GenerationConfig(max_new_tokens=settings.target_length)
@@ -158,6 +168,6 @@ def finetune_qa(settings: FinetuneQASettings, custom_tasks: Sequence[TextTask] =
             data.size, settings.batch_size, settings.seed, data.build, order=data.order, start=loop.start
         )
         for step in range(loop.start + 1, steps + 1):
-            loop.state, metrics = train_step(loop.state, next(batches))
+            loop.state, metrics = train_step(loop.state, next(batches), waiting(step))
             loop.finish_step(step, metrics, tokens=settings.batch_size * data.input_length)
     return run.path

@@ -33,14 +33,14 @@ from tlqa_jax.tasks.extractive_qa import Windows, check_lengths, make_windows
 from tlqa_jax.training.evaluation import mean_over_examples, save_answers, score_questions, summed_over_devices
 from tlqa_jax.training.initial_model import load_or_init_bert
 from tlqa_jax.training.loop import TrainingRun
-from tlqa_jax.training.settings import BertSettings, input_file, number, settings_class
+from tlqa_jax.training.settings import BertSettings, FinetuningSettings, input_file, number, settings_class
 from tlqa_jax.training.step import AXIS, initial_state, update
 
 PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
 
 
 @settings_class
-class FinetuneSpansSettings(BertSettings):
+class FinetuneSpansSettings(FinetuningSettings, BertSettings):
     """Settings of a fine-tuning run on answers that are spans of their contexts."""
 
     default_length: ClassVar[dict[str, float]] = {"epochs": 2.0}
@@ -92,8 +92,9 @@ def finetune_spans(settings: FinetuneSpansSettings, *, quiet: bool = False) -> P
     optimizer, rate = run.optimizer(steps)
 
     # --- model
-    model, apply, params = initial.build(BertForQuestionAnswering)
-    state = initial_state(params, optimizer, settings.freeze, run.say)
+    model, apply, params = initial.build(BertForQuestionAnswering, settings.train)
+    freeze, waiting = run.frozen(params, steps)
+    state = initial_state(params, optimizer, freeze, run.say)
     # if some held-out questions have no answer, the threshold is tuned on them; if only training questions have none, it
     # is 0: no answer where that has the higher score
     tuned, untuned = (not all(example.answers for example in known) for known in (held_out, examples))
@@ -104,9 +105,9 @@ def finetune_spans(settings: FinetuneSpansSettings, *, quiet: bool = False) -> P
     train_step = jax.pmap(
         partial(
             update, lambda params, rows, key: span_loss(predict, params, rows, key).sum(), number_of_rows, optimizer,
-            seed=settings.seed, accumulate=settings.accumulate, freeze=settings.freeze,
+            seed=settings.seed, accumulate=settings.accumulate, freeze=freeze,
         ),
-        axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
+        axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, static_broadcasted_argnums=2,
     )  # fmt: skip
     evaluate_step = summed_over_devices(partial(span_loss_sums, predict))
     answerer = SpanAnswerer(
@@ -140,7 +141,7 @@ def finetune_spans(settings: FinetuneSpansSettings, *, quiet: bool = False) -> P
         size, rows = len(windows.learnable), partial(build, windows)
         batches = training_batches(size, settings.batch_size, settings.seed, rows, start=loop.start)
         for step in range(loop.start + 1, steps + 1):
-            loop.state, metrics = train_step(loop.state, next(batches))
+            loop.state, metrics = train_step(loop.state, next(batches), waiting(step))
             loop.finish_step(step, metrics, tokens=settings.batch_size * windows.longest)
     return run.path
 

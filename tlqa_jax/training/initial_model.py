@@ -9,17 +9,20 @@ from flax import nnx
 
 from tlqa_jax.checkpoints.directories import read_json
 from tlqa_jax.checkpoints.family import load_sizes
-from tlqa_jax.checkpoints.load import load
+from tlqa_jax.checkpoints.load import Pretrained, load
 from tlqa_jax.core.devices import compute_dtype, on_host
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.adapters import add_adapters, add_lora
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training.settings import BertSettings, T5Settings
+from tlqa_jax.training.freezing import read_train
+from tlqa_jax.training.settings import BertSettings, T5Settings, TrainingSettings
 
+ADDERS = {"adapters": add_adapters, "lora": add_lora}
 T5_SIZES = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
 BERT_SIZES = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
 
@@ -37,28 +40,32 @@ class InitialModel:
     seed: int
     options: dict[str, Any]
 
-    def build(self, architecture: type[nnx.Module], **sizes: Any) -> tuple[nnx.Module, Callable, Params]:
+    def build(
+        self, architecture: type[nnx.Module], train: str = "all", **sizes: Any
+    ) -> tuple[nnx.Module, Callable, Params]:
         """(model, apply, params) of the class `architecture`: what is not there already has random weights.
 
-        `sizes` replace fields of the config.
+        `train` adds adapters or LoRA, if it is "adapters:D" or "lora:R". `sizes` replace fields of the config.
         """
-        config = dataclasses.replace(self.config, **sizes)
-        model = architecture(config, rngs=nnx.Rngs(self.seed), **self.options)
+        config, rngs = dataclasses.replace(self.config, **sizes), nnx.Rngs(self.seed)
+        model = architecture(config, rngs=rngs, **self.options)
+        kind, size = read_train(train)
+        if kind in ADDERS:
+            ADDERS[kind](model, size, rngs)
         apply, params = as_function(model)
         return model, apply, merge_pretrained(params, self.params)
 
 
 def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
     """The T5 that the settings ask for; of a run that continues, its own: what it started from may be gone by then."""
-    source = settings.out if continues else settings.start_from
     options = {"dtype": compute_dtype(settings.dtype)}
-    if not source:
+    if not (settings.start_from or continues):
         tokenizer = SentencePieceTokenizer(local_path(settings.vocabulary))
         config = t5_config(settings.model, tokenizer, settings.dropout)
         return InitialModel(config, {}, tokenizer, settings.seed, options)
-    pretrained = load(source)
+    pretrained = load_initial(settings, continues)
     if pretrained.architecture != "T5ForConditionalGeneration":
-        raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains a whole T5")
+        raise UserError(f"{pretrained.name} holds a {pretrained.architecture}, and this program trains a whole T5")
     model = pretrained.model()
     config = dataclasses.replace(model.config, dropout_rate=settings.dropout)
     params = on_host(as_function(model)[1])
@@ -72,10 +79,10 @@ def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: b
     "causal" for an encoder that looks back only. Raises UserError for a model that does not read `input_length` tokens.
     """
     options = {"dtype": compute_dtype(settings.dtype), "attention": "plain"}
-    if source := settings.out if continues else settings.start_from:
-        pretrained = load(source)
+    if settings.start_from or continues:
+        pretrained = load_initial(settings, continues)
         if pretrained.family != "bert":
-            raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains a BERT")
+            raise UserError(f"{pretrained.name} holds a {pretrained.architecture}, and this program trains a BERT")
         model, tokenizer = pretrained.model(), pretrained.tokenizer
         config, params = model.config, on_host(as_function(model)[1])
         params = params if "encoder" in params else {"encoder": params}
@@ -88,6 +95,21 @@ def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: b
         raise UserError(f"--input-length {input_length}: this model reads at most {longest} tokens")
     dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
     return InitialModel(dataclasses.replace(config, **dropout), params, tokenizer, settings.seed, options)
+
+
+def load_initial(settings: TrainingSettings, continues: bool) -> Pretrained:
+    """What the settings start from; of a run that continues, the run itself.
+
+    Raises UserError for adapters, which are no part of what this program trains, and for LoRA on top of LoRA.
+    """
+    pretrained = load(settings.out if continues else settings.start_from)
+    if pretrained.added and not continues:
+        if pretrained.added.kind == "adapters":
+            raise UserError(f"{pretrained.name} holds adapters: start from {pretrained.added.base}, their base")
+        if read_train(getattr(settings, "train", "all"))[0] in ADDERS:
+            merge = f"tlqa export {pretrained.name} --merge --out DIR"
+            raise UserError(f"{pretrained.name} holds LoRA, and so cannot be a base: merge it first ({merge})")
+    return pretrained
 
 
 def merge_pretrained(new: Params, pretrained: Params) -> Params:

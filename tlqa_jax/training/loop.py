@@ -28,13 +28,14 @@ import optax
 from flax import nnx
 
 from tlqa_jax import __version__
-from tlqa_jax.checkpoints.directories import RUN
+from tlqa_jax.checkpoints.directories import RUN, main_directory
 from tlqa_jax.checkpoints.resume import CHECKPOINTS, Checkpoints
 from tlqa_jax.checkpoints.run_lock import lock_run, unlock_run
 from tlqa_jax.checkpoints.run_record import agreed, check_run, finish_run, start_run
 from tlqa_jax.checkpoints.save import write_config, write_tokenizer, write_weights
 from tlqa_jax.core.devices import replicate, unreplicate
 from tlqa_jax.errors import UserError
+from tlqa_jax.training.freezing import frozen_names, unfreezing_stages
 from tlqa_jax.training.memory import keep_freed_memory
 from tlqa_jax.training.optimizers import make_optimizer, schedule
 from tlqa_jax.training.progress import METRICS, Progress, TrainingDiverged, draw_curves
@@ -93,6 +94,18 @@ class TrainingRun:
         )  # fmt: skip
         return optimizer, rate
 
+    def frozen(self, params: Any, steps: int) -> tuple[tuple[str, ...], Callable[[int], tuple[str, ...]]]:
+        """(freeze, waiting) for `update`: what is never trained, and step -> what is not trained yet.
+
+        Raises UserError where `frozen_names` does.
+        """
+        train = getattr(self.settings, "train", "all")
+        freeze = frozen_names(params, train, self.settings.freeze)
+        stages = unfreezing_stages(params) if train == "gradual" else [()]
+        if len(stages) > 1:
+            self.say(f"gradual unfreezing: {len(stages)} stages, each with one more layer; in the last one everything")
+        return freeze, lambda step: stages[(step - 1) * len(stages) // steps]
+
     def start(self, model: nnx.Module, tokenizer: Any, usage: dict[str, Any]) -> None:
         """Make the directory, unless it is there, with config.json and the vocabulary.
 
@@ -105,7 +118,9 @@ class TrainingRun:
         start_run(self.path, self.record, overwrite=self.settings.overwrite)
         self.graph = nnx.split(model)[0]
         if jax.process_index() == 0 and not self.continues:
-            write_config(self.path, model, usage | {"dtype": self.settings.dtype})
+            base = self.settings.start_from or ""  # which an adapter_config.json names
+            base = str(main_directory(Path(base)).resolve()) if Path(base).is_dir() else base
+            write_config(self.path, model, usage | {"dtype": self.settings.dtype}, base)
             write_tokenizer(tokenizer, self.path, getattr(model.config, "max_position_embeddings", None))
 
     @contextlib.contextmanager

@@ -16,6 +16,7 @@ from tlqa_jax.data.corpus import check_tokens_file
 from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.fields import Settings, input_file, number, settings_class
+from tlqa_jax.training.freezing import read_train
 from tlqa_jax.training.optimizers import Decay, Optimizer
 
 # what may change when a run continues
@@ -60,8 +61,8 @@ class TrainingSettings(Settings):
     clip: float = number(1.0, above=0)
     """Largest global norm of the gradients (AdamW only; Adafactor clips its updates)."""
     freeze: tuple[str, ...] = ()
-    """Parameters that are not trained, by name, * for anything: "encoder/layer_*" for all layers of a BERT,
-    "encoder_*" for a T5's encoder without its embedding."""
+    """Parameters that are not trained, whatever --train says, by name, * for anything: "encoder/embeddings" for those of
+    a BERT, "encoder_*" for a T5's encoder without its embedding."""
     dropout: float = number(0.1, at_least=0, below=1)
     """Dropout rate."""
     seed: int = number(0, at_least=0, at_most=2**32 - 1)
@@ -96,6 +97,24 @@ class TrainingSettings(Settings):
         if warmup and warmup >= steps:
             raise UserError(f"--warmup {warmup} is not shorter than the run of {steps} steps: give a smaller --warmup")
         return warmup
+
+
+@settings_class
+class FinetuningSettings(TrainingSettings):
+    """What the programs that fine-tune add."""
+
+    train: str = "all"
+    """How much of the model is trained. all; head: only the parts above the layers; last:N: these and the last N layers;
+    gradual: these, and from stage to stage one more layer; bias: the bias vectors (BERT only); adapters:D: small new
+    layers of size D, and the norms; lora:R: new matrices of rank R beside the query and value projections. The last
+    three also train the head of a BERT. The rest stays as it is, bit by bit. With adapters and LoRA only the new
+    parameters are saved, and the model that the run starts from is needed to use them."""
+
+    def check(self) -> None:
+        super().check()
+        kind, _ = read_train(self.train)
+        if kind in ("adapters", "lora") and not self.start_from:
+            raise UserError(f"--train {self.train} adds to a pretrained model: give --start-from")
 
 
 @settings_class
@@ -151,7 +170,7 @@ def recorded(settings: TrainingSettings) -> dict[str, Any]:
 def fingerprints(settings: TrainingSettings, sources: Iterable[str] = ()) -> dict[str, dict[str, str]]:
     """{field: {path: fingerprint}} of the local files and model directories that the settings name.
 
-    `sources` are more that the run reads, such as those in the records of its tasks; they count as "train".
+    `sources` are more that the run reads, such as those in the records of its tasks; they count as "train_on".
     """
     found: dict[str, dict[str, str]] = {}
     for field in dataclasses.fields(settings):
@@ -163,7 +182,7 @@ def fingerprints(settings: TrainingSettings, sources: Iterable[str] = ()) -> dic
             found.setdefault(field.name, {}).update({str(path): fingerprint(path) for path in paths})
     known = {path for of_files in found.values() for path in of_files}
     more = {str(path) for source in sources for path in local_files(source)} - known
-    found.setdefault("train", {}).update({path: fingerprint(path) for path in sorted(more)})
+    found.setdefault("train_on", {}).update({path: fingerprint(path) for path in sorted(more)})
     return {name: of_files for name, of_files in found.items() if of_files}
 
 

@@ -30,21 +30,22 @@ def initial_state(
 ) -> State:
     """The state before the first step, as numpy arrays. The optimizer keeps nothing for frozen parameters.
 
-    `say` prints how many parameters are trained, if some are frozen. Raises UserError where `check_freeze` does.
+    `say` prints how many parameters are trained. Raises UserError where `check_freeze` does.
     """
-    if freeze:
-        say(check_freeze(params, freeze))
+    say(check_freeze(params, freeze))
     trained, _ = partition(params, freeze)
     return on_host({"params": params, "opt_state": optimizer.init(trained), "step": np.int32(0)})
 
 
 def update(
     loss: Callable, weight: Callable, optimizer: optax.GradientTransformation, state: State, batch: dict[str, Array],
-    *, seed: int = 0, accumulate: int = 1, freeze: tuple[str, ...] = (),
+    waiting: tuple[str, ...] = (), *, seed: int = 0, accumulate: int = 1, freeze: tuple[str, ...] = (),
 ) -> tuple[State, dict[str, Array]]:  # fmt: skip
     """The state after one step, and the step's "loss" and "gradient_norm".
 
     Args:
+        waiting: the parameters that are not trained yet (`freezing.unfreezing_stages`). The optimizer has their state
+            already, with gradients of 0. For pmap they are a static argument: each stage is compiled by itself.
         loss: (params, rows, key) -> the sum of the losses over the rows; of several tasks, a dict of sums.
         weight: rows -> what the loss is a mean over: the number of target tokens, say; of several tasks, a dict.
         seed: of dropout. The key is a function of (seed, step, device).
@@ -53,18 +54,20 @@ def update(
     """
     key = jax.random.fold_in(jax.random.key(seed), state["step"])
     key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-    trained, frozen = partition(state["params"], freeze)
+    trained, others = partition(state["params"], (*freeze, *waiting))
+    later, _ = partition(others, freeze)
     # the weight on all devices together: the loss is a mean over that, not a mean of the devices' means
     total = jax.tree.map(lambda own: jnp.maximum(jax.lax.psum(own, AXIS), 1), weight(batch))
 
     def share(trained: Any, rows: dict[str, Array], key: PRNGKeyArray) -> Array:
-        sums = loss(combine(trained, frozen), rows, key)
+        sums = loss(combine(trained, others), rows, key)
         return sum(jax.tree.leaves(jax.tree.map(jnp.divide, sums, total)))
 
     own = accumulated(jax.value_and_grad(share), trained, batch, key, accumulate)
     mean, gradients = jax.lax.psum(own, AXIS)
-    updates, opt_state = optimizer.update(gradients, state["opt_state"], trained)
-    params = combine(optax.apply_updates(trained, updates), frozen)
+    known = combine(gradients, jax.tree.map(jnp.zeros_like, later))
+    updates, opt_state = optimizer.update(known, state["opt_state"], combine(trained, later))
+    params = combine(optax.apply_updates(trained, partition(updates, waiting)[0]), others)
     metrics = {"loss": mean, "gradient_norm": optax.tree.norm(gradients)}
     return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
