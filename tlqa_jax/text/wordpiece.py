@@ -45,7 +45,7 @@ class WordPieceTokenizer:
 
     Attributes:
       vocab_size: the number of lines.
-      pad_id, unk_id, cls_id, sep_id, mask_id; special_ids: these five.
+      pad_id, unk_id, cls_id, sep_id, mask_id; special_ids: these five. eos_id, which ends a generated text, is sep_id.
       continuation: bool [vocab_size], True where a piece continues a word. Whole-word masking needs it.
 
     Raises UserError if the file is missing, is not UTF-8, has a piece twice, or has not all five special pieces.
@@ -58,6 +58,7 @@ class WordPieceTokenizer:
         self._ids = {piece: id for id, piece in enumerate(self._pieces)}
         self.special_ids = tuple(self._ids[piece] for piece in SPECIALS)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
+        self.eos_id = self.sep_id
         self.vocab_size = len(self._pieces)
         self.continuation: Bool[np.ndarray, "vocab_size"] = np.array(
             [piece.startswith(CONTINUES) and piece != CONTINUES for piece in self._pieces]
