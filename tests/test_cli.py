@@ -406,6 +406,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
     [
         ("training.pretrain_spans", "PretrainSpansSettings"),
         ("training.pretrain_mlm", "PretrainMLMSettings"),
+        ("training.pretrain_clm", "PretrainCLMSettings"),
         ("training.finetune_qa", "FinetuneQASettings"),
         ("training.finetune_spans", "FinetuneSpansSettings"),
         ("training.finetune_classifier", "FinetuneClassifierSettings"),
@@ -553,7 +554,7 @@ ERRORS = [
     ("export nowhere --out new", "nowhere: there is no such directory"),
     ("export no/such/model --out new", "there is no such directory"),
     ("generate finetuned", "give either texts or --file"),
-    ("generate pointing x", "pointing is a BERT, and only a T5 generates text"),
+    ("generate pointing x", "pointing is a BertForQuestionAnswering, and only a T5 or a causal BERT .* generates text"),
     ("generate finetuned x --num-beams 0", "--num-beams is 0: it has to be at least 1"),
     ("generate finetuned x --num-beams 4 --top-k 3", "give one or the other"),
     ("generate finetuned x --early-stopping never", "--early-stopping is for beam search: give --num-beams with it"),

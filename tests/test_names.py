@@ -5,7 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "tlqa_jax"
-PROGRAMS = {"pretrain_spans", "pretrain_mlm", "finetune_qa", "finetune_spans", "finetune_classifier", "quickstart"}
+PROGRAMS = {
+    "pretrain_spans", "pretrain_mlm", "pretrain_clm", "finetune_qa", "finetune_spans", "finetune_classifier", "quickstart",
+}  # fmt: skip
 QUESTIONS = {"classify", "generate", "fill_mask"}
 ALLOWED = {
     **{name: {"commands", "training", "experiments"} for name in PROGRAMS},  # a command has the name of its program

@@ -18,6 +18,7 @@ _HOMES = {
     "models.bert": ("Bert", "BertConfig"),
     "models.bert_heads": (
         "BertForMaskedLM", "BertForPreTraining", "BertForQuestionAnswering", "BertForSequenceClassification",
+        "BertLMHeadModel",
     ),
     "models.functional": ("as_function",),
     "data.sources": ("open_questions", "open_texts"),
@@ -29,6 +30,7 @@ _HOMES = {
     "inference.fill_mask": ("fill_mask",),
     "training.pretrain_spans": ("PretrainSpansSettings", "pretrain_spans"),
     "training.pretrain_mlm": ("PretrainMLMSettings", "pretrain_mlm"),
+    "training.pretrain_clm": ("PretrainCLMSettings", "pretrain_clm"),
     "training.finetune_qa": ("FinetuneQASettings", "finetune_qa"),
     "training.finetune_spans": ("FinetuneSpansSettings", "finetune_spans"),
     "training.finetune_classifier": ("FinetuneClassifierSettings", "finetune_classifier"),

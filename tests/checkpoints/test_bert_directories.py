@@ -20,12 +20,15 @@ from tlqa_jax.models.bert_heads import (
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertLMHeadModel,
 )
 from tlqa_jax.models.functional import as_function
 
 from .small_models import BERT, assert_same, change_arrays, random_model, read_arrays, set_config
 
-KINDS = (Bert, BertForPreTraining, BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification)
+KINDS = (
+    Bert, BertForPreTraining, BertForMaskedLM, BertLMHeadModel, BertForQuestionAnswering, BertForSequenceClassification,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -68,6 +71,16 @@ def test_a_causal_model_stays_causal(tmp_path):
     assert_same(load(folder).model(), model)
     assert load(folder).model().encoder.causal
     assert not load(save_pretrained(random_model(BertForMaskedLM), tmp_path / "other")).model().encoder.causal
+
+
+def test_a_causal_lm_and_a_masked_lm_have_the_same_arrays(tmp_path):
+    folder = save_pretrained(random_model(BertLMHeadModel), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["architectures"], config["is_decoder"]) == (["BertLMHeadModel"], True)
+    masked = load(folder, "BertForMaskedLM").model()
+    assert type(masked) is BertForMaskedLM and masked.encoder.causal
+    again = load(save_pretrained(masked, tmp_path / "masked"), "BertLMHeadModel").model()
+    assert_same(again, random_model(BertLMHeadModel))
 
 
 def test_dtype_is_that_of_the_computation(saved):

@@ -25,6 +25,7 @@ OUTPUTS = {  # what is returned, in order
     "BertModel": ("last_hidden_state", "pooler_output"),
     "BertForPreTraining": ("prediction_logits", "seq_relationship_logits"),
     "BertForMaskedLM": ("logits",),
+    "BertLMHeadModel": ("logits",),
     "BertForQuestionAnswering": ("start_logits", "end_logits"),
     "BertForSequenceClassification": ("logits",),
 }
@@ -113,6 +114,7 @@ if __name__ == "__main__":
         "bert_pretraining": make("BertForPreTraining", seed=6),
         "bert_masked_lm": make("BertForMaskedLM", seed=7),
         "bert_causal": make("BertForMaskedLM", seed=2, is_decoder=True),
+        "bert_lm_head": make("BertLMHeadModel", seed=2, is_decoder=True),
         "bert_question_answering": make("BertForQuestionAnswering"),
         "bert_classification": make("BertForSequenceClassification", seed=8, id2label={0: "no", 1: "yes", 2: "perhaps"}),
         "bert_long": make("BertForQuestionAnswering", rows=1, length=512, max_position_embeddings=512),

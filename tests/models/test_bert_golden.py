@@ -42,8 +42,8 @@ def loaded(arrays: dict[str, np.ndarray], config: dict, folder: Path):
 
 def test_every_head_has_its_file():
     assert FILES == [
-        "bert", "bert_causal", "bert_classification", "bert_long", "bert_masked_lm", "bert_pretraining",
-        "bert_question_answering",
+        "bert", "bert_causal", "bert_classification", "bert_lm_head", "bert_long", "bert_masked_lm",
+        "bert_pretraining", "bert_question_answering",
     ]
 
 

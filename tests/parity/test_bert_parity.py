@@ -25,11 +25,13 @@ from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer
 from tlqa_jax.checkpoints.weights import write_safetensors
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
+from tlqa_jax.training.pretrain_clm import next_token_loss, number_of_targets
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ARCHITECTURES = (
-    "BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForQuestionAnswering", "BertForSequenceClassification",
+    "BertModel", "BertForPreTraining", "BertForMaskedLM", "BertLMHeadModel", "BertForQuestionAnswering",
+    "BertForSequenceClassification",
 )
 largest: dict[str, dict[str, float]] = defaultdict(dict)
 
@@ -61,7 +63,7 @@ def random_bert(architecture: str, seed: int):
     config = transformers.BertConfig(
         vocab_size=draw(20, 300), hidden_size=heads * head_size, num_attention_heads=heads,
         num_hidden_layers=draw(1, 4), intermediate_size=draw(5, 160), max_position_embeddings=positions,
-        type_vocab_size=kinds, is_decoder=seed % 10 == 9,
+        type_vocab_size=kinds, is_decoder=seed % 10 == 9 or architecture == "BertLMHeadModel",
         hidden_act=("gelu", "gelu", "relu", "gelu_new")[draw(0, 3)], layer_norm_eps=10.0 ** -draw(5, 12),
         id2label={i: f"label {i}" for i in range(labels)},
     )
@@ -154,6 +156,24 @@ def test_outputs_gradients_and_both_ways(architecture, seed, tmp_path):
     with torch.no_grad():
         for one, other in zip(their_outputs(again.eval(), *given), theirs, strict=True):
             assert (one.numpy() == other).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_loss_of_the_next_token(seed, tmp_path):
+    """Theirs shifts the labels by itself; in our rows they are shifted."""
+    model, tokens, _, mask = random_bert("BertLMHeadModel", seed)
+    labels = torch.tensor(np.where(mask, tokens, -100))
+    with torch.no_grad():
+        theirs = float(model(input_ids=torch.tensor(tokens), labels=labels).loss)
+    model.save_pretrained(tmp_path / "theirs")
+    apply, params = as_function(load(tmp_path / "theirs").model())
+    column = lambda x: jnp.asarray(x, jnp.int32)
+    rows = {
+        "tokens": column(tokens[:, :-1]), "targets": column(tokens[:, 1:]),
+        "weights": jnp.asarray(mask[:, 1:], jnp.float32),
+    }  # fmt: skip
+    ours = float(next_token_loss(apply, params, rows) / number_of_targets(rows))
+    assert_close("BertLMHeadModel", "loss", np.float64(ours), np.float64(theirs))
 
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "un", "##want", "##ed", ",", "cafe", "Café", "é", "博"]

@@ -14,7 +14,10 @@ with warnings.catch_warnings():
     transformers = pytest.importorskip("transformers", reason="pip install '.[parity]'")
 
 from tlqa_jax.checkpoints.load import load
+from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.models.functional import as_function
+from tlqa_jax.training.pretrain_clm import PretrainCLMSettings, pretrain_clm
 from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings, pretrain_mlm
 from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
 
@@ -70,10 +73,14 @@ def test_a_run_of_a_t5(variant, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "more"),
-    [("BertForPreTraining", {}), ("BertForMaskedLM", {"next_sentence": False, "attention": "causal"})],
-)
+    [
+        ("BertForPreTraining", {}), ("BertForMaskedLM", {"next_sentence": False, "attention": "causal"}),
+        ("BertLMHeadModel", {}),
+    ],
+)  # fmt: skip
 def test_a_run_of_a_bert(kind, more, tmp_path):
-    run = trained(tmp_path, pretrain_mlm, PretrainMLMSettings, BERT, input_length=24, **more)
+    program = (pretrain_clm, PretrainCLMSettings) if kind == "BertLMHeadModel" else (pretrain_mlm, PretrainMLMSettings)
+    run = trained(tmp_path, *program, BERT, input_length=24, **more)
     ours = load(run)
     model, tokenizer = opened(run, getattr(transformers, kind), ours)
     ids = [ours.tokenizer.cls_id, *ours.tokenizer.encode(TEXT), ours.tokenizer.sep_id]
@@ -81,7 +88,12 @@ def test_a_run_of_a_bert(kind, more, tmp_path):
     apply, params = as_function(ours.model())
     outputs = jax.jit(apply)(params, jnp.asarray([ids], jnp.int32))
     theirs = model(input_ids=torch.tensor([ids]), return_dict=True)
-    if kind == "BertForMaskedLM":
+    if kind == "BertLMHeadModel":
+        prompt, config = ids[:4], GenerationConfig(max_new_tokens=6)
+        text = model.generate(torch.tensor([prompt]), max_new_tokens=6, do_sample=False, eos_token_id=ids[-1])
+        [[generated]] = open_model(run).generate([tokenizer.decode(prompt[1:])], config)
+        assert [tokenizer.decode([id]) for id in text[0, 4:].tolist()] == list(generated.pieces)
+    if kind != "BertForPreTraining":
         return assert_close(outputs, theirs.logits)
     assert_close(outputs.masked_lm, theirs.prediction_logits)
     assert_close(outputs.next_sentence, theirs.seq_relationship_logits)

@@ -1,4 +1,4 @@
-"""The five training programs, each with a small run that has everything in it, and the files that these runs read."""
+"""The training programs, each with a small run that has everything in it, and the files that these runs read."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,9 @@ from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.tasks.text_tasks import TextTask
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import SPECIALS, WordPieceTokenizer
-from tlqa_jax.training import finetune_classifier, finetune_qa, finetune_spans, pretrain_mlm, pretrain_spans
+from tlqa_jax.training import (
+    finetune_classifier, finetune_qa, finetune_spans, pretrain_clm, pretrain_mlm, pretrain_spans,
+)  # fmt: skip
 from tlqa_jax.training.settings import TrainingSettings
 
 T5_SIZES = dict(d_model=8, d_kv=4, d_ff=12, num_layers=1, num_heads=2)
@@ -82,6 +84,12 @@ PROGRAMS = {
         dict(texts="FOLDER/texts.txt", held_out="FOLDER/texts.txt", steps=12, warmup=0.1),
         34, {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}, set(),
         ("encoder/layer_*", "encoder/embeddings", "masked_lm"),
+        dict(input_length=24, answers=False),
+    ),
+    "pretrain_clm": Program(
+        pretrain_clm, pretrain_clm.pretrain_clm, pretrain_clm.PretrainCLMSettings, "bert", "BertLMHeadModel",
+        dict(texts="FOLDER/texts.txt", held_out="FOLDER/texts.txt", steps=12, warmup=0.1),
+        52, {"loss", "perplexity", "accuracy"}, set(), ("encoder/embeddings", "masked_lm"),
         dict(input_length=24, answers=False),
     ),
     "finetune_qa": Program(

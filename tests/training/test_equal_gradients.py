@@ -1,6 +1,6 @@
 """A batch split differently: 8 devices, 1 device, and accumulation give the same loss, gradients and parameters.
 
-All programs share the update; only their losses differ. So the T5's is split in every way, a BERT's three in one.
+All programs share the update; only their losses differ. So the T5's is split in every way, a BERT's four in one.
 """
 
 from functools import partial
@@ -15,10 +15,12 @@ from flax import nnx
 from tlqa_jax.inference.answer_spans import span_logits
 from tlqa_jax.inference.classifier import class_logits
 from tlqa_jax.models.bert import BertConfig
-from tlqa_jax.models.bert_heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification
+from tlqa_jax.models.bert_heads import (
+    BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification, BertLMHeadModel,
+)  # fmt: skip
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
-from tlqa_jax.training import finetune_classifier, finetune_spans, pretrain_mlm
+from tlqa_jax.training import finetune_classifier, finetune_spans, pretrain_clm, pretrain_mlm
 from tlqa_jax.training.optimizers import adamw, schedule
 from tlqa_jax.training.sequence_loss import sequence_loss, target_tokens
 
@@ -60,6 +62,8 @@ def uneven_texts(name: str, vocab_size: int = 61, length: int = 24, rows: int = 
         "start": column(rng.integers(0, 4, rows)), "end": column(rng.integers(0, 5, rows)),
     }  # fmt: skip
     tokens = column(np.where(real, rng.integers(5, vocab_size, (rows, length)), 0))
+    if name == "pretrain_clm":
+        return {"tokens": tokens, "targets": np.roll(tokens, -1, 1), "weights": np.float32(np.roll(real, -1, 1) & real)}
     return {"tokens": tokens} | {key: everything[key] for key in BERTS[name].asked}
 
 
@@ -193,6 +197,10 @@ BERTS = {
         BertForPreTraining, pretrain_mlm.pretraining_logits, pretrain_mlm.pretraining_losses,
         pretrain_mlm.pretraining_weights, ("token_types", "positions", "targets", "weights", "next_sentence"),
     ),
+    "pretrain_clm": Bert(
+        BertLMHeadModel, lambda apply, pad_id, *given, **key: apply(*given, **key), pretrain_clm.next_token_loss,
+        pretrain_clm.number_of_targets, (),
+    ),
     "finetune_spans": Bert(
         BertForQuestionAnswering, span_logits, lambda *how: finetune_spans.span_loss(*how).sum(),
         finetune_spans.number_of_rows, ("token_types", "start", "end"), (KEY_BIAS, *SPAN_BIASES),
@@ -221,6 +229,10 @@ def losses_by_hand(name: str, params: Any, rows: dict[str, np.ndarray]) -> dict[
     if name == "finetune_classifier":
         logits = jax.jit(apply)(params, rows["tokens"], mask=real)
         return {"class": (minus_log_p(logits)[every, rows["labels"]], every >= 0)}
+    if name == "pretrain_clm":
+        logits = jax.jit(apply)(params, rows["tokens"], mask=real)
+        picked = minus_log_p(logits)[every[:, None], np.arange(24), rows["targets"]]
+        return {"clm": (picked, np.asarray(rows["weights"]) > 0)}
     logits = jax.jit(apply)(params, rows["tokens"], token_types=rows["token_types"], mask=real)
     if name == "finetune_spans":
         picked = [minus_log_p(part)[every, rows[side]] for part, side in zip(logits, ("start", "end"))]
@@ -233,6 +245,7 @@ def losses_by_hand(name: str, params: Any, rows: dict[str, np.ndarray]) -> dict[
 # in float32 1.5e-6 was seen, 2.1e-6 in layers 64 wide, most of it in biases
 TOLERANCES = {jnp.float32: (1e-6, 3e-6, 1e-6), jnp.float64: (1e-7, 1e-10, 1e-10)}  # of losses, gradients, parameters
 FAST = {("pretrain_mlm", jnp.float32), ("finetune_spans", jnp.float32), ("finetune_classifier", jnp.float64)}
+FAST |= {("pretrain_clm", jnp.float32)}
 
 
 @pytest.mark.parametrize("name, dtype", [

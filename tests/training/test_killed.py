@@ -16,6 +16,7 @@ FINETUNE = "--steps 600 --evaluate-every 600"
 PROGRAMS = {  # sizes, flags, kills
     "pretrain-spans": (T5_SIZES, PRETRAIN, 10),
     "pretrain-mlm": (BERT_SIZES, PRETRAIN, 10),
+    "pretrain-clm": (BERT_SIZES, PRETRAIN, 3),
     "finetune-qa": (
         T5_SIZES,
         f"{FINETUNE} --context-questions tiny_world:context_dev.json --held-out-context tiny_world:context_dev.json "

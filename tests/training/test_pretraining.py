@@ -31,13 +31,14 @@ def folder(tmp_path, files):
     return tmp_path
 
 
-def all_tokens(folder, name, tokenizer) -> list[int]:
+def all_tokens(folder, name, tokenizer, end) -> list[int]:
     lines = (folder / f"{name}.jsonl").read_text().splitlines()
-    return sum(tokenizer.encode_batch([json.loads(line)["body"] for line in lines]), [])
+    return sum(tokenizer.encode_batch([json.loads(line)["body"] + end for line in lines]), [])
 
 
 @pytest.mark.parametrize("program, kind, tokenizer, model", [
     ("pretrain_spans", "SpanCorruptionRows", T5, "t5.json"), ("pretrain_mlm", "MaskedLMRows", BERT, "bert.json"),
+    ("pretrain_clm", "CausalLMRows", BERT, "bert.json"),
 ])  # fmt: skip
 def test_the_flags_for_the_texts(program, kind, tokenizer, model, folder, monkeypatch, capsys):
     """As far as the first batch: what is learned from, what is held out, and the file."""
@@ -61,7 +62,9 @@ def test_the_flags_for_the_texts(program, kind, tokenizer, model, folder, monkey
     with pytest.raises(Stop):
         cli.main(line.split())
     held_out, data = made
-    first, whole = all_tokens(folder, "a", tokenizer)[:101], all_tokens(folder, "dev", tokenizer)
+    end = " [SEP]" if program == "pretrain_clm" else ""
+    first, whole = (all_tokens(folder, name, tokenizer, end) for name in ("a", "dev"))
+    first = first[:101]
     assert not isinstance(held_out.tokens, np.memmap)  # and all of it
     assert held_out.tokens.ravel().tolist() == whole[: held_out.tokens.size] and held_out.tokens.size > 101
     assert isinstance(data.tokens, np.memmap)

@@ -1,4 +1,4 @@
-"""What all five programs share: they learn, leave a Hugging Face directory, continue exactly, refuse what differs."""
+"""What all programs share: they learn, leave a Hugging Face directory, continue exactly, refuse what differs."""
 
 import json
 import shutil
@@ -9,9 +9,12 @@ import jax
 import numpy as np
 import pytest
 
+from tlqa_jax import cli
 from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.named_arrays import flatten
+from tlqa_jax.commands import evaluating
 from tlqa_jax.errors import UserError
+from tlqa_jax.inference.generation_config import GenerationConfig
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.training.loop import TrainingRun
@@ -85,7 +88,7 @@ def test_it_learns_and_leaves_a_hugging_face_directory_behind(finished):
     assert_same_arrays(parameters(run), saved)
 
 
-def test_what_its_evaluation_says(finished):
+def test_what_its_evaluation_says(finished, capsys):
     read = lambda name: json.loads((finished.run / f"{name}.json").read_text())
     last, name, usage = metrics(finished.run)[-1], finished.program.settings.__name__, load(finished.run).usage
     if name == "PretrainSpansSettings":
@@ -94,6 +97,13 @@ def test_what_its_evaluation_says(finished):
         assert last["eval_loss"] == pytest.approx(last["eval_mlm_loss"] + last["eval_nsp_loss"])
         assert 0 < last["eval_mlm_accuracy"] < 1 and 0 < last["eval_nsp_accuracy"] < 1
         assert last["eval_mlm_loss"] < next(row for row in metrics(finished.run) if "eval_loss" in row)["eval_mlm_loss"]
+    if name == "PretrainCLMSettings":
+        assert last["eval_perplexity"] == pytest.approx(np.exp(last["eval_loss"])) and 0 < last["eval_accuracy"] < 1
+        [texts] = open_model(finished.run).generate(["the clock in"], GenerationConfig(max_new_tokens=4))
+        assert len(texts[0].pieces) <= 4
+        _, arguments = cli.parse("evaluate", [str(finished.run), "--texts", finished.settings.held_out])
+        evaluating.run_evaluation(arguments)
+        assert f"perplexity  {last['eval_perplexity']:9.2f}   {last['eval_loss']:.3f} nats" in capsys.readouterr().out
     if name == "FinetuneQASettings":
         assert last["eval_loss"] == pytest.approx((last["eval_context_qa_loss"] + last["eval_shouts_loss"]) / 2)
         assert read("predictions_context_qa").keys() == {f"q{number}" for number in range(24)}

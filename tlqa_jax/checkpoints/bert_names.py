@@ -17,6 +17,7 @@ from tlqa_jax.models.bert_heads import (
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertLMHeadModel,
     Head,
 )
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[str, type[nnx.Module]] = {
     "BertModel": Bert,
     "BertForPreTraining": BertForPreTraining,
     "BertForMaskedLM": BertForMaskedLM,
+    "BertLMHeadModel": BertLMHeadModel,
     "BertForQuestionAnswering": BertForQuestionAnswering,
     "BertForSequenceClassification": BertForSequenceClassification,
 }
@@ -69,6 +71,7 @@ MASKED_LM = {
 HEADS = {
     "BertForPreTraining": {**MASKED_LM, **dense("next_sentence", "cls.seq_relationship")},
     "BertForMaskedLM": MASKED_LM,
+    "BertLMHeadModel": MASKED_LM,
     "BertForQuestionAnswering": dense("span", "qa_outputs"),
     "BertForSequenceClassification": dense("classifier", "classifier"),
 }
@@ -81,7 +84,8 @@ COPIES = {
 }
 # bert-base-uncased names itself BertForMaskedLM and has a next-sentence head as well, which
 # load(name, "BertForPreTraining") reads
-LEFT_OUT = {"BertForMaskedLM": ("cls.seq_relationship.weight", "cls.seq_relationship.bias")}
+NEXT_SENTENCE = ("cls.seq_relationship.weight", "cls.seq_relationship.bias")
+LEFT_OUT = dict.fromkeys(("BertForMaskedLM", "BertLMHeadModel"), NEXT_SENTENCE)
 
 
 def rules(architecture: str, config: BertConfig) -> dict[str, Rule]:
@@ -159,7 +163,7 @@ def canonicalize(
             name = name.removeprefix("bert.")
         if name.removeprefix("bert.") not in BUFFERS and name not in LEFT_OUT.get(architecture, ()):
             kept[name] = array
-    if architecture in ("BertForPreTraining", "BertForMaskedLM"):
+    if architecture in ("BertForPreTraining", "BertForMaskedLM", "BertLMHeadModel"):
         for copy, original in COPIES.items():
             if copy in kept and original in kept and not np.array_equal(kept.pop(copy), kept[original]):
                 raise UserError(f"{where}: {copy} differs from {original}; in our model they are one array")

@@ -1,8 +1,9 @@
 """The commands of `tlqa`. A command is a function; its docstring is its help.
 
-    training.py     quickstart, pretrain-spans, pretrain-mlm, finetune, finetune-qa, finetune-spans, finetune-classifier
+    training.py     quickstart, pretrain-spans, pretrain-mlm, pretrain-clm, finetune, finetune-qa, finetune-spans,
+                    finetune-classifier
     answering.py    answer, classify, fill-mask
     evaluating.py   evaluate
-    generating.py   generate, and the flags for how a T5 generates text
+    generating.py   generate, and the flags for how a model generates text
     tools.py        vocab train, export, devices
 """

@@ -1,4 +1,4 @@
-"""The command `evaluate`: the scores of a model's answers, tasks or classes, or of a file of predictions."""
+"""The command `evaluate`: the scores of a model's answers, tasks, classes or next tokens, or of a file of predictions."""
 
 import math
 from argparse import ArgumentParser, Namespace
@@ -27,13 +27,14 @@ def evaluate(parser: ArgumentParser):
     (bootstrap, 95%). The loss is that of the first gold answer. If some questions have no answer, they and the others are
     also scored apart (NoAns, HasAns). With --task, examples of a task that the run was trained for by `tlqa finetune` are
     scored by that task's own metrics. A classifier is scored on labelled --texts: accuracy, and precision, recall and F1
-    of each class.
+    of each class. A causal BERT's score is its perplexity on --texts.
 
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --num-beams 4
     tlqa evaluate predictions.json --questions dev-v1.1.json
     tlqa evaluate runs/tasks --task sentiment --texts dev.jsonl
     tlqa evaluate runs/classifier --texts dev.jsonl
+    tlqa evaluate runs/clm --texts dev.txt
     """
     parser.add_argument("run", metavar="RUN", help=f"{RUN}, a classifier, a quickstart, or a JSON file {{id: answer}}")
     questions = "questions with answers: SQuAD JSON, .jsonl, .csv, tfds:squad:validation; or labelled texts"
@@ -57,9 +58,13 @@ def run_evaluation(arguments: Namespace) -> None:
         if flags := flags_given(arguments, ("predictions", "task", *OF_QUESTIONS, *OF_CLASSES)):
             raise UserError(f"{arguments.run} is a file of predictions: flags about a model need a run ({flags})")
         return evaluate_file(arguments)
-    from tlqa_jax.inference.predictors import TextClassifier, open_model
+    from tlqa_jax.inference.predictors import CausalLM, TextClassifier, open_model
 
     model = open_model(arguments.run)
+    if isinstance(model, CausalLM):
+        if flags := flags_given(arguments, ("task", "label_field", "predictions", *OF_QUESTIONS)):
+            raise UserError(f"{arguments.run} is a causal BERT, whose perplexity is measured: leave {flags} out")
+        return evaluate_perplexity(arguments, model)
     if isinstance(model, TextClassifier):
         if flags := flags_given(arguments, ("task", *OF_QUESTIONS)):
             raise UserError(f"{arguments.run} classifies texts: leave {flags} out")
@@ -183,6 +188,21 @@ def evaluate_task(arguments: Namespace, model: Any) -> None:
     if arguments.predictions:
         write_predictions(arguments.predictions, predictions)
     report_written(arguments)
+
+
+def evaluate_perplexity(arguments: Namespace, model: Any) -> None:
+    from tlqa_jax.data.batches import evaluation_batches
+    from tlqa_jax.tasks.causal_lm import CausalLMRows
+    from tlqa_jax.training.evaluation import mean_over_examples, summed_over_devices
+    from tlqa_jax.training.pretrain_clm import next_token_sums, with_perplexity
+
+    how = {"text_field": arguments.text_field or "text", "data_dir": arguments.data_dir}
+    rows = CausalLMRows(arguments.questions, model.tokenizer, input_length=model.input_length, **how)
+    step = summed_over_devices(partial(next_token_sums, model.apply))
+    scores = with_perplexity(mean_over_examples(step, model.params, evaluation_batches(rows.size, 32, rows.build)))
+    print(f"{arguments.run}: {rows.report()}")
+    print(f"  {'perplexity':<12}{scores['perplexity']:9.2f}   {scores['loss']:.3f} nats per token")
+    print(f"  {'accuracy':<12}{100 * scores['accuracy']:9.2f}   percent of the tokens predicted")
 
 
 def evaluate_classes(arguments: Namespace, model: Any) -> None:

@@ -42,16 +42,17 @@ def flags_given(arguments: Namespace, names: Iterable[str]) -> str:
 
 
 def generate(parser: ArgumentParser):
-    """generate text with a T5
+    """generate text with a T5 or a causal BERT
 
-    A fine-tuned model generates an answer. A pretrained model fills in the sentinels <extra_id_0>, <extra_id_1>, …,
-    that stand for missing words in the text. In a terminal the text appears while it is generated (without --num-beams).
+    A fine-tuned T5 generates an answer. A pretrained T5 fills in the sentinels <extra_id_0>, <extra_id_1>, …, that stand
+    for missing words in the text. A BERT of `tlqa pretrain-clm` continues the text. In a terminal the text appears while it is generated (without --num-beams).
 
     tlqa generate runs/small "Mira <extra_id_0> in Oss."
     tlqa generate runs/finetuned "question: Where was Mira born?" --num-beams 4 -n 4
+    tlqa generate runs/clm "Mira Voss plays" --max-new-tokens 20
     tlqa generate runs/small --file texts.txt --temperature 0.8 --top-p 0.9 --seed 1
     """
-    parser.add_argument("run", metavar="RUN", help="a T5: a run, pretrained or fine-tuned, a quickstart, a hub name")
+    parser.add_argument("run", metavar="RUN", help="a T5 or a causal BERT: a run, a quickstart, a hub name")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what it reads")
     parser.add_argument("--file", metavar="SOURCE", help=FILE)
     parser.add_argument("--text-field", metavar="NAME", default="text", help="another name of that field")

@@ -76,6 +76,21 @@ def pretrain_mlm(parser: ArgumentParser):
     )
 
 
+def pretrain_clm(parser: ArgumentParser):
+    """pretrain a causal BERT, which predicts the next token
+
+    Each token attends to those before it, and the model learns to predict the next one; its perplexity on held-out text
+    is reported. The weights are those of a masked LM: pretrain-mlm can start from such a run, and the reverse. If the
+    run was stopped, the same command again continues from the newest checkpoint.
+
+    tlqa pretrain-clm --steps 1500 --input-length 64 --batch-size 32 --learning-rate 2e-3 --dropout 0
+    tlqa pretrain-clm --texts corpus.txt.gz --vocabulary vocab.txt --model small --out runs/small
+    """
+    from tlqa_jax.training import pretrain_clm as module
+
+    return training_command(parser, module.PretrainCLMSettings, module.pretrain_clm, 'tlqa generate RUN "…"')
+
+
 def finetune_qa(parser: ArgumentParser):
     """teach a pretrained model to answer questions
 
@@ -193,6 +208,7 @@ COMMANDS = {
     "quickstart": quickstart,
     "pretrain-spans": pretrain_spans,
     "pretrain-mlm": pretrain_mlm,
+    "pretrain-clm": pretrain_clm,
     "finetune": finetune,
     "finetune-qa": finetune_qa,
     "finetune-spans": finetune_spans,

@@ -83,6 +83,15 @@ def read_corpus(
     return Corpus(tokenize_corpus(texts, tokenizer, limit=limit, file=file))
 
 
+def read_documents(
+    source: Source, tokenizer: WordPieceTokenizer, *, data_dir: str | Path | None = None, field: str = "text",
+    limit: int | None = None, file: str | Path | None = None,
+) -> Int32[np.ndarray, "n"]:  # fmt: skip
+    """The documents of a source as tokens, with [SEP] at the end of each. The arguments are those of `read_corpus`."""
+    texts = (f"{text} [SEP]" for text in open_texts(source, data_dir=data_dir, field=field))
+    return tokenize_corpus(texts, tokenizer, limit=limit, file=file)
+
+
 def check_tokens_file(file: str | None, out: str) -> None:
     """Raise UserError for a --tokens-file in the directory of the run, or with a name that other files may have.
 

@@ -1,4 +1,4 @@
-"""How a T5 generates text, as settings: greedily, by beam search or by sampling, and how many texts for each input.
+"""How a T5 or a causal BERT generates text, as settings: greedily, by beam search or by sampling, and how many texts for each input.
 
     ask("Where was Mira born?", num_beams=4)        generate(texts, run, temperature=0.8, num_return_sequences=3)
 """
@@ -33,7 +33,8 @@ class GenerationConfig(Settings):
     top_p: float | None = number(None, above=0, at_most=1)
     """Sample from the fewest tokens whose probabilities add up to at least this."""
     max_new_tokens: int | None = number(None, at_least=1)
-    """Longest text to generate, in tokens (default: the target length of the training)."""
+    """Longest text to generate, in tokens (default: a T5's target length in its training; of a causal
+    BERT 32)."""
     num_return_sequences: int = number(1, at_least=1)
     """Number of texts for each input: the best of the beams, or samples."""
     seed: int = number(0, at_least=0, at_most=2**32 - 1)

@@ -20,7 +20,9 @@ from tlqa_jax.inference.sampling import sampled_choice
 from tlqa_jax.models.functional import Params
 from tlqa_jax.tasks.text_to_text import decode_predictions
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
+Tokenizer = SentencePieceTokenizer | WordPieceTokenizer
 Seed = int | UInt32[Array, ""]
 
 
@@ -39,6 +41,7 @@ class Generation(NamedTuple):
 def generate_batch(
     apply: Callable, config: GenerationConfig, params: Params,
     inputs: Int[Array, "B S"], input_mask: Bool[Array, "B S"], rows: Int[Array, "B"], seed: Seed,
+    *, eos_id: int = 1,
 ) -> GeneratedTokens:  # fmt: skip
     """`config.num_return_sequences` texts for each input, [B n T], the best first. A pure function.
 
@@ -50,11 +53,12 @@ def generate_batch(
         beams = beam_search(
             apply, params, inputs, input_mask, num_beams=config.num_beams, max_new_tokens=length,
             length_penalty=config.length_penalty, early_stopping=config.early_stopping,
+            eos_id=eos_id,
         )  # fmt: skip
         return GeneratedTokens(beams.tokens[:, :n], beams.log_probabilities[:, :n])
     inputs, input_mask = (jnp.repeat(x, n, axis=0) for x in (inputs, input_mask))
     choose = choice(config, text_keys(rows, n, seed).reshape(-1))
-    found = generate_tokens(apply, params, inputs, input_mask, choose, max_new_tokens=length)
+    found = generate_tokens(apply, params, inputs, input_mask, choose, max_new_tokens=length, eos_id=eos_id)
     return GeneratedTokens(*(x.reshape(-1, n, length) for x in found))
 
 
@@ -75,22 +79,25 @@ class Generator:
     Rows are batched by length (`length_buckets`); the texts do not depend on that.
 
     Args:
-        apply: the T5 as a function.
+        apply: the T5, or the causal BERT, as a function.
         config: how to generate; with a number for `max_new_tokens`.
         batch_size: rows at once, if there are many.
     """
 
     def __init__(
-        self, apply: Callable, tokenizer: SentencePieceTokenizer, config: GenerationConfig, *, batch_size: int = 32
+        self, apply: Callable, tokenizer: Tokenizer, config: GenerationConfig, *, batch_size: int = 32
     ):
         if config.max_new_tokens is None:
             raise ValueError("max_new_tokens is None: a Generator needs a number")
         self.tokenizer, self.config = tokenizer, config
         self.devices, self.batch_size = jax.local_device_count(), batch_size
-        self._generate = jax.pmap(partial(generate_batch, apply, config), in_axes=(None, 0, 0, 0, None))
+        eos_id = tokenizer.eos_id
+        self._generate = jax.pmap(partial(generate_batch, apply, config, eos_id=eos_id), in_axes=(None, 0, 0, 0, None))
         self._prefill = jax.jit(partial(prefill, apply, max_new_tokens=config.max_new_tokens))
         self._decode_step = jax.jit(
-            lambda params, mask, keys, state: decode_step(apply, choice(config, keys), params, mask, state)
+            lambda params, mask, keys, state: decode_step(
+                apply, choice(config, keys), params, mask, state, eos_id=eos_id
+            )
         )
 
     def with_seed(self, seed: int) -> "Generator":
@@ -149,12 +156,12 @@ class Generator:
                 return
 
 
-def addition(tokenizer: SentencePieceTokenizer, ids: list[int], shown: str) -> str:
+def addition(tokenizer: Tokenizer, ids: list[int], shown: str) -> str:
     """What the decoded ids add to the text shown before; nothing while the last character is not complete."""
     text = tokenizer.decode(ids)
     return text[len(shown) :] if text.startswith(shown) and not text.endswith("\ufffd") else ""
 
 
-def piece(tokenizer: SentencePieceTokenizer, id: int) -> str:
+def piece(tokenizer: Tokenizer, id: int) -> str:
     """The piece of an id; the unknown token's for an id that only the embedding has a row for."""
     return tokenizer.piece(id if id < tokenizer.vocab_size else tokenizer.unk_id)

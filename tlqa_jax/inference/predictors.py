@@ -30,7 +30,7 @@ from tlqa_jax.inference.generator import Generation, Generator
 from tlqa_jax.inference.length_buckets import padded_length
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.text_tasks import TextTask, task_of
-from tlqa_jax.tasks.text_to_text import encode_sources, encode_texts
+from tlqa_jax.tasks.text_to_text import encode_rows, encode_sources, encode_texts
 
 
 def ask(
@@ -57,7 +57,8 @@ def ask(
 
 
 def generate(texts: Sequence[str], run: str | Path, **generation: Any) -> list[list[Generation]]:
-    """What a T5 generates for each of the texts, best first; a pretrained T5 fills in their sentinels.
+    """What a model generates for each of the texts, best first: a causal BERT continues them, a pretrained T5 fills in
+    their sentinels.
 
     Args:
         run: as for `ask`, fine-tuned or only pretrained.
@@ -75,7 +76,7 @@ def classify(texts: Sequence[str], run: str | Path) -> list[TextClass]:
 
 def open_model(
     name: str | Path, to: Literal["answer", "generate", "classify"] | None = None
-) -> "T5Predictor | SpanPredictor | TextClassifier":
+) -> "T5Predictor | CausalLM | SpanPredictor | TextClassifier":
     """The predictor of a run, a Hugging Face directory or a hub name: called with examples or texts, it predicts.
 
     The two that were used last stay in memory, until their files change. Raises UserError if there is no such model, or
@@ -83,9 +84,10 @@ def open_model(
     """
     pretrained = load(name)
     predictor = PREDICTORS.get(pretrained.architecture)
-    if to == "generate" and pretrained.family != "t5":
-        raise UserError(f"{name} is a BERT, and only a T5 generates text")
-    if predictor is None:
+    if to == "generate" and not (predictor and issubclass(predictor, TextGenerator)):
+        kind = pretrained.architecture
+        raise UserError(f"{name} is a {kind}, and only a T5 or a causal BERT (tlqa pretrain-clm) generates text")
+    if predictor is None or (predictor is CausalLM and to in ("answer", "classify")):
         raise UserError(
             f"{name} was pretrained but not trained to answer or to classify (it is a {pretrained.architecture}): "
             f"`tlqa finetune-qa --start-from {name}` or `tlqa finetune-classifier` does that"
@@ -136,7 +138,52 @@ class Predictor:
         return self.usage.get("no_answer_threshold") if threshold is None else threshold
 
 
-class T5Predictor(Predictor):
+class TextGenerator(Predictor):
+    """A model that generates text: up to `target_length` tokens, unless the configuration says how many."""
+
+    target_length: int
+
+    def __init__(self, pretrained: Pretrained):
+        super().__init__(pretrained)
+        self._generators: dict[GenerationConfig, Generator] = {}  # for each configuration, whatever the seed
+
+    def generate(
+        self, texts: Sequence[str], generation: GenerationConfig = GenerationConfig()
+    ) -> list[list[Generation]]:
+        """What it generates for each text, best first."""
+        check_texts(texts)
+        if not texts:
+            return []
+        inputs, _ = self._encode(texts, generation)
+        lengths = (inputs != self.tokenizer.pad_id).sum(axis=1)
+        return self._generator(generation)(self.params, inputs, lengths)
+
+    def stream(
+        self, text: str, generation: GenerationConfig = GenerationConfig()
+    ) -> Iterator[tuple[str, str, float]]:
+        """The same for one text, while it is generated: what is added to it, the piece, its probability."""
+        inputs, length = self._encode([text], generation)
+        return self._generator(generation).stream(self._params_of_one_device, inputs[:, :length])
+
+    @functools.cached_property
+    def _params_of_one_device(self) -> Any:
+        return jax.tree.map(lambda x: x.addressable_data(0), self.params)
+
+    def _new_tokens(self, generation: GenerationConfig) -> int:
+        return generation.max_new_tokens or self.target_length
+
+    def _generator(self, generation: GenerationConfig) -> Generator:
+        config = replace(generation, seed=0, max_new_tokens=self._new_tokens(generation))
+        if config not in self._generators:
+            self._generators[config] = Generator(self.apply, self.tokenizer, config)
+        return self._generators[config].with_seed(generation.seed)
+
+    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, int]:
+        """Rows of ids, and the padded length that the longest of them fits into."""
+        raise NotImplementedError
+
+
+class T5Predictor(TextGenerator):
     """A T5. Called with examples, it answers them."""
 
     def __init__(self, pretrained: Pretrained):
@@ -145,7 +192,6 @@ class T5Predictor(Predictor):
         self.target_length = self.usage.get("target_length", 32)
         where = f"{pretrained.where}/{CONFIG}"
         self.tasks = {name: task_of(record, where) for name, record in self.usage.get("tasks", {}).items()}
-        self._generators: dict[GenerationConfig, Generator] = {}  # for each configuration, whatever the seed
 
     def __call__(
         self, examples: Sequence[QAExample], *, use_context: bool = True,
@@ -163,24 +209,6 @@ class T5Predictor(Predictor):
         )  # fmt: skip
         return answerer(self.params, without_gold(examples), use_context=use_context)
 
-    def generate(
-        self, texts: Sequence[str], generation: GenerationConfig = GenerationConfig()
-    ) -> list[list[Generation]]:
-        """What it generates for each text, best first."""
-        check_texts(texts)
-        if not texts:
-            return []
-        inputs, _ = self._encode(texts)
-        lengths = (inputs != self.tokenizer.pad_id).sum(axis=1)
-        return self._generator(generation)(self.params, inputs, lengths)
-
-    def stream(
-        self, text: str, generation: GenerationConfig = GenerationConfig()
-    ) -> Iterator[tuple[str, str, float]]:
-        """The same for one text, while it is generated: what is added to it, the piece, its probability."""
-        inputs, length = self._encode([text])
-        return self._generator(generation).stream(self._params_of_one_device, inputs[:, :length])
-
     def predict(self, examples: Sequence[TextExample]) -> list[Answer]:
         """What it generates for each input, of any task."""
         rows = encode_texts(
@@ -196,19 +224,7 @@ class T5Predictor(Predictor):
             raise UserError(f"{self.name} has no task {name!r}: {known}")
         return self.tasks[name]
 
-    @functools.cached_property
-    def _params_of_one_device(self) -> Any:
-        return jax.tree.map(lambda x: x.addressable_data(0), self.params)
-
-    def _generator(self, generation: GenerationConfig) -> Generator:
-        length = generation.max_new_tokens or self.target_length
-        config = replace(generation, seed=0, max_new_tokens=length)
-        if config not in self._generators:
-            self._generators[config] = Generator(self.apply, self.tokenizer, config)
-        return self._generators[config].with_seed(generation.seed)
-
-    def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        """Rows of ids, and the padded length that the longest of them fits into."""
+    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, int]:
         longest = max(len(ids) + 1 for ids in self.tokenizer.encode_batch(texts))
         if longest > self.input_length:
             raise UserError(
@@ -216,6 +232,28 @@ class T5Predictor(Predictor):
             )
         inputs, _ = encode_sources(self.tokenizer, texts, self.input_length)
         return inputs, padded_length(longest, self.input_length)
+
+
+class CausalLM(TextGenerator):
+    """A causal BERT, which continues texts. A text and what is generated have at most `input_length` tokens together."""
+
+    def __init__(self, pretrained: Pretrained):
+        super().__init__(pretrained)
+        if pretrained.options.get("attention") != "causal":
+            raise UserError(f"{self.name}: is_decoder is false, so its tokens see those behind them: it cannot generate")
+        self.input_length = self.usage.get("input_length", min(512, self.config.max_position_embeddings))
+        self.target_length = min(32, self.input_length // 2)
+
+    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, int]:
+        room = self.input_length - self._new_tokens(generation)
+        longest = max(len(ids) + 1 for ids in self.tokenizer.encode_batch(texts))
+        if longest > room:
+            raise UserError(
+                f"a text of {longest} tokens and {self._new_tokens(generation)} new ones are too many for {self.name}, "
+                f"which reads {self.input_length}: shorten it, or give a smaller --max-new-tokens"
+            )
+        inputs, _ = encode_rows(self.tokenizer, texts, room, first=[self.tokenizer.cls_id])
+        return inputs, padded_length(longest, room)
 
 
 class SpanPredictor(Predictor):
@@ -264,6 +302,7 @@ class TextClassifier(Predictor):
 
 PREDICTORS = {
     "T5ForConditionalGeneration": T5Predictor,
+    "BertLMHeadModel": CausalLM,
     "BertForQuestionAnswering": SpanPredictor,
     "BertForSequenceClassification": TextClassifier,
 }

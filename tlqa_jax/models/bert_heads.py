@@ -1,4 +1,4 @@
-"""BERT with a head: for its two pretraining tasks, for the spans of question answering, for classification.
+"""BERT with a head: for its two pretraining tasks, for the next token, for answer spans, for classification.
 
     model = BertForQuestionAnswering(config, rngs=rngs)             # with a new encoder
     model = BertForQuestionAnswering(encoder=encoder, rngs=rngs)    # with a pretrained encoder
@@ -57,7 +57,7 @@ class MaskedLMHead(nnx.Module):
 
 
 class Head(nnx.Module):
-    """What the four models share: the encoder.
+    """What the models share: the encoder.
 
     Args:
         config: the sizes. With an `encoder`, its sizes by default; a config may then differ from the encoder's only in
@@ -106,6 +106,62 @@ class BertForMaskedLM(Head):
         """
         encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
         return self.masked_lm(encoded.last, self.encoder.embeddings.word)
+
+
+class Prefix(NamedTuple):
+    """Texts that are being generated: the prompts and what has been generated, and the lengths of the prompts."""
+
+    tokens: Int[Array, "N S"]
+    prompt: Int[Array, "N"]
+
+    def of_rows(self, rows: Int[Array, "N"]) -> "Prefix":
+        """The texts at `rows`, which continue."""
+        return Prefix(self.tokens[rows], self.prompt[rows])
+
+
+class BertLMHeadModel(Head):
+    """Causal language modelling: which token comes next? By default a new encoder attends to the tokens before only.
+
+    Its parameters are those of `BertForMaskedLM`, by the same names: one can be started from the other.
+
+    The last three methods are what `inference.greedy` and `inference.beam_search` ask of a model. There is no cache of
+    keys and values: each step computes the whole text again, so a text of n tokens costs n times its length.
+    """
+
+    def __init__(
+        self, config: BertConfig | None = None, *, rngs: nnx.Rngs, attention: BertAttention = "causal", **options
+    ):
+        super().__init__(config, rngs=rngs, attention=attention, **options)
+        self.masked_lm = MaskedLMHead(self.config, rngs=rngs)
+
+    def __call__(
+        self, tokens: Tokens, *, positions: Positions = None, token_types: TokenTypes = None, mask: Mask = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B P V"]:
+        """At each position the logits of the token that follows it; `positions` as for `BertForMaskedLM`."""
+        encoded = self.encoder(tokens, token_types=token_types, mask=mask, positions=positions, key=key)
+        return self.masked_lm(encoded.last, self.encoder.embeddings.word)
+
+    def encode(self, inputs: Tokens, *, input_mask: Bool[Array, "B L"]) -> Prefix:
+        """The prompts, which stand at the beginning of their rows."""
+        return Prefix(inputs, input_mask.sum(axis=1))
+
+    def start_cache(self, encoded: Prefix, length: int, beams: int = 1) -> list[Prefix]:
+        """`beams` copies of each prompt, with room for `length` more tokens."""
+        tokens = jnp.pad(encoded.tokens, ((0, 0), (0, length)))
+        return [Prefix(*(jnp.repeat(x, beams, axis=0) for x in (tokens, encoded.prompt)))]
+
+    def decode_step(
+        self, token: Int[Array, "N"], step: Int[Array, ""], cache: list[Prefix], *, input_mask: Mask = None
+    ) -> tuple[Float[Array, "N V"], list[Prefix]]:
+        """The logits after `token`, the one generated in the step before. In step 0 they are those after the prompt.
+
+        What stands behind the last token does not count, as the attention is causal.
+        """
+        [(tokens, prompt)] = cache
+        rows, last = jnp.arange(len(token)), prompt + step - 1
+        tokens = tokens.at[rows, last].set(jnp.where(step > 0, token, tokens[rows, last]))
+        return self(tokens, positions=last[:, None])[:, 0], [Prefix(tokens, prompt)]
 
 
 class BertForPreTraining(Head):

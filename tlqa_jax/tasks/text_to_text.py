@@ -126,7 +126,9 @@ def encode_texts(
     )  # fmt: skip
 
 
-def decode_predictions(tokenizer: SentencePieceTokenizer, ids: Int[np.ndarray, "n T"]) -> list[str]:
+def decode_predictions(
+    tokenizer: SentencePieceTokenizer | WordPieceTokenizer, ids: Int[np.ndarray, "n T"]
+) -> list[str]:
     """The texts of generated rows, each up to its first end token, or the whole row if it has none."""
     texts = []
     for row in np.asarray(ids).tolist():

@@ -48,7 +48,7 @@ class WordPieceTokenizer:
 
     Attributes:
       vocab_size: the number of lines.
-      pad_id, unk_id, cls_id, sep_id, mask_id; special_ids: these five.
+      pad_id, unk_id, cls_id, sep_id, mask_id; special_ids: these five. eos_id, which ends a generated text, is sep_id.
       token_types: whether a model reads a 1 for each token of the second segment; if not, all its types are 0.
       continuation: bool [vocab_size], True where a piece continues a word. Whole-word masking needs it.
 
@@ -62,6 +62,7 @@ class WordPieceTokenizer:
         self._ids = {piece: id for id, piece in enumerate(self._pieces)}
         self.special_ids = tuple(self._ids[piece] for piece in SPECIALS)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
+        self.eos_id = self.sep_id
         self.vocab_size = len(self._pieces)
         self.continuation: Bool[np.ndarray, "vocab_size"] = np.array(
             [piece.startswith(CONTINUES) and piece != CONTINUES for piece in self._pieces]

@@ -1,4 +1,4 @@
-"""Training: five programs, each to be read from top to bottom, and the plain functions that they share.
+"""Training: six programs, each to be read from top to bottom, and the plain functions that they share.
 
 In reading order:
 
@@ -9,6 +9,7 @@ In reading order:
     settings.py             the settings that all programs share, with their limits
     finetune_qa.py          fine-tuning of a T5 on questions, or on many tasks
     pretrain_mlm.py         pretraining of a BERT on masked tokens and next sentences
+    pretrain_clm.py         pretraining of a BERT that predicts the next token
     finetune_spans.py       fine-tuning of a BERT to point at answers
     finetune_classifier.py  fine-tuning of a BERT to classify texts
     initial_model.py        the model a program starts from: from disk, from the hub, or random weights

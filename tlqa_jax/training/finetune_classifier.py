@@ -67,6 +67,9 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
         return run.path
     initial = load_or_init_bert(settings, settings.input_length, continues=run.continues)
     tokenizer = initial.tokenizer
+    if initial.options["attention"] == "causal":
+        run.say("the model to start from looks back only, and [CLS] would see only itself: now it looks both ways")
+        initial.options["attention"] = "plain"
     fields = {"field": settings.text_field, "label_field": settings.label_field}
     read = partial(open_labelled_texts, data_dir=settings.data_dir, **fields)
     held_out_texts = held_out_source(settings.held_out, settings.texts, "tiny_world:reviews_dev.jsonl")
