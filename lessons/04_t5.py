@@ -138,7 +138,7 @@ near = np.arange(-140, 141)
 for both_ways, name in [(True, "encoder, both ways"), (False, "decoder, only back")]:
     panels[0].step(near, buckets(near, both_ways), where="mid", label=name)
 panels[0].set(xlabel="key position - query position", ylabel="bucket", title="Near: exact. Far: together")
-panels[0].legend()
+panels[0].legend(loc="center right", fontsize=8)
 position = np.arange(48)
 for axes, both_ways, name in [(panels[1], True, "encoder"), (panels[2], False, "decoder")]:
     picture = buckets(position[None, :] - position[:, None], both_ways).astype(float)

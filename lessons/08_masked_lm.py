@@ -32,6 +32,7 @@ from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.tiny_world import VALUES, bundled
 from tlqa_jax.inference.fill_mask import fill_mask
 from tlqa_jax.lessons import SMOKE, masked_lm as check, show, street
+from tlqa_jax.lessons.claims import claim, percent
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining
 from tlqa_jax.models.functional import as_function
@@ -461,7 +462,8 @@ for axes, name, title, its_guesses in [
 show(figure, "08_curves")
 final = {name: float(curve(f"eval_{name}")[1][-1]) for name in ("mlm_accuracy", "nsp_accuracy")}
 print({name: f"{100 * share:.1f} %" for name, share in final.items()})
-assert SMOKE or (final["mlm_accuracy"] > max(guesses.values()) + 0.2 and final["nsp_accuracy"] > 0.75)
+claim("it is over 20 points better than both guesses", final["mlm_accuracy"] > max(guesses.values()) + 0.2)
+claim("it tells what follows in over 75 % of the pairs", final["nsp_accuracy"] > 0.75)
 
 # %% [markdown]
 # The left curve has two parts. The model reaches a fifth quickly: it knows which pieces are frequent, and what they
@@ -520,7 +522,8 @@ show(figure, "08_fills")
 known, guessed = (np.mean([table[group, relation] for relation in FRAMES], axis=0) for group in groups)
 print(f"residents: right kind {100 * known[0]:.0f} %, right {100 * known[1]:.0f} %")
 print(f"strangers: right kind {100 * guessed[0]:.0f} %, right {100 * guessed[1]:.0f} %")
-assert SMOKE or (known[1] > 2 * guessed[1] and guessed[0] > 0.8)
+claim("it is right about residents more than twice as often as about strangers", known[1] > 2 * guessed[1])
+claim("for strangers, too, over 80 % of the first guesses are of the right kind", guessed[0] > 0.8)
 
 # %% [markdown]
 # For residents nearly every guess is right: this model has learned the street by heart. A stranger gets a trade where a
@@ -545,12 +548,12 @@ for group, people in people_of.items():
     written = [(first[0].piece, second[0].piece) for first, second in filled]
     truth = [tuple(tokenizer.pieces(person["employer"])) for person in people]
     right = np.mean([pair == firm for pair, firm in zip(written, truth, strict=True)])
-    split[group] = np.mean([pair not in firms for pair in written])
-    counted = f"right {100 * right:.0f} %, no firm at all {100 * split[group]:.0f} %"
+    split[group] = percent([pair not in firms for pair in written])
+    counted = f"right {100 * right:.0f} %, no firm at all {split[group]} %"
     print(f"two masks for a firm, {len(people)} {group}: {counted}")
     for person, pair, firm in list(zip(people, written, truth, strict=True))[:4]:
         print(f"   {person.name} works for {' '.join(pair)}   (true: {' '.join(firm)})")
-assert SMOKE or split["strangers"] > split["residents"]
+claim("two masks make more firms that do not exist for strangers", split["strangers"].low > split["residents"].value)
 
 # %% [markdown]
 # The first is no failure: the model divides its probability between two answers, as it should. But then the probability
@@ -621,7 +624,8 @@ axes.set(xlabel=f"said to follow, % of {len(cut)}", xlim=(0, 108))
 show(figure, "08_follows")
 print({name: f"{100 * share:.0f} %" for name, share in said.items()})
 own, another, own_renamed, another_renamed = said.values()
-assert SMOKE or (min(own, another_renamed) > 0.6 and max(another, own_renamed) < 0.3)
+claim("with the right name in it, over 60 % are said to follow, whoever's half it is", min(own, another_renamed) > 0.6)
+claim("with a wrong name in it, under 30 % are", max(another, own_renamed) < 0.3)
 
 # %% [markdown]
 # And how often is it right about pairs from new passages, of the street's residents and of strangers?
@@ -748,7 +752,8 @@ for (group, hidden, what), share in score.items():
 print(f"of the hidden names of strangers {100 * in_sight:.0f} % stand elsewhere in their row, to be seen")
 lost = {group: score[group, False, WHAT[0]] - score[group, True, WHAT[0]] for group in groups}
 known, guessed = (score[group, False, "value"] for group in groups)
-assert SMOKE or (min(lost.values()) > 0.1 and known > 2 * guessed)
+claim("parts of words are over 10 points harder if the whole word is hidden", min(lost.values()) > 0.1)
+claim("values of residents are filled in more than twice as often as those of strangers", known > 2 * guessed)
 
 # %% [markdown]
 # Parts of words are easy as long as the rest of the word can be seen, even in passages about strangers, and they raise

@@ -36,6 +36,7 @@ from tlqa_jax.data.sources import open_questions
 from tlqa_jax.errors import UserError
 from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.lessons import SMOKE, public_checkpoints as check, show, street
+from tlqa_jax.lessons.claims import claim
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config, shift_right
 from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
@@ -312,7 +313,8 @@ with jax.default_matmul_precision("float32"):  # as `hidden` was made
 assert np.abs(yours - ours).max() < 1e-4 * np.abs(ours).max()
 same = (wrong.argmax(-1) == yours.argmax(-1))[np.array(targets) != 0].mean()
 print(f"loss {loss(yours):.2f} nats a token, {loss(wrong):.2f} without the factor; the same word first: {same:.0%}")
-assert loss(yours) < loss(wrong) and same > 0.99
+assert same > 0.99, "a factor changes no order, so the most probable word must stay the same"
+claim("without the factor the loss is higher, by more than a tenth", loss(wrong) > 1.1 * loss(yours))
 
 # %%
 softmax = lambda x: np.array(jax.nn.softmax(jnp.array(x), axis=-1))
@@ -410,10 +412,11 @@ show(figure, "11_from_the_paper")
 # %% [markdown]
 # A larger model is better at every step. Text can be repeated 64 times without harm; with more repetitions the model
 # learns it by heart and the transfer suffers. That is why T5 came with a corpus of its own, C4, of hundreds of
-# gigabytes. And most of the gain of fine-tuning can be had by training small parts (*adapters*, Houlsby et al. 2019)
-# and freezing the rest: the whole model is still the best, if not by much. ("Layer by layer" is gradual unfreezing:
-# first the top one, in the end all. Here, `freeze=("embedding", "encoder_*")` in the settings above would train the
-# decoder alone.)
+# gigabytes. And what if only small parts are trained (*adapters*, Houlsby et al. 2019) and the rest is frozen? On SQuAD
+# nearly all of the gain is there. That is not so on every task. The same table 10 has, for adapters (of 32 dimensions)
+# against the whole model: SuperGLUE 60.4 against 71.4, translation from English to German 13.8 against 27.0. The farther
+# a task is from what was pretrained, the more has to change. ("Layer by layer" is gradual unfreezing: first the top
+# one, in the end all. Here, `freeze=("embedding", "encoder_*")` in the settings above would train the decoder alone.)
 #
 # ## Publishing it
 #

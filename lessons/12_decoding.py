@@ -168,10 +168,11 @@ candidates = {text: [text_score(np.log(ps), penalty) for penalty in penalties] f
 best = [max(candidates, key=lambda text: candidates[text][i]) for i in range(len(penalties))]
 figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
 for text in dict.fromkeys([*best, ("a", "lute", "<end>")]):
-    behind = [candidates[text][i] / candidates[best[i]][i] for i in range(len(penalties))]
-    axes.plot(penalties, behind, label=" ".join(text[:-1]))
-axes.set(xlabel="length penalty", ylabel="score over the best one's", title="The lowest is the best", ylim=(0.95, 2))
-axes.legend()
+    share = [100 * candidates[best[i]][i] / candidates[text][i] for i in range(len(penalties))]  # both are negative
+    axes.plot(penalties, share, label=" ".join(text[:-1]))
+axes.set(xlabel="length penalty", ylabel="score, % of the best text's", ylim=(40, 104))
+axes.set_title("At the top: the best text")
+figure.legend(loc="outside right upper")
 show(figure, "12_length_penalty")
 for penalty in (-2.0, 0.0, 1.0):
     print(f"penalty {penalty:4}: {' '.join(best[int(np.argmin(abs(penalties - penalty)))][:-1])}")
@@ -234,11 +235,13 @@ for axes, setting in zip(panels.flat, settings, strict=True):
     sampled_from = np.array(jax.nn.softmax(warp_logits(jnp.array(logits)[None], **setting)))[0]
     axes.bar(range(len(p)), p, color="lightgray")
     axes.bar(range(len(p)), sampled_from, width=0.5)
-    axes.set(title=", ".join(f"{k}={v}" for k, v in setting.items()) or "as it is", xticks=[])
+    axes.set(title=", ".join(f"{k}={v}" for k, v in setting.items()) or "as it is", xticks=range(len(p)))
     if "temperature" in setting:
         assert np.allclose(sampled_from, with_temperature(logits, setting["temperature"]), atol=1e-6)
     if "top_p" in setting:
         assert ((sampled_from > 0) == nucleus(p, setting["top_p"])).all()
+figure.supxlabel("token, the most probable first", fontsize=10)
+figure.supylabel("probability (gray: before, blue: after)", fontsize=10)
 show(figure, "12_shaped")
 
 # %% [markdown]
@@ -349,6 +352,8 @@ place = np.arange(len(often))
 axes.bar(place - 0.2, shares, width=0.4, label=f"share of {many} samples")
 axes.bar(place + 0.2, said, width=0.4, label="probability")
 axes.set_xticks(place, [" ".join(map(shorter, pieces)) for pieces, _ in often], rotation=30, fontsize=8)
+axes.set(xlabel="what was drawn, the most frequent first", ylabel="share, probability")
+axes.set_title("The most frequent texts at temperature 1")
 axes.legend()
 show(figure, "12_drawn")
 assert (abs(shares - said) < 5 * np.sqrt(said * (1 - said) / many) + 2 / many).all()

@@ -4,6 +4,9 @@
     python lessons/build.py --check      changes nothing, names the notebooks that differ from their script, exits 1
     python lessons/build.py --run        builds nothing, executes the solved notebooks (TLQA_SMOKE=1: in seconds)
 
+Notebooks hold the address of your copy on GitHub, for the badge and for the cell that installs the course. It is that
+of git's remote "origin", or what `--repository OWNER/NAME` says. Without either it stays what the notebooks say.
+
 A lesson is `lessons/NN_topic.py`, in jupytext's percent format: `# %% [markdown]` begins text, `# %%` code.
 `python lessons/NN_topic.py` runs it from top to bottom with the solutions in place. These are the conventions:
 
@@ -45,6 +48,7 @@ A lesson is `lessons/NN_topic.py`, in jupytext's percent format: `# %% [markdown
 
 import argparse
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,7 +56,7 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-REPOSITORY = "OWNER/tlqa_jax"  # on GitHub; the only place where the address stands
+PLACEHOLDER = "OWNER/tlqa_jax"  # until somebody builds the notebooks in a clone of their own copy
 LESSONS = Path(__file__).resolve().parent
 NOTEBOOKS = LESSONS / "notebooks"
 VARIANTS = ("exercise", "solved")
@@ -63,27 +67,52 @@ METADATA = {
     "language_info": {"name": "python"},
     "colab": {"provenance": []},
 }
-INSTALL = f"""\
+INSTALL = """\
 # Installs the course where it is missing. What Colab has tuned to its hardware stays exactly as it is: pip is told to
 # keep these versions, so it would rather fail than replace jax.
 import importlib.util
 from importlib.metadata import distributions
 from pathlib import Path
 
+COURSE = "git+https://github.com/REPOSITORY"  # or the path of a copy's folder
+
+
+class NotSet(Exception):
+    def _render_traceback_(self):  # one line instead of pip's twenty
+        return [str(self)]
+
+
 if importlib.util.find_spec("tlqa_jax") is None:
-    kept = {{"jax", "jaxlib", "flax", "optax", "numpy", "jax-cuda12-plugin", "jax-cuda12-pjrt", "libtpu"}}
+    if "github.com/OWNER/" in COURSE:
+        raise NotSet("COURSE above has no address yet. The teacher sets it: build the notebooks in a clone from GitHub.")
+    kept = {"jax", "jaxlib", "flax", "optax", "numpy", "jax-cuda12-plugin", "jax-cuda12-pjrt", "libtpu"}
     installed = [(d.name.lower().replace("_", "-"), d.version) for d in distributions()]
-    Path("kept.txt").write_text("".join(f"{{name}}=={{version}}\\n" for name, version in installed if name in kept))
-    %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
+    Path("kept.txt").write_text("".join(f"{name}=={version}\\n" for name, version in installed if name in kept))
+    %pip install --quiet --constraint kept.txt {COURSE}"""
 
 
 def scripts() -> list[Path]:
     return sorted(LESSONS.glob("[0-9][0-9]_*.py"))
 
 
-def badge(name: str, variant: str) -> str:
+def repository() -> str:
+    """OWNER/NAME on GitHub, of git's remote; where there is none, what the notebooks say already."""
+    remote = subprocess.run(["git", "remote", "get-url", "origin"], cwd=LESSONS, capture_output=True, text=True).stdout
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?/?$", remote.strip())
+    return found[1] if found else built_for()
+
+
+def built_for() -> str:
+    """OWNER/NAME as the notebooks have it."""
+    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
+        if found := re.search(r"git\+https://github\.com/([\w.-]+/[\w.-]+)", path.read_text(encoding="utf-8")):
+            return found[1]
+    return PLACEHOLDER
+
+
+def badge(name: str, variant: str, address: str) -> str:
     colab, path = "https://colab.research.google.com", f"lessons/notebooks/{variant}/{name}.ipynb"
-    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{REPOSITORY}/blob/main/{path})"
+    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{address}/blob/main/{path})"
 
 
 def solved(source: str) -> str:
@@ -100,15 +129,16 @@ def unfoldable(source: str) -> str:
     return f"<details><summary>Solution</summary>\n\n```python\n{solved(source)}\n```\n\n</details>"
 
 
-def notebook(script: Path, variant: str) -> nbformat.NotebookNode:
-    """The notebook of one lesson, the same bytes on every machine.
+def notebook(script: Path, variant: str, address: str = PLACEHOLDER) -> nbformat.NotebookNode:
+    """The notebook of one lesson, the same bytes on every machine. `address` is OWNER/NAME of the copy on GitHub.
 
     Raises ValueError for a lesson whose first cell promises nothing, and for a mark without its other half.
     """
     lesson = jupytext.reads(script.read_text(encoding="utf-8"), fmt="py:percent").cells
     if missing := [promise for promise in PROMISES if promise not in lesson[0].source]:
         raise ValueError(f"{script.name}: its first cell lacks {', '.join(missing)}")
-    cells = [new_markdown_cell(badge(script.stem, variant)), new_code_cell(INSTALL)]
+    install = INSTALL.replace("REPOSITORY", address)
+    cells = [new_markdown_cell(badge(script.stem, variant, address)), new_code_cell(install)]
     for cell in lesson:
         if cell.cell_type == "markdown":
             cells.append(new_markdown_cell(cell.source))
@@ -124,18 +154,18 @@ def notebook(script: Path, variant: str) -> nbformat.NotebookNode:
     return new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
 
 
-def all_notebooks() -> dict[Path, str]:
+def all_notebooks(address: str) -> dict[Path, str]:
     """Path -> content of every notebook."""
     return {
-        NOTEBOOKS / variant / f"{script.stem}.ipynb": nbformat.writes(notebook(script, variant)) + "\n"
+        NOTEBOOKS / variant / f"{script.stem}.ipynb": nbformat.writes(notebook(script, variant, address)) + "\n"
         for script in scripts()
         for variant in VARIANTS
     }
 
 
-def differing() -> list[Path]:
+def differing(address: str) -> list[Path]:
     """The notebooks that are not what their script makes: changed, missing, or left over from a lesson that is gone."""
-    wanted = all_notebooks()
+    wanted = all_notebooks(address)
     there = {path: path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("*/*.ipynb")}
     return sorted(path for path in wanted.keys() | there.keys() if wanted.get(path) != there.get(path))
 
@@ -152,6 +182,7 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--check", action="store_true", help="only say which notebooks differ from their script")
     choice.add_argument("--run", action="store_true", help="only execute the solved notebooks")
+    parser.add_argument("--repository", help="OWNER/NAME of your copy on GitHub (default: git's remote origin)")
     parser.add_argument("lessons", nargs="*", help="with --run: only lessons with these beginnings, such as 03")
     arguments = parser.parse_args()
     if arguments.run:
@@ -160,15 +191,18 @@ def main() -> int:
                 run(script)
                 print(f"{script.stem}: runs")
         return 0
-    for path in (changed := differing()):
+    address = built_for() if arguments.check else arguments.repository or repository()
+    for path in (changed := differing(address)):
         print(f"{'differs' if arguments.check else 'written'}: {path.relative_to(LESSONS.parent)}")
         if not arguments.check:
             path.unlink(missing_ok=True)
     if arguments.check:
         return 1 if changed else 0
-    for path, content in all_notebooks().items():
+    for path, content in all_notebooks(address).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
+    if address == PLACEHOLDER:
+        print(f"The notebooks say {PLACEHOLDER}: give --repository OWNER/NAME, or add your copy as git's remote origin")
     return 0
 
 

@@ -206,3 +206,11 @@ def test_all_processes_do_what_the_first_one_finds(run, tmp_path):
     assert said[0] == said[1]
     assert "run is a run with other settings or inputs" in said[0][0] and str(Path(runs[1])) in said[0][1]
     assert said[0][2] == f"new {runs[2]} continue"
+
+
+def test_run_record_accepts_the_same_files_at_another_path(tmp_path):
+    """A run on a network drive is continued on another machine, where the bundled vocabulary lies elsewhere."""
+    record = RECORD | {"inputs": {"vocabulary": {"/one/vocabulary.model": "sha256:1 3 bytes"}}}
+    start_run(tmp_path, record)
+    moved = RECORD | {"inputs": {"vocabulary": {"/two/vocabulary.model": "sha256:1 3 bytes"}}}
+    assert check_run(tmp_path, moved) == "continue"

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -53,7 +52,7 @@ def sources(notebook, kind):
 
 
 def test_lesson_notebooks_are_up_to_date(build):
-    assert [path.name for path in build.differing()] == [], "run `python lessons/build.py`"
+    assert [path.name for path in build.differing(build.built_for())] == [], "run `python lessons/build.py`"
 
 
 def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, small, monkeypatch, capsys):
@@ -67,8 +66,9 @@ def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, s
     both = ["exercise/09_addition.ipynb", "solved/09_addition.ipynb"]
     assert main("--check") == (1, both)
     assert not (small.parent / "notebooks").exists()  # a check writes nothing
-    assert main() == (0, both)
+    assert main("--repository", "anna/course") == (0, both)
     assert main("--check") == (0, [])
+    assert main() == (0, [])  # without a remote, the address stays what the notebooks say
 
     solved = small.parent / "notebooks/solved"
     (solved / "09_addition.ipynb").write_text("edited")
@@ -81,7 +81,7 @@ def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, s
 def test_lesson_exercise_notebook_has_blanks_and_a_solution_to_unfold(build, small):
     notebook = build.notebook(small, "exercise")
     install, exercise = sources(notebook, "code")
-    assert "%pip install" in install
+    assert install.endswith("%pip install --quiet --constraint kept.txt {COURSE}")
     assert exercise == "def add(a, b):\n    # Hint: +\n    ...  # your code here\n\n\nfour = ..."
     solution = sources(notebook, "markdown")[-1]
     assert solution.startswith("<details>")
@@ -100,10 +100,38 @@ def test_lesson_notebooks_are_the_same_bytes_twice_and_hold_no_outputs(build, sm
     assert all(not cell.get("outputs") for cell in once.cells)
 
 
-def test_lesson_notebook_begins_with_a_badge_that_opens_itself(build, small):
-    first = build.notebook(small, "exercise").cells[0].source
-    assert "Open in Colab" in first
-    assert first.endswith(f"{build.REPOSITORY}/blob/main/lessons/notebooks/exercise/09_addition.ipynb)")
+def test_lesson_notebook_begins_with_a_badge_and_an_installation_of_its_own_copy(build, small):
+    notebook = build.notebook(small, "exercise", "anna/course")
+    assert "Open in Colab" in notebook.cells[0].source
+    assert notebook.cells[0].source.endswith("anna/course/blob/main/lessons/notebooks/exercise/09_addition.ipynb)")
+    assert 'COURSE = "git+https://github.com/anna/course"' in notebook.cells[1].source
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("git@github.com:anna/course.git", "anna/course"),
+        ("https://github.com/anna/jax.course/", "anna/jax.course"),
+        ("https://elsewhere.org/anna/course", "OWNER/tlqa_jax"),
+        (None, "OWNER/tlqa_jax"),
+    ],
+)
+def test_lesson_address_is_that_of_the_remote(build, small, monkeypatch, remote, address):
+    subprocess.run(["git", "init", "--quiet", small.parent], check=True)
+    if remote:
+        subprocess.run(["git", "-C", small.parent, "remote", "add", "origin", remote], check=True)
+    monkeypatch.setattr(build, "LESSONS", small.parent)
+    monkeypatch.setattr(build, "NOTEBOOKS", small.parent / "notebooks")
+    assert build.repository() == address
+
+
+def test_lesson_without_an_address_stops_in_one_line(build, small, monkeypatch):
+    install = build.notebook(small, "exercise").cells[1].source
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    names = {}
+    with pytest.raises(Exception, match="The teacher sets it") as stopped:
+        exec(install.replace("    %pip", "    pip = 0 #"), names)
+    assert stopped.value._render_traceback_() == [str(stopped.value)]
 
 
 def code_lines(source):
@@ -141,7 +169,7 @@ def test_lesson_with_a_slip_in_its_marks_is_refused(build, small, spoil, message
 
 def test_lesson_address_stands_in_one_place_only(build):
     files = [*(ROOT / "lessons").glob("*.py"), *(ROOT / "tlqa_jax").rglob("*.py")]
-    assert [path.name for path in files if build.REPOSITORY in path.read_text()] == ["build.py"]
+    assert [path.name for path in files if build.PLACEHOLDER in path.read_text()] == ["build.py"]
 
 
 BLANKS = """
@@ -162,24 +190,14 @@ for definitions, exercises in json.load(sys.stdin):
 """
 
 
-def run_python(*arguments, **options):
-    """Without the tests' checks of annotations: they would object to a blank before the exercise's check does."""
-    environment = {name: value for name, value in os.environ.items() if name != "T5_VOCABULARY"}
-    environment |= {"TLQA_SMOKE": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache/jax")}
-    ran = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, **options)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return ran.stdout
-
-
 @lessons_by_length
-def test_lesson_runs(build, lesson, tmp_path):
+def test_lesson_runs(build, run_python, lesson, tmp_path):
     """The script, with the solutions, in smoke mode."""
     assert run_python(lesson, cwd=tmp_path).count("Right: ") == len(exercises_of(build, lesson))
     assert list((tmp_path / "runs/lessons").glob(f"{lesson.stem[:2]}_*.png"))
 
 
-def test_lesson_exercises_notice_that_they_are_blank(build):
+def test_lesson_exercises_notice_that_they_are_blank(build, run_python):
     """Each exercise as handed out says so. Of its lesson only imports and functions run before; all in one process."""
     kinds, cells = ast.Import | ast.ImportFrom | ast.FunctionDef, []
     for lesson in LESSONS:

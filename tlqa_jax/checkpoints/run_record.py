@@ -138,6 +138,8 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for setting, now in new.get("inputs", {}).items():
         flag, before = f"--{setting.replace('_', '-')}", old.get("inputs", {}).get(setting) or {}
         now = {path: content for path, content in (now or {}).items() if content}
+        if sorted(before.values(), key=str) == sorted(now.values()):
+            continue  # the same files elsewhere: the package's own vocabulary on another machine, say
         for path in sorted(before.keys() | now.keys()) if before and now else ():  # what is gone as a whole may be gone
             if before.get(path) != now.get(path):
                 what = "is new" if path not in before else "is gone" if path not in now else "has changed"

@@ -5,6 +5,7 @@ installed. A lesson imports its checks as `from tlqa_jax.lessons import attentio
 
     checks     how a check answers: `compare`, `NotYet`
     figures    `show` and `SMOKE`
+    claims     numbers of a run with their intervals, and whether they agree with the text
     street     the people, the texts and the pretraining runs of lessons 5, 6 and 8 to 13
     trades     the sentences of lesson 7
 
