@@ -1,4 +1,4 @@
-"""How a T5 or a causal BERT generates text, as settings: greedily, by beam search or by sampling, and how many texts for each input.
+"""How a T5 or a causal BERT generates text, as settings: greedily, by beam search or by sampling; and how many texts.
 
     ask("Where was Mira born?", num_beams=4)        generate(texts, run, temperature=0.8, num_return_sequences=3)
 """
