@@ -345,8 +345,8 @@ print(inspect.getsource(accumulated))
 
 # %% [markdown]
 # `share` is this device's share of the mean: the sums of the losses, each divided by the weight on all devices.
-# `accumulated` differentiates it, in one piece or in micro-batches; `psum` adds. (`partition` and `combine` set frozen
-# parameters aside. They have no gradient.) What the loss is, and what it is a mean over, are arguments: for a T5
+# `accumulated` differentiates it, in one piece or in micro-batches; `psum` adds. (`partition` and `combine` set aside
+# the parameters that are not trained, or not yet. They have no gradient.) What the loss is, and what it is a mean over, are arguments: for a T5
 # `sequence_loss` sums over the target tokens, and `target_tokens` counts them. Every program wraps `update` in `pmap`
 # as in the next cell, with the donation.
 #

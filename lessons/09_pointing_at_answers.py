@@ -466,8 +466,8 @@ def learn_the_head(encoder: nnx.Module, steps: int) -> dict:
 # %% [markdown]
 # There is also something between all and nothing: here the embeddings and the first of the two layers are **frozen**,
 # and the upper layer is fine-tuned with the head. For what is frozen, no gradient is computed and the optimizer keeps
-# no state, and after training not a bit of it has changed. (`tlqa finetune-spans --freeze encoder` trains the head
-# alone.)
+# no state, and after training not a bit of it has changed. (`tlqa finetune-spans --train last:1` does the
+# same, and `--train head` trains the head alone.)
 
 # %%
 lower = ("encoder/embeddings", "encoder/layer_0")

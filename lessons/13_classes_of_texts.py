@@ -344,7 +344,7 @@ claim("those of random weights do not: under 45 %", who["random weights"] < 0.45
 # - An explanation is a prediction: look into the vectors, and remove the cause.
 #
 # *Try next:* `tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl`, and
-# `--freeze 'encoder/embeddings,encoder/layer_*'` for the head alone. `tlqa classify` asks the run.
+# `--train head` for the head alone. `tlqa classify` asks the run.
 #
 # *Read on:* Devlin et al. 2019, "BERT", section 4.1; Liu et al. 2019, "RoBERTa", section 4.2; Pang et al. 2002, "Thumbs
 # up?"; Wang and Manning 2012, "Baselines and Bigrams", on how far counting words gets.

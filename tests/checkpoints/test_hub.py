@@ -58,7 +58,7 @@ def test_a_bert_whose_name_does_not_say_so(hub, wordpiece):
     for _ in range(2):
         pretrained = load(name)
         assert (pretrained.family, pretrained.architecture, pretrained.usage) == ("bert", "BertModel", {})
-    assert asked == [(name, ["config.json"])]  # no gigabytes for a question about the family
+    assert asked == [(name, ["config.json", "adapter_config.json"])]  # no gigabytes for a question about the family
     assert_same(pretrained.model(), random_model(Bert))
     assert pretrained.tokenizer.vocab_size == len(PIECES)
     assert_same(load(name).model(), random_model(Bert))
@@ -93,7 +93,7 @@ def test_other_families_are_refused_by_name(hub, name, kind):
     for _ in range(2):
         with pytest.raises(UserError, match=f'^{name}/config.json: model_type is "{kind}"; known are bert, t5$'):
             load(name)
-    assert asked == [(name, ["config.json"])]
+    assert asked == [(name, ["config.json", "adapter_config.json"])]
 
 
 def test_what_is_there_is_not_asked_for(hub, wordpiece, tmp_path, monkeypatch):

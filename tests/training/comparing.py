@@ -61,18 +61,19 @@ def keeping_gradients(optimizer: optax.GradientTransformation) -> optax.Gradient
 
 def train(
     loss: Callable, weight: Callable, params: Any, batch: dict[str, np.ndarray], devices: int = 1, accumulate: int = 1,
-    *, optimizer: optax.GradientTransformation = optax.sgd(0.1), steps: int = 1,
+    *, optimizer: optax.GradientTransformation = optax.sgd(0.1), steps: int = 1, freeze: tuple[str, ...] = (),
+    waiting: tuple[str, ...] = (),
 ) -> Trained:  # fmt: skip
     """`steps` steps, all on the same batch, split over `devices` of the virtual devices of all processes together."""
     optimizer = keeping_gradients(optimizer)
     step = jax.pmap(
-        partial(update, loss, weight, optimizer, accumulate=accumulate),
+        partial(update, loss, weight, optimizer, accumulate=accumulate, freeze=freeze, waiting=waiting),
         axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0,
     )  # fmt: skip
     local = devices // jax.process_count()
     own = slice(jax.process_index() * local, (jax.process_index() + 1) * local)
     batch = {name: x.reshape(devices, -1, *x.shape[1:])[own] for name, x in batch.items()}
-    state, losses = jax.tree.map(np.array, initial_state(params, optimizer)), []
+    state, losses = jax.tree.map(np.array, initial_state(params, optimizer, freeze)), []
     for _ in range(steps):
         state, reported = step(state, batch)
         losses.append(float(reported["loss"]))

@@ -53,11 +53,11 @@ def test_each_leaf_is_in_one_part_and_both_make_the_whole(tree, freeze):
 def test_it_says_what_it_trains_and_refuses_what_cannot_be_meant():
     params, said = jax.tree.map(lambda size: np.zeros(1000 * size), PARAMS), []
     state = initial_state(params, optax.sgd(0.1, momentum=0.9), ("encoder",), said.append)
-    assert said == ["training 9,000 of 15,000 parameters; the rest is frozen"]
+    assert said == ["training 9,000 of 15,000 parameters (60.0%)"]
     assert flatten(state["params"]).keys() == flatten(params).keys()
     assert sum(x.size for x in jax.tree.leaves(state["opt_state"])) == 9000
     initial_state(params, optax.sgd(0.1), (), said.append)
-    assert len(said) == 1
+    assert said[1] == "training 15,000 of 15,000 parameters (100.0%)"
     with pytest.raises(UserError, match="--freeze encodr matches no parameters; there are encoder/layer_0, encoder/la"):
         check_freeze(params, ("head", "encodr"))
     with pytest.raises(UserError, match=r"--freeze enc\*,head leaves nothing to train"):

@@ -1,6 +1,7 @@
 """What all programs share: they learn, leave a Hugging Face directory, continue exactly, refuse what differs."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -245,4 +246,4 @@ def test_of_several_processes_the_first_one_speaks(finished, monkeypatch, capsys
             finished.again(quiet=False, out=str(finished.folder / "other"), freeze=finished.program.freeze)
         said.append(capsys.readouterr().out)
     assert "training: " in said[0] or "of the examples" in said[0]
-    assert "parameters; the rest is frozen" in said[0] and not said[1]
+    assert re.search(r"training [\d,]+ of [\d,]+ parameters \(\d+\.\d%\)", said[0]) and not said[1]

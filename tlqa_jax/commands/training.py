@@ -139,6 +139,7 @@ def finetune_spans(parser: ArgumentParser):
     written into the run. If the run was stopped, the same command again continues from the newest checkpoint.
 
     tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --held-out dev-v1.1.json
+    tlqa finetune-spans --start-from bert-base-uncased --questions train-v1.1.json --train lora:8 --learning-rate 5e-4
     """
     from tlqa_jax.training import finetune_spans as module
 
@@ -155,7 +156,7 @@ def finetune_classifier(parser: ArgumentParser):
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
     tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse
-    tlqa finetune-classifier --start-from runs/bert --texts train.jsonl --freeze encoder --learning-rate 1e-3
+    tlqa finetune-classifier --start-from runs/bert --texts train.jsonl --train head --learning-rate 1e-3
     """
     from tlqa_jax.training import finetune_classifier as module
 

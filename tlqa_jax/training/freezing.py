@@ -76,18 +76,21 @@ def combine(trained: Params, frozen: Params) -> Params:
     return trained | frozen | {name: combine(trained[name], frozen[name]) for name in both}
 
 
-def depths(params: Params) -> dict[str, float]:
-    """How far below the top each parameter is: 0 above the layers, 1 in the last layer of its stack, inf below all."""
+def depths(params: Params) -> dict[str, int]:
+    """How far below the top each parameter is: 0 above the layers, 1 in the last layer of its stack, 2 in the next one.
+
+    What is below all layers is one deeper than the first layer of the longest stack.
+    """
     paths, layers = flatten(params), {}
     stack_and_number = lambda path: (found := LAYER.match(path)) and (path[: found.start(1)], int(found[1]))
     for stack, number in filter(None, map(stack_and_number, paths)):
         layers[stack] = max(layers.get(stack, 0), number + 1)
 
-    def depth(path: str) -> float:
+    def depth(path: str) -> int:
         if in_layer := stack_and_number(path):
             return layers[in_layer[0]] - in_layer[1]
         if BOTTOM.match(path):
-            return float("inf")
+            return max(layers.values()) + 1
         return 1 if path.startswith("encoder_norm/") else 0  # between a T5's last encoder layer and its decoder
 
     return {path: depth(path) for path in paths}
@@ -95,7 +98,7 @@ def depths(params: Params) -> dict[str, float]:
 
 def number_of_layers(params: Params) -> int:
     """The number of layers; of a T5, of its longer stack."""
-    return int(max(depth for depth in depths(params).values() if depth < float("inf")))
+    return max(depths(params).values()) - 1
 
 
 def frozen_names(params: Params, train: str, freeze: Sequence[str] = ()) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def frozen_names(params: Params, train: str, freeze: Sequence[str] = ()) -> tupl
     if kind == "head" and is_t5 and "output" not in params:
         raise UserError("--train head: this T5's output matrix is its embedding, so it has no head: give last:N")
 
-    def is_trained(path: str, depth: float) -> bool:
+    def is_trained(path: str, depth: int) -> bool:
         match kind:
             case "head" | "last":
                 return depth <= size
