@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "tlqa_jax"
 PROGRAMS = {
-    "pretrain_spans", "pretrain_mlm", "pretrain_clm", "finetune_qa", "finetune_spans", "finetune_classifier", "quickstart",
+    "pretrain_spans", "pretrain_mlm", "pretrain_clm", "pretrain_vectors", "finetune_qa", "finetune_spans", "finetune_classifier", "quickstart",
 }  # fmt: skip
 QUESTIONS = {"classify", "generate", "fill_mask"}
 ALLOWED = {

@@ -12,5 +12,6 @@ In reading order:
     answer_spans       `SpanAnswerer`: questions -> spans of their contexts, by a BERT
     classifier         `Classifier`: texts -> classes, by a BERT
     fill_mask          texts with [MASK] -> the most probable pieces
+    neighbors          words -> the words with the nearest vectors; analogies
     predictors         the whole way, from the name of a model: `ask`, `generate`, `classify`, `open_model`
 """

@@ -288,11 +288,11 @@ class SpanPredictor(Predictor):
 
 
 class TextClassifier(Predictor):
-    """A BERT that classifies texts."""
+    """A BERT, or a bag of vectors, that classifies texts."""
 
     def __init__(self, pretrained: Pretrained):
         super().__init__(pretrained)
-        length = self.usage.get("input_length", min(512, self.config.max_position_embeddings))
+        length = self.usage.get("input_length", min(512, getattr(self.config, "max_position_embeddings", 512)))
         self.classifier = Classifier(self.apply, self.tokenizer, self.config.id2label, input_length=length)
 
     def __call__(self, texts: Sequence[str]) -> list[TextClass]:
@@ -305,6 +305,7 @@ PREDICTORS = {
     "BertLMHeadModel": CausalLM,
     "BertForQuestionAnswering": SpanPredictor,
     "BertForSequenceClassification": TextClassifier,
+    "BagOfVectors": TextClassifier,
 }
 _OPENED: dict[tuple, Predictor] = {}
 

@@ -1,4 +1,4 @@
-"""Training: six programs, each to be read from top to bottom, and the plain functions that they share.
+"""Training: seven programs, each to be read from top to bottom, and the plain functions that they share.
 
 In reading order:
 
@@ -10,6 +10,7 @@ In reading order:
     finetune_qa.py          fine-tuning of a T5 on questions, or on many tasks
     pretrain_mlm.py         pretraining of a BERT on masked tokens and next sentences
     pretrain_clm.py         pretraining of a BERT that predicts the next token
+    pretrain_vectors.py     word vectors by CBOW
     finetune_spans.py       fine-tuning of a BERT to point at answers
     finetune_classifier.py  fine-tuning of a BERT to classify texts
     initial_model.py        the model a program starts from: from disk, from the hub, or random weights

@@ -139,6 +139,9 @@ class BertSettings(TrainingSettings):
     """Whether that vocabulary is for lower-cased text (without --start-from)."""
     model: str = input_file("tiny")
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
+    vectors: str | None = input_file(None)
+    """A run of pretrain-vectors: its vectors are a new BERT's first word embeddings, its vocabulary that BERT's (without
+    --start-from). Freeze them with --freeze encoder/embeddings/word."""
 
 
 @settings_class
