@@ -411,6 +411,7 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
         ("training.finetune_qa", "FinetuneQASettings"),
         ("training.finetune_spans", "FinetuneSpansSettings"),
         ("training.finetune_classifier", "FinetuneClassifierSettings"),
+        ("training.finetune_features", "FinetuneFeaturesSettings"),
         ("experiments.quickstart", "QuickstartSettings"),
     ],
 )

@@ -35,6 +35,7 @@ _HOMES = {
     "training.finetune_qa": ("FinetuneQASettings", "finetune_qa"),
     "training.finetune_spans": ("FinetuneSpansSettings", "finetune_spans"),
     "training.finetune_classifier": ("FinetuneClassifierSettings", "finetune_classifier"),
+    "training.finetune_features": ("FinetuneFeaturesSettings", "finetune_features"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -48,7 +48,7 @@ def test_it_learns_and_similar_words_are_near(run, capsys):
     assert len(losses) == 60 and np.mean(losses[-5:]) < losses[0] - 1 and rows[-1]["eval_loss"] < losses[0] - 1
     assert rows[-1].keys() == {"step", "eval_loss", "eval_accuracy"} and 0 < rows[-1]["eval_accuracy"] < 1
     pretrained = load(run)
-    assert (pretrained.family, pretrained.architecture) == ("word-vectors", "CBOW")
+    assert (pretrained.family, pretrained.architecture) == ("tlqa", "CBOW")
     saved = {name: array for name, array in saved_state(run).items() if name.startswith("params/")}
     params = as_function(pretrained.model())[1]
     assert_same_arrays({f"params/{name}/table": params[name]["table"] for name in ("vectors", "outputs")}, saved)

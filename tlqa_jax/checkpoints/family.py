@@ -1,4 +1,4 @@
-"""What `bert_names.py`, `t5_names.py` and `vector_names.py` have in common: a family of models is a module with
+"""What `bert_names.py`, `t5_names.py` and `own_names.py` have in common: a family of models is a module with
 
     MODEL_TYPE          the `model_type` of its `config.json`
     TOKENIZER           the class of its vocabularies

@@ -182,6 +182,21 @@ def finetune_classifier(parser: ArgumentParser):
     )
 
 
+def finetune_features(parser: ArgumentParser):
+    """train a classifier on the features of a frozen BERT or T5
+
+    The encoder reads each text once; its features are kept on disk (--cache), and only one matrix is trained. The classes
+    are the labels in --texts. If the run was stopped, the same command again continues from the newest checkpoint.
+
+    tlqa finetune-features --start-from bert-base-uncased --layers last:4 --texts train.jsonl --held-out dev.jsonl
+    tlqa finetune-features --start-from runs/bert --layers 0 --pooling mean
+    tlqa finetune-features --start-from google-t5/t5-small --texts train.jsonl
+    """
+    from tlqa_jax.training import finetune_features as module
+
+    return training_command(parser, module.FinetuneFeaturesSettings, module.finetune_features, "tlqa classify RUN TEXT")
+
+
 def of_family(name: str, words: Sequence[str]) -> str:
     """The command that is meant: finetune-spans if finetune-qa is given a BERT, else the one that is named.
 
@@ -232,4 +247,5 @@ COMMANDS = {
     "finetune-qa": finetune_qa,
     "finetune-spans": finetune_spans,
     "finetune-classifier": finetune_classifier,
+    "finetune-features": finetune_features,
 }

@@ -148,7 +148,7 @@ def load_or_init_classifier(settings: BertSettings, input_length: int, *, contin
     Raises UserError for other models.
     """
     source = settings.out if continues else settings.start_from
-    if not source or load(source).family != "word-vectors":
+    if not source or load(source).architecture not in ("CBOW", "BagOfVectors"):
         return load_or_init_bert(settings, input_length, continues=continues)
     pretrained = load(source)
     model = pretrained.model()

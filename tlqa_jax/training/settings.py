@@ -22,6 +22,7 @@ from tlqa_jax.training.optimizers import Decay, Optimizer
 # what may change when a run continues
 HOUSEKEEPING = (
     "out", "data_dir", "tokens_file", "log_every", "evaluate_every", "save_every", "keep", "overwrite",
+    "cache",
 )  # fmt: skip
 
 
