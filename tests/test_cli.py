@@ -407,9 +407,11 @@ def test_every_command_explains_itself(name, width, capsys, monkeypatch):
         ("training.pretrain_spans", "PretrainSpansSettings"),
         ("training.pretrain_mlm", "PretrainMLMSettings"),
         ("training.pretrain_clm", "PretrainCLMSettings"),
+        ("training.pretrain_vectors", "PretrainVectorsSettings"),
         ("training.finetune_qa", "FinetuneQASettings"),
         ("training.finetune_spans", "FinetuneSpansSettings"),
         ("training.finetune_classifier", "FinetuneClassifierSettings"),
+        ("training.finetune_features", "FinetuneFeaturesSettings"),
         ("experiments.quickstart", "QuickstartSettings"),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "tlqa_jax"
 PROGRAMS = {
-    "pretrain_spans", "pretrain_mlm", "pretrain_clm", "finetune_qa", "finetune_spans", "finetune_classifier", "quickstart",
+    "pretrain_spans", "pretrain_mlm", "pretrain_clm", "pretrain_vectors", "finetune_qa", "finetune_spans", "finetune_classifier", "finetune_features",
+    "quickstart",
 }  # fmt: skip
 QUESTIONS = {"classify", "generate", "fill_mask"}
 ALLOWED = {

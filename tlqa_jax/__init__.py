@@ -31,9 +31,11 @@ _HOMES = {
     "training.pretrain_spans": ("PretrainSpansSettings", "pretrain_spans"),
     "training.pretrain_mlm": ("PretrainMLMSettings", "pretrain_mlm"),
     "training.pretrain_clm": ("PretrainCLMSettings", "pretrain_clm"),
+    "training.pretrain_vectors": ("PretrainVectorsSettings", "pretrain_vectors"),
     "training.finetune_qa": ("FinetuneQASettings", "finetune_qa"),
     "training.finetune_spans": ("FinetuneSpansSettings", "finetune_spans"),
     "training.finetune_classifier": ("FinetuneClassifierSettings", "finetune_classifier"),
+    "training.finetune_features": ("FinetuneFeaturesSettings", "finetune_features"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -8,6 +8,7 @@
     bert_names       these rules, and `config.json`, for BERT
     t5_names         the same for T5
     added_parts      LoRA, in PEFT's layout, and adapters: small files beside the model that they belong to
+    own_names        the same for models that Transformers has not: word vectors, heads on features
     named_arrays     nested parameters as flat dicts, and how two of them differ
     weights          arrays in safetensors files
     tokenizer_files  vocabularies in Hugging Face directories

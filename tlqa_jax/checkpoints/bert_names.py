@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from tlqa_jax.checkpoints.family import Rule, is_of_type, read_sizes
+from tlqa_jax.checkpoints.family import Rule, label_names, labels_from_json, read_sizes
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import (
@@ -108,16 +108,7 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
     if values.get("add_cross_attention"):
         raise UserError(f"{where}: add_cross_attention is true; only an encoder is known here")
     sizes = read_sizes(values, BertConfig, where, without="id2label")
-    if "id2label" in values:
-        names = values["id2label"]
-        if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
-            raise UserError(f'{where}: id2label is {names!r}, not labels numbered from "0"')
-        sizes["id2label"] = tuple(str(names[str(i)]) for i in range(len(names)))
-    elif "num_labels" in values:
-        if not is_of_type(values["num_labels"], int):
-            raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of type int")
-        sizes["id2label"] = tuple(f"LABEL_{i}" for i in range(values["num_labels"]))
-    config = BertConfig(**sizes)
+    config = BertConfig(**sizes, **labels_from_json(values, where))
     if architecture == "BertForSequenceClassification":
         labels, problem = config.num_labels, values.get("problem_type")
         if labels == 1 or problem not in (None, "single_label_classification"):
@@ -133,8 +124,7 @@ def config_to_json(model: Bert | Head) -> dict[str, Any]:
     labels = values.pop("id2label")
     # Transformers would take the labels of another head for its number of outputs
     if isinstance(model, BertForSequenceClassification):
-        values["id2label"] = {str(i): label for i, label in enumerate(labels)}
-        values["label2id"] = {label: i for i, label in enumerate(labels)}
+        values |= label_names(labels)
     return values
 
 

@@ -1,4 +1,4 @@
-"""What `bert_names.py` and `t5_names.py` have in common: a family of models is a module with
+"""What `bert_names.py`, `t5_names.py` and `own_names.py` have in common: a family of models is a module with
 
     MODEL_TYPE          the `model_type` of its `config.json`
     TOKENIZER           the class of its vocabularies
@@ -14,6 +14,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -98,6 +99,31 @@ def read_sizes(values: dict[str, Any], config: type, where: Path | str, *, witho
     sizes = {name: values[name] for name in types if values.get(name) is not None}
     check_fields(sizes, types, where)
     return sizes
+
+
+def labels_from_json(values: dict[str, Any], where: Path | str) -> dict[str, tuple[str, ...]]:
+    """{"id2label": the names of a classifier's classes}; {} where a `config.json` does not tell them.
+
+    Raises UserError for labels that are not numbered from "0".
+    """
+    if "id2label" in values:
+        names = values["id2label"]
+        if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
+            raise UserError(f'{where}: id2label is {names!r}, not labels numbered from "0"')
+        return {"id2label": tuple(str(names[str(i)]) for i in range(len(names)))}
+    if "num_labels" in values:
+        if not is_of_type(values["num_labels"], int):
+            raise UserError(f"{where}: num_labels is {values['num_labels']!r}, not of type int")
+        return {"id2label": tuple(f"LABEL_{i}" for i in range(values["num_labels"]))}
+    return {}
+
+
+def label_names(labels: Sequence[str]) -> dict[str, dict]:
+    """The entries of a `config.json` for the names of the classes."""
+    return {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
 
 
 def load_sizes(values: dict[str, Any], config: type, where: Path | str) -> dict[str, Any]:

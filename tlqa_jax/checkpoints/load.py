@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tlqa_jax.checkpoints import bert_names, t5_names
+from tlqa_jax.checkpoints import bert_names, own_names, t5_names
 from tlqa_jax.checkpoints.added_parts import ADDED_CONFIG, ADDED_WEIGHTS, Added, added_rules, read_added, with_added
 from tlqa_jax.checkpoints.directories import CONFIG, RUN, find_directory, is_old_run, read_json
 from tlqa_jax.checkpoints.family import fill
@@ -24,11 +24,13 @@ from tlqa_jax.checkpoints.weights import WEIGHT_FILES, read_safetensors, weight_
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.adapters import add_adapters
 from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.features import FeatureConfig
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5Config
+from tlqa_jax.models.word_vectors import WordVectorsConfig
 
 FILES = (CONFIG, *WEIGHT_FILES, ADDED_CONFIG, ADDED_WEIGHTS, *TOKENIZER_FILES)  # of a model's directory
-FAMILIES = {family.MODEL_TYPE: family for family in (bert_names, t5_names)}
+FAMILIES = {family.MODEL_TYPE: family for family in (bert_names, t5_names, own_names)}
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Pretrained:
 
     name: str  # as it was given to `load`
     directory: Path
-    family: str  # "bert" or "t5"
+    family: str  # "bert", "t5" or "tlqa"
     architecture: str  # Hugging Face's name of the model's class: "BertForMaskedLM", say
-    config: BertConfig | T5Config  # as `config.json` says
+    config: BertConfig | T5Config | WordVectorsConfig | FeatureConfig  # as `config.json` says
     usage: dict[str, Any]  # what is needed to use it as it was trained (`usage.py`)
     options: dict[str, Any] = field(default_factory=dict)  # {"attention": "causal"} where "is_decoder" is true
     on_hub: bool = False

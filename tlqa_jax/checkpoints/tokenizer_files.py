@@ -19,6 +19,7 @@ from tlqa_jax.checkpoints.tokenizer_json import check_value, object_in, objects_
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.t5 import T5Config
+from tlqa_jax.models.word_vectors import WordVectorsConfig
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
@@ -79,7 +80,7 @@ def check_class(name: Any, kind: type[Tokenizer], directory: Path) -> None:
     raise UserError(f"{directory}: its vocabulary is {whose}, not known here; known for this model: {', '.join(here)}")
 
 
-def check_tokenizer(tokenizer: Tokenizer, config: BertConfig | T5Config, where: Path | str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, config: BertConfig | T5Config | WordVectorsConfig, where: Path | str) -> None:
     """Raise UserError if the model has too few embeddings for the ids, or a T5 has other special ids than T5's own."""
     if tokenizer.vocab_size > config.vocab_size:
         sizes = f"the vocabulary has {tokenizer.vocab_size} pieces, the model only {config.vocab_size}"

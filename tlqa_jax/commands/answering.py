@@ -1,4 +1,4 @@
-"""The commands that use a trained model: answer, classify and fill-mask."""
+"""The commands that use a trained model: answer, classify, fill-mask, neighbors."""
 
 import json
 import sys
@@ -177,6 +177,35 @@ def run_fill_mask(arguments: Namespace) -> None:
             print(f"  {name}  {'  '.join(f'{guess.piece} {guess.probability:.3f}' for guess in guesses)}")
 
 
+def neighbors(parser: ArgumentParser):
+    """show the words with the nearest vectors, also of an analogy
+
+    Of one word its nearest neighbours; of words with + and - between them the nearest to their sum. Similarity is the
+    cosine of the angle between two vectors.
+
+    tlqa neighbors runs/vectors flute
+    tlqa neighbors runs/vectors king - man + woman -n 3
+    """
+    parser.add_argument("run", metavar="RUN", help="a run of pretrain-vectors")
+    parser.add_argument("words", metavar="WORD", nargs="+", help="a word; + or -, and another")
+    parser.add_argument("-n", metavar="INT", type=int, default=10, help="number of neighbours (default: 10)")
+    return run_neighbors
+
+
+def run_neighbors(arguments: Namespace) -> None:
+    from tlqa_jax.checkpoints.load import load
+    from tlqa_jax.inference.neighbors import analogy, nearest
+
+    if arguments.n < 1:
+        raise UserError(f"-n is {arguments.n}: it has to be at least 1")
+    plus, minus = analogy([word for text in arguments.words for word in text.split()])
+    pretrained = load(arguments.run)
+    if pretrained.architecture != "CBOW":
+        raise UserError(f"{arguments.run} holds a {pretrained.architecture}: `tlqa pretrain-vectors` learns word vectors")
+    for neighbor in nearest(pretrained.model(), pretrained.tokenizer, plus, minus, n=arguments.n):
+        print(f"  {neighbor.similarity:6.3f}  {neighbor.word}")
+
+
 def report_cut(answers: Sequence) -> None:
     if cut := sum(getattr(given, "context_cut", False) for given in answers):
         note(f"{cut} of {len(answers)} contexts were too long for the model and lost their ends")
@@ -187,4 +216,4 @@ def report_cut(answers: Sequence) -> None:
         note(f"{cut} of {len(answers)} questions were too long for the model and lost their ends")
 
 
-COMMANDS = {"answer": answer, "classify": classify, "fill-mask": fill_mask}
+COMMANDS = {"answer": answer, "classify": classify, "fill-mask": fill_mask, "neighbors": neighbors}

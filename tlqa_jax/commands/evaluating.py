@@ -212,7 +212,7 @@ def evaluate_classes(arguments: Namespace, model: Any) -> None:
 
     fields = {"field": arguments.text_field or "text", "label_field": arguments.label_field or "label"}
     examples = open_labelled_texts(arguments.questions, data_dir=arguments.data_dir, **fields)
-    labels, gold = model.classifier.labels, [example.label for example in examples]
+    labels, gold = model.labels, [example.label for example in examples]
     if unknown := sorted(set(gold) - set(labels)):
         known = f"{arguments.run} has the classes {', '.join(labels)}"
         raise UserError(f"{arguments.questions}: a text is of the class {unknown[0]!r}, but {known}")

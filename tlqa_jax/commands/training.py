@@ -91,6 +91,21 @@ def pretrain_clm(parser: ArgumentParser):
     return training_command(parser, module.PretrainCLMSettings, module.pretrain_clm, 'tlqa generate RUN "…"')
 
 
+def pretrain_vectors(parser: ArgumentParser):
+    """learn word vectors by CBOW
+
+    The mean of the vectors around a word learns to predict it (Mikolov et al. 2013). The words are the pieces of a BERT's
+    vocabulary, so that the vectors can be a BERT's embeddings: `tlqa finetune-classifier --vectors RUN`. If the run was
+    stopped, the same command again continues from the newest checkpoint.
+
+    tlqa pretrain-vectors --epochs 20
+    tlqa pretrain-vectors --texts corpus.txt.gz --vocabulary vocab.txt --width 300 --out runs/vectors
+    """
+    from tlqa_jax.training import pretrain_vectors as module
+
+    return training_command(parser, module.PretrainVectorsSettings, module.pretrain_vectors, "tlqa neighbors RUN WORD")
+
+
 def finetune_qa(parser: ArgumentParser):
     """teach a pretrained model to answer questions
 
@@ -149,20 +164,38 @@ def finetune_spans(parser: ArgumentParser):
 
 
 def finetune_classifier(parser: ArgumentParser):
-    """teach a pretrained BERT to classify texts
+    """teach a pretrained BERT, or word vectors, to classify texts
 
-    The classes are the labels in --texts. The classes of held-out texts are written into the run, and the accuracy is
+    From a run of pretrain-vectors it makes a bag of vectors: the mean of a text's vectors, and one matrix. With --vectors
+    they become the word embeddings of a new BERT. The classes are the labels in --texts. The classes of held-out texts are written into the run, and the accuracy is
     reported. If the run was stopped, the same command again continues from the newest checkpoint.
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
     tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse
     tlqa finetune-classifier --start-from runs/bert --texts train.jsonl --train head --learning-rate 1e-3
+    tlqa finetune-classifier --start-from runs/vectors --texts train.jsonl --train head --learning-rate 1e-2
+    tlqa finetune-classifier --vectors runs/vectors --model tiny --texts train.jsonl
     """
     from tlqa_jax.training import finetune_classifier as module
 
     return training_command(
         parser, module.FinetuneClassifierSettings, module.finetune_classifier, "tlqa classify RUN TEXT"
     )
+
+
+def finetune_features(parser: ArgumentParser):
+    """train a classifier on the features of a frozen BERT or T5
+
+    The encoder reads each text once; its features are kept on disk (--cache), and only one matrix is trained. The classes
+    are the labels in --texts. If the run was stopped, the same command again continues from the newest checkpoint.
+
+    tlqa finetune-features --start-from bert-base-uncased --layers last:4 --texts train.jsonl --held-out dev.jsonl
+    tlqa finetune-features --start-from runs/bert --layers 0 --pooling mean
+    tlqa finetune-features --start-from google-t5/t5-small --texts train.jsonl
+    """
+    from tlqa_jax.training import finetune_features as module
+
+    return training_command(parser, module.FinetuneFeaturesSettings, module.finetune_features, "tlqa classify RUN TEXT")
 
 
 def of_family(name: str, words: Sequence[str]) -> str:
@@ -210,8 +243,10 @@ COMMANDS = {
     "pretrain-spans": pretrain_spans,
     "pretrain-mlm": pretrain_mlm,
     "pretrain-clm": pretrain_clm,
+    "pretrain-vectors": pretrain_vectors,
     "finetune": finetune,
     "finetune-qa": finetune_qa,
     "finetune-spans": finetune_spans,
     "finetune-classifier": finetune_classifier,
+    "finetune-features": finetune_features,
 }

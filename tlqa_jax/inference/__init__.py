@@ -11,6 +11,8 @@ In reading order:
     answers            `Answerer`: questions -> a T5's answers
     answer_spans       `SpanAnswerer`: questions -> spans of their contexts, by a BERT
     classifier         `Classifier`: texts -> classes, by a BERT
+    features           texts -> features by a frozen encoder, cached on disk
     fill_mask          texts with [MASK] -> the most probable pieces
+    neighbors          words -> the words with the nearest vectors; analogies
     predictors         the whole way, from the name of a model: `ask`, `generate`, `classify`, `open_model`
 """

@@ -25,6 +25,7 @@ from tlqa_jax.examples import QAExample, TextExample
 from tlqa_jax.inference.answer_spans import SpanAnswer, SpanAnswerer
 from tlqa_jax.inference.answers import Answer, Answerer, to_answer
 from tlqa_jax.inference.classifier import Classifier, TextClass
+from tlqa_jax.inference.features import FeatureExtractor, classes_of_features
 from tlqa_jax.inference.generation_config import GenerationConfig
 from tlqa_jax.inference.generator import Generation, Generator
 from tlqa_jax.inference.length_buckets import padded_length
@@ -96,9 +97,9 @@ def open_model(
         raise UserError(
             f"{name} was pretrained but not trained to answer: `tlqa finetune-qa --start-from {name}` does that"
         )
-    if to == "answer" and predictor is TextClassifier:
+    if to == "answer" and issubclass(predictor, TextClassifier):
         raise UserError(f"{name} classifies texts: `tlqa classify {name} TEXT` does that")
-    if to == "classify" and predictor is not TextClassifier:
+    if to == "classify" and not issubclass(predictor, TextClassifier):
         raise UserError(
             f"{name} answers questions: `tlqa answer {name} --question …` (a classifier: `tlqa finetune-classifier`)"
         )
@@ -288,16 +289,42 @@ class SpanPredictor(Predictor):
 
 
 class TextClassifier(Predictor):
-    """A BERT that classifies texts."""
+    """A BERT, or a bag of vectors, that classifies texts."""
 
     def __init__(self, pretrained: Pretrained):
         super().__init__(pretrained)
-        length = self.usage.get("input_length", min(512, self.config.max_position_embeddings))
+        length = self.usage.get("input_length", min(512, getattr(self.config, "max_position_embeddings", 512)))
         self.classifier = Classifier(self.apply, self.tokenizer, self.config.id2label, input_length=length)
 
     def __call__(self, texts: Sequence[str]) -> list[TextClass]:
         check_texts(texts)
         return self.classifier(self.params, texts)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The names of the classes, by number."""
+        return self.config.id2label
+
+
+class FeaturePredictor(TextClassifier):
+    """A head on the features of a frozen encoder, which is loaded from where it was; it classifies texts."""
+
+    def __init__(self, pretrained: Pretrained):
+        self.name, self.usage, self.config = pretrained.name, pretrained.usage, pretrained.config
+        self.extract = FeatureExtractor(
+            self.config.base, layers=self.config.layers.split(","), pooling=self.config.pooling,
+            input_length=self.usage["input_length"], dtype=self.usage.get("dtype", "auto"),
+        )  # fmt: skip
+        if self.extract.config.fingerprint != self.config.fingerprint:
+            raise UserError(f"{self.config.base} has changed since {self.name} was trained on its features: train it again")
+        self.tokenizer = self.extract.tokenizer
+        self.apply, params = as_function(pretrained.model())
+        self.params = replicate(params)
+
+    def __call__(self, texts: Sequence[str]) -> list[TextClass]:
+        check_texts(texts)
+        features, cut = self.extract(texts)
+        return classes_of_features(self.apply, self.params, features, cut, self.labels) if texts else []
 
 
 PREDICTORS = {
@@ -305,6 +332,8 @@ PREDICTORS = {
     "BertLMHeadModel": CausalLM,
     "BertForQuestionAnswering": SpanPredictor,
     "BertForSequenceClassification": TextClassifier,
+    "BagOfVectors": TextClassifier,
+    "FeatureClassifier": FeaturePredictor,
 }
 _OPENED: dict[tuple, Predictor] = {}
 

@@ -265,16 +265,27 @@ class T5Encoder(nnx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "B S D"]:
         """The encoder's output. Every position attends to all positions of its segment except padding."""
+        return self.hidden_states(inputs, input_mask=input_mask, input_segments=input_segments, key=key)[-1]
+
+    __call__ = encode
+
+    def hidden_states(
+        self,
+        inputs: Int[Array, "B S"],
+        *,
+        input_mask: Bool[Array, "B S"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "B S D"], ...]:
+        """The embeddings and the output of every layer; that of the last is normed, as in Transformers."""
         rate, keys = self.config.dropout_rate, split_keys(key, self.config.num_layers + 2)
         position = jnp.arange(inputs.shape[1])
         bias = self.encoder_bias(position, position)  # one bias, shared by all layers
         mask = segment_and_key_mask(input_mask, input_segments, input_segments)
-        x = dropout(self.embedding(inputs, self.dtype), rate, keys[-1])
+        states = [dropout(self.embedding(inputs, self.dtype), rate, keys[-1])]
         for layer, layer_key in zip(self.encoder_layers, keys):
-            x = layer(x, bias=bias, mask=mask, key=layer_key)
-        return dropout(self.encoder_norm(x), rate, keys[-2])
-
-    __call__ = encode
+            states.append(layer(states[-1], bias=bias, mask=mask, key=layer_key))
+        return (*states[:-1], dropout(self.encoder_norm(states[-1]), rate, keys[-2]))
 
 
 class T5(T5Encoder):

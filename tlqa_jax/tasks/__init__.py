@@ -8,6 +8,7 @@ In reading order:
     next_sentence.py         pairs of segments for BERT
     masked_lm_rows.py        the rows of both from a corpus
     causal_lm.py             rows in which each token is predicted from those before it
+    word_context.py          the words around a word, and random words
     text_tasks.py            tasks as text in and text out
     text_to_text.py          their examples as arrays
     context_windows.py       contexts that are longer than T5's input

@@ -1,4 +1,4 @@
-"""Training: six programs, each to be read from top to bottom, and the plain functions that they share.
+"""Training: eight programs, each to be read from top to bottom, and the plain functions that they share.
 
 In reading order:
 
@@ -10,8 +10,11 @@ In reading order:
     finetune_qa.py          fine-tuning of a T5 on questions, or on many tasks
     pretrain_mlm.py         pretraining of a BERT on masked tokens and next sentences
     pretrain_clm.py         pretraining of a BERT that predicts the next token
+    pretrain_vectors.py     word vectors by CBOW
     finetune_spans.py       fine-tuning of a BERT to point at answers
     finetune_classifier.py  fine-tuning of a BERT to classify texts
+    finetune_features.py    a head on the features of a frozen BERT or T5
+    labelled_texts.py       the labelled texts of the programs that classify
     initial_model.py        the model a program starts from: from disk, from the hub, or random weights
     sequence_loss.py        the loss of an encoder-decoder
     optimizers.py           learning rate schedules, AdamW, Adafactor

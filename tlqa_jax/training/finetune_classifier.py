@@ -1,8 +1,9 @@
-"""Fine-tuning of a BERT to classify texts, over all devices with pmap: sentiment, or the type of a question.
+"""Fine-tuning of a BERT, or of word vectors, to classify texts, over all devices with pmap: sentiment, or the type of a question.
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
 
-The encoder's pooled [CLS] vector and one matrix give the logits (Devlin et al. 2019, section 4.1).
+The encoder's pooled [CLS] vector and one matrix give the logits (Devlin et al. 2019, section 4.1). From word vectors
+(--start-from a run of pretrain-vectors) it is a bag of vectors: their mean, and one matrix.
 
 From MiniLM (6 layers of width 384), 2 epochs of 9,594 sentences with a sentiment took 20 minutes on 2 busy CPU cores:
 86.9% of 1,066 held-out sentences right.
@@ -22,38 +23,25 @@ from jaxtyping import Array, Float
 
 from tlqa_jax.core.losses import cross_entropy
 from tlqa_jax.data.batches import training_batches
-from tlqa_jax.data.sources import open_labelled_texts
-from tlqa_jax.errors import UserError
 from tlqa_jax.inference.classifier import Classifier, class_logits
-from tlqa_jax.models.bert_heads import BertForSequenceClassification
-from tlqa_jax.tasks.classification import encode_labelled, labels_of
-from tlqa_jax.training.evaluation import held_out_source, save_answers, score_classes
-from tlqa_jax.training.initial_model import load_or_init_bert
+from tlqa_jax.tasks.classification import encode_labelled
+from tlqa_jax.training.evaluation import save_answers, score_classes
+from tlqa_jax.training.initial_model import load_or_init_classifier
+from tlqa_jax.training.labelled_texts import LabelledSettings, read_labelled
 from tlqa_jax.training.loop import TrainingRun
-from tlqa_jax.training.settings import BertSettings, FinetuningSettings, input_file, number, settings_class
+from tlqa_jax.training.settings import BertSettings, FinetuningSettings, settings_class
 from tlqa_jax.training.step import AXIS, initial_state, update
 
 PREDICTIONS = "predictions.json"
 
 
 @settings_class
-class FinetuneClassifierSettings(FinetuningSettings, BertSettings):
+class FinetuneClassifierSettings(FinetuningSettings, BertSettings, LabelledSettings):
     """Settings of a run that trains a classifier."""
 
     default_length: ClassVar[dict[str, float]] = {"epochs": 3.0}
 
     out: str = "runs/classifier"
-    texts: str = input_file("tiny_world:reviews_train.jsonl")
-    """Texts to learn from, rows with a text and a label: .jsonl, .csv, tfds:NAME:SPLIT, tiny_world:FILE."""
-    held_out: str | None = input_file("auto")
-    """Texts to evaluate on, of the same kinds; "auto": the tiny world's for the tiny world's texts, none for others;
-    "None": no evaluation."""
-    text_field: str = "text"
-    """Name of the field with the text."""
-    label_field: str = "label"
-    """Name of the field with the label."""
-    input_length: int = number(128, at_least=3)
-    """Longest input in tokens. A longer text loses its end, and how many do is reported."""
     batch_size: int = 32
     learning_rate: float = 1e-4
     warmup: int | float = 0.1
@@ -65,20 +53,12 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
     run = TrainingRun("finetune-classifier", settings, quiet=quiet)
     if run.is_complete:
         return run.path
-    initial = load_or_init_bert(settings, settings.input_length, continues=run.continues)
+    initial = load_or_init_classifier(settings, settings.input_length, continues=run.continues)
     tokenizer = initial.tokenizer
-    if initial.options["attention"] == "causal":
+    if initial.options.get("attention") == "causal":
         run.say("the model to start from looks back only, and [CLS] would see only itself: now it looks both ways")
         initial.options["attention"] = "plain"
-    fields = {"field": settings.text_field, "label_field": settings.label_field}
-    read = partial(open_labelled_texts, data_dir=settings.data_dir, **fields)
-    held_out_texts = held_out_source(settings.held_out, settings.texts, "tiny_world:reviews_dev.jsonl")
-    examples, held_out = read(settings.texts), read(held_out_texts) if held_out_texts else []
-    labels = labels_of(examples)
-    if len(labels) == 1:
-        raise UserError(f"{settings.texts}: every text has the label {labels[0]!r}, so there is nothing to learn")
-    if unknown := [label for label in labels_of(held_out) if label not in labels]:
-        raise UserError(f"{held_out_texts}: {settings.texts} has no text with the label {', '.join(unknown)}")
+    examples, held_out, labels = read_labelled(settings)
     if initial.config.id2label != labels:
         initial.params.pop("classifier", None)  # the head of a classifier for other classes, whatever its size
     rows = encode_labelled(tokenizer, examples, labels=labels, input_length=settings.input_length)
@@ -87,7 +67,7 @@ def finetune_classifier(settings: FinetuneClassifierSettings, *, quiet: bool = F
     optimizer, rate = run.optimizer(steps)
 
     # --- model
-    model, apply, params = initial.build(BertForSequenceClassification, settings.train, id2label=labels)
+    model, apply, params = initial.build(initial.classifier, settings.train, id2label=labels)
     freeze, waiting = run.frozen(params, steps)
     state = initial_state(params, optimizer, freeze, run.say)
     run.start(model, tokenizer, {"input_length": settings.input_length})

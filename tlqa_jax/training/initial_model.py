@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from tlqa_jax.checkpoints.directories import read_json
@@ -15,8 +16,10 @@ from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.adapters import add_adapters, add_lora
 from tlqa_jax.models.bert import BertConfig
+from tlqa_jax.models.bert_heads import BertForSequenceClassification
 from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5Config
+from tlqa_jax.models.word_vectors import BagOfVectors, WordVectorsConfig
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.freezing import read_train
@@ -31,7 +34,8 @@ BERT_SIZES = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "smal
 class InitialModel:
     """What a run starts from: sizes, vocabulary, and the parameters that are there already (numpy; {}: none are).
 
-    `options` are those of the model's class besides its config and seed.
+    `options` are those of the model's class besides its config and seed. `classifier` is the class of a classifier that
+    can be built on the parameters.
     """
 
     config: Any
@@ -39,6 +43,7 @@ class InitialModel:
     tokenizer: Any
     seed: int
     options: dict[str, Any]
+    classifier: type[nnx.Module] = BertForSequenceClassification
 
     def build(
         self, architecture: type[nnx.Module], train: str = "all", **sizes: Any
@@ -72,6 +77,22 @@ def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
     return InitialModel(config, params, pretrained.tokenizer, settings.seed, options)
 
 
+def load_or_init_vectors(
+    settings: TrainingSettings, vocabulary: str, lowercase: bool, width: int, *, continues: bool
+) -> InitialModel:
+    """Word vectors: those of --start-from, or of a run that continues, or new ones of this width."""
+    options = {"dtype": compute_dtype(settings.dtype)}
+    if source := settings.out if continues else settings.start_from:
+        pretrained = load(source)
+        if pretrained.architecture != "CBOW":
+            raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains word vectors")
+        params = on_host(as_function(pretrained.model())[1])
+        return InitialModel(pretrained.config, params, pretrained.tokenizer, settings.seed, options)
+    tokenizer = WordPieceTokenizer(local_path(vocabulary), lowercase=lowercase)
+    config = WordVectorsConfig(rounded(tokenizer.vocab_size), width, tokenizer.pad_id)
+    return InitialModel(config, {}, tokenizer, settings.seed, options)
+
+
 def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: bool) -> InitialModel:
     """The BERT that the settings ask for, with their dropout; of a run that continues, its own.
 
@@ -88,6 +109,15 @@ def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: b
         params = params if "encoder" in params else {"encoder": params}
         if getattr(model, "encoder", model).causal:
             options["attention"] = "causal"
+    elif settings.vectors:
+        table, tokenizer = word_vectors(settings.vectors)
+        config = bert_config(settings.model, tokenizer)
+        if table.shape != (config.vocab_size, config.hidden_size):
+            raise UserError(
+                f"--vectors {settings.vectors} has {table.shape[0]} vectors of width {table.shape[1]}, and --model "
+                f"{settings.model} needs {config.vocab_size} of {config.hidden_size}"
+            )
+        params = {"encoder": {"embeddings": {"word": {"table": table}}}}
     else:
         tokenizer = WordPieceTokenizer(local_path(settings.vocabulary), lowercase=settings.lowercase)
         config, params = bert_config(settings.model, tokenizer), {}
@@ -110,6 +140,30 @@ def load_initial(settings: TrainingSettings, continues: bool) -> Pretrained:
             merge = f"tlqa export {pretrained.name} --merge --out DIR"
             raise UserError(f"{pretrained.name} holds LoRA, and so cannot be a base: merge it first ({merge})")
     return pretrained
+
+
+def load_or_init_classifier(settings: BertSettings, input_length: int, *, continues: bool) -> InitialModel:
+    """What a classifier starts from: a BERT (`load_or_init_bert`), or word vectors, on which a bag of vectors is built.
+
+    Raises UserError for other models.
+    """
+    source = settings.out if continues else settings.start_from
+    if not source or load(source).architecture not in ("CBOW", "BagOfVectors"):
+        return load_or_init_bert(settings, input_length, continues=continues)
+    pretrained = load(source)
+    model = pretrained.model()
+    config = dataclasses.replace(model.config, hidden_dropout_prob=settings.dropout)
+    options = {"dtype": compute_dtype(settings.dtype)}
+    params = on_host(as_function(model)[1])
+    return InitialModel(config, params, pretrained.tokenizer, settings.seed, options, BagOfVectors)
+
+
+def word_vectors(run: str) -> tuple[np.ndarray, WordPieceTokenizer]:
+    """(the table, the vocabulary) of a run of pretrain-vectors. Raises UserError if it is another model."""
+    pretrained = load(run)
+    if pretrained.architecture != "CBOW":
+        raise UserError(f"--vectors {run} holds a {pretrained.architecture}: give a run of tlqa pretrain-vectors")
+    return np.asarray(pretrained.model().vectors.table[...]), pretrained.tokenizer
 
 
 def merge_pretrained(new: Params, pretrained: Params) -> Params:

@@ -22,6 +22,7 @@ from tlqa_jax.training.optimizers import Decay, Optimizer
 # what may change when a run continues
 HOUSEKEEPING = (
     "out", "data_dir", "tokens_file", "log_every", "evaluate_every", "save_every", "keep", "overwrite",
+    "cache",
 )  # fmt: skip
 
 
@@ -139,6 +140,9 @@ class BertSettings(TrainingSettings):
     """Whether that vocabulary is for lower-cased text (without --start-from)."""
     model: str = input_file("tiny")
     """tiny, mini, small, base, large, or a JSON file of BertConfig fields (without --start-from)."""
+    vectors: str | None = input_file(None)
+    """A run of pretrain-vectors: its vectors are a new BERT's first word embeddings, its vocabulary that BERT's (without
+    --start-from). Freeze them with --freeze encoder/embeddings/word."""
 
 
 @settings_class
