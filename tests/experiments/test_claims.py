@@ -9,7 +9,7 @@ PANEL = "panel"
 
 def seeds(*differences: float) -> list[dict]:
     """Scores of "a" and "b" at 10 and at 100; a minus b is, at both, the difference of the seed."""
-    return [{"a": {10: 50 + d, 100: 80 + d}, "b": {10: 50, 100: 80}} for d in differences]
+    return [{"a": {10: 50.0 + d, 100: 80.0 + d}, "b": {10: 50.0, 100: 80.0}} for d in differences]
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_the_interval_is_students():
 
 
 def test_spread_between_seeds_cancels_where_both_sides_share_it():
-    scores = [{"a": {10: base + 2}, "b": {10: base}} for base in (20, 50, 80)]
+    scores = [{"a": {10: base + 2}, "b": {10: base}} for base in (20.0, 50.0, 80.0)]
     assert judge(Claim("a is better", "a", "b", PANEL), scores).words == "holds"
 
 
 def test_the_columns_of_a_claim():
-    scores = {"a": {10: 60, 100: 90, 1000: 99}, "b": {10: 50, 100: 86}}
+    scores = {"a": {10: 60.0, 100: 90.0, 1000: 99.0}, "b": {10: 50.0, 100: 86.0}}
     assert Claim("", "a", "b", PANEL).difference(scores) == 7  # of those that both have
     assert Claim("", "a", "b", PANEL, at=(100,)).difference(scores) == 4
     assert Claim("", "a", "b", PANEL, at=(1000,), worse_at=(10,)).difference(scores) == 49

@@ -116,7 +116,8 @@ def test_fewer_rows_are_some_of_more_and_balanced(tmp_path):
 def test_scores_of_a_run(tmp_path):
     rows = [{"step": 2, "loss": 1}, {"step": 2, "eval_f1": 20.0}, {"step": 4, "eval_f1": 30.0}, {"step": 4, "loss": 2}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert score(tmp_path, "f1") == 30 and curve(tmp_path, "f1") == {2: 20, 4: 30}
+    assert [score(tmp_path, "f1", step) for step in (None, 4, 3, 2, 1)] == [30, 30, 20, 20, 20]
+    assert curve(tmp_path, "f1") == {2: 20, 4: 30}
 
 
 def test_an_unknown_experiment_is_refused():

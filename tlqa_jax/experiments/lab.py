@@ -28,17 +28,19 @@ from tlqa_jax.fields import Settings, number, settings_class
 from tlqa_jax.training.finetune_classifier import FinetuneClassifierSettings, finetune_classifier
 from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
 from tlqa_jax.training.finetune_spans import FinetuneSpansSettings, finetune_spans
+from tlqa_jax.training.pretrain_clm import PretrainCLMSettings, pretrain_clm
 from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings, pretrain_mlm
 from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
 from tlqa_jax.training.progress import read_metrics
 
 EXPERIMENTS = (
     "domain-transfer", "task-transfer", "bidirectional", "one-model-many-tasks", "more-data", "labeled-or-unlabeled",
-    "fewer-labels", "pretraining-task", "quickstart-controls",
+    "fewer-labels", "features-or-finetuning", "pretraining-task", "quickstart-controls",
 )  # fmt: skip
 PROGRAMS = {
     finetune_classifier: FinetuneClassifierSettings, finetune_qa: FinetuneQASettings,
-    finetune_spans: FinetuneSpansSettings, pretrain_mlm: PretrainMLMSettings, pretrain_spans: PretrainSpansSettings,
+    finetune_spans: FinetuneSpansSettings, pretrain_clm: PretrainCLMSettings, pretrain_mlm: PretrainMLMSettings,
+    pretrain_spans: PretrainSpansSettings,
 }  # fmt: skip
 # in so narrow a model, initial weights of BERT's size, 0.02, keep all attention weights alike for a long time: 0.05
 BERT_SIZES = {
@@ -107,7 +109,7 @@ class Lab:
         steps, devices = min(steps, self.settings.max_steps or steps), jax.device_count()
         rows = -(-settings.pop("batch_size", 32) // devices) * devices
         if settings.get("start_from") is None:
-            model = "bert" if program in (finetune_classifier, finetune_spans, pretrain_mlm) else "t5"
+            model = "t5" if program in (finetune_qa, pretrain_spans) else "bert"
             settings = {"model": str(self.root / f"{model}.json")} | settings
         evaluate_every = min(settings.pop("evaluate_every", steps), steps)
         given = {
@@ -166,9 +168,9 @@ class Lab:
 
 
 def score(run: Path, name: str, step: int | None = None) -> float:
-    """A score of a run's held-out examples, by its name in metrics.jsonl without "eval_": its last one, or at a step."""
-    found = [row for row in read_metrics(run / "metrics.jsonl") if f"eval_{name}" in row]
-    return next(row[f"eval_{name}"] for row in reversed(found) if step in (None, row["step"]))
+    """A score of a run's held-out examples, by its name in metrics.jsonl without "eval_": the last one up to a step."""
+    scores = curve(run, name)
+    return scores[max((one for one in scores if step is None or one <= step), default=min(scores))]
 
 
 def curve(run: Path, name: str) -> dict[int, float]:
@@ -183,8 +185,8 @@ def bundled_rows(file: str) -> list[dict]:
     if file.endswith(".jsonl"):
         return [json.loads(line) for line in text.splitlines()]
     return [
-        {"question": qa["question"], "context": paragraph["context"], "answer": qa["answers"][0]["text"],
-         "answer_start": qa["answers"][0]["answer_start"]}
+        {"question": qa["question"], "relation": qa["relation"], "context": paragraph["context"],
+         "answer": qa["answers"][0]["text"], "answer_start": qa["answers"][0]["answer_start"]}
         for article in json.loads(text)["data"] for paragraph in article["paragraphs"] for qa in paragraph["qas"]
     ]  # fmt: skip
 

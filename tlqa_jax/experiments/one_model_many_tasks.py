@@ -38,7 +38,7 @@ def measure(lab: Lab) -> Panels:
     def learn(run: str, tasks: tuple[str, ...], steps: int) -> dict[str, float]:
         run = lab.train(
             finetune_qa, run, start_from=pretrained, tasks=tasks, mixing="equal", steps=steps, input_length=64,
-            target_length=36, relative_bias_rate=30.0, train=tuple(f"{task}={TASKS[task].train}" for task in tasks),
+            target_length=36, relative_bias_rate=30.0, train_on=tuple(f"{task}={TASKS[task].train}" for task in tasks),
             held_out=tuple(f"{task}={sources[task]}" for task in tasks),
         )  # fmt: skip
         metric = {task: "em" if TASKS[task].questions else TASKS[task].metrics[0] for task in tasks}

@@ -9,7 +9,7 @@ pretraining, and beside models whose pretraining was text alone.
 from pathlib import Path
 
 from tlqa_jax.experiments.claims import Claim
-from tlqa_jax.experiments.lab import Experiment, Lab, Panels, curve
+from tlqa_jax.experiments.lab import Experiment, Lab, Panels, score
 from tlqa_jax.experiments.quickstart import FINETUNING, PRETRAINING, build_world
 from tlqa_jax.training.finetune_qa import finetune_qa
 from tlqa_jax.training.pretrain_spans import pretrain_spans
@@ -58,9 +58,8 @@ def measure(lab: Lab) -> Panels:
             decay="constant", evaluate_every=250 // part, **({} if start_from else {"model": "tiny"}), **FINETUNING,
         )  # fmt: skip
         names = {READING: "context_qa_em", REMEMBERING: "closed_book_qa_em"}
-        return {
-            panel: {before + part * step: value for step, value in curve(run, name).items()} for panel, name in names.items()
-        }
+        seen = range(250, steps + 1, 250)
+        return {panel: {before + n: score(run, name, n // part) for n in seen} for panel, name in names.items()}
 
     mixed = pretrain("mixed", 1500, questions=world["mixed_in"], questions_share=0.5, salient_share=0.4)
     text = pretrain("text", 750, salient_share=0.8)

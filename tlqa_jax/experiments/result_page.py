@@ -25,7 +25,12 @@ def in_words(verdict: dict[str, Any]) -> str:
 
 
 def columns_of(scores: dict[str, dict[str, list[float]]]) -> list[str]:
-    return list(dict.fromkeys(column for of_way in scores.values() for column in of_way))
+    columns = list(dict.fromkeys(column for of_way in scores.values() for column in of_way))
+    return sorted(columns, key=int) if are_numbers(columns) else columns
+
+
+def are_numbers(columns: list[str]) -> bool:
+    return all(column.isdecimal() for column in columns)
 
 
 def warning(result: Result) -> str:
@@ -53,7 +58,7 @@ def write_figure(result: Result, folder: Path) -> str:
     figure, axes = new_figure(5.5 * len(panels), 3.8, columns=len(panels))
     for axis, (panel, scores) in zip(np.atleast_1d(axes), panels.items()):
         columns = columns_of(scores)
-        numbers = len(columns) > 1 and all(column.isdecimal() for column in columns)
+        numbers = len(columns) > 1 and are_numbers(columns)
         for place, (way, of_way) in enumerate(scores.items()):
             means = [np.mean(values) for values in of_way.values()]
             spreads = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in of_way.values()]
@@ -67,7 +72,7 @@ def write_figure(result: Result, folder: Path) -> str:
         if numbers:
             places = sorted(map(int, columns))
             axis.set(xscale="log" if places[0] and places[-1] >= 20 * places[0] else "linear", xlabel=result["column"])
-            axis.set_xticks(places, [f"{place:,}" for place in places], rotation=30, fontsize=8)
+            axis.set_xticks(places, [f"{place:,}" for place in places], rotation=30, fontsize=8, ha="right")
             axis.minorticks_off()
         else:
             axis.set_xticks(range(len(columns)), columns, fontsize=8)
