@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 10: One model, many tasks
 #
-# **Time** 70 minutes, of which the computer needs about ten (two CPU cores), and two more if lesson 5's run is not there.
+# **Time** 70 minutes, of which the computer needs about ten (two CPU cores), and two more without lesson 5's run.
 #
 # **Know first** Exact match (lesson 1), T5 (lesson 4), pretraining (lesson 5, whose run is used here; without it, this
 # lesson makes one), fine-tuning on questions (lesson 6).
@@ -240,13 +240,13 @@ for task, size in enumerate(small.values()):
 # ## Six models, or one
 #
 # Six tasks of the tiny world, all from lesson 5's pretrained model: sentiment of reviews, the type of a question, a
-# question with a passage, a question from memory, translation into Kelbish (an invented language of the tiny world, with
-# another order of words and with endings), a passage's summary of one line. First six models, one for each task. Then one
-# model for all, which we score twice: after **as many steps** as each of the six had, when one row in six was of a given
-# task; and after six times as many, when it has seen **as many rows** of each task. (It would be unfair to show only the
-# second.) The learning rate stays the same from the first step to the last, so that a score in between is as good as one
-# at the end. Translations are scored by BLEU and summaries by ROUGE-1, by the words that they share with the right ones;
-# the other tasks by the share of right answers.
+# question with a passage, a question from memory, translation into Kelbish (an invented language of the tiny world,
+# with another order of words and with endings), a passage's summary of one line. First six models, one for each task.
+# Then one model for all, which we score twice: after **as many steps** as each of the six had, when one row in six was
+# of a given task; and after six times as many, when it has seen **as many rows** of each task. (It would be unfair to
+# show only the second.) The learning rate stays the same from the first step to the last, so that a score in between
+# is as good as one at the end. Translations are scored by BLEU and summaries by ROUGE-1, by the words that they share
+# with the right ones; the other tasks by the share of right answers.
 #
 # (As in lesson 5, the same call again continues, and of a run that is complete it returns at once.)
 
@@ -281,8 +281,8 @@ together = learn("together", tuple(SOURCES), len(SOURCES) * STEPS)
 
 # %% [markdown]
 # And what does guessing give? The commonest class; the first of the passage's values that is of the right kind; from
-# memory, the commonest answer to that sort of question. Who knows no Kelbish leaves a sentence as it is; and a passage's
-# first sentence is often a fair summary (of news it is hard to beat).
+# memory, the commonest answer to that sort of question. Who knows no Kelbish leaves a sentence as it is; and the first
+# sentence of a passage is often a fair summary (of news it is hard to beat).
 
 # %%
 METRIC = {task: TASKS[task].metrics[0] for task in SOURCES}  # accuracy, or exact_match ("em" in a run's metrics)

@@ -122,7 +122,7 @@ def fail(message: str, debug: bool, status: int = 2) -> int:
 def interrupted(argv: Sequence[str], stopped: str = "") -> str:
     """What to say after Ctrl-C or SIGTERM: that the same command continues, if it is one that trains."""
     name = " ".join(argv[:1])
-    trains = name == "quickstart" or name.startswith(("pretrain-", "finetune"))
+    trains = name in ("quickstart", "experiment") or name.startswith(("pretrain-", "finetune"))
     again = shlex.join(word for word in argv if word != "--overwrite")  # which would delete what there is to continue
     if not trains:
         return "stopped"

@@ -338,7 +338,8 @@ def test_kelbish_by_hand():
          "The mason heard Mara Barlow in Ospey.", "Ospeyum Mara Barlowo mur yode"),
         (Sentence(Noun("mason", plural=True), sells, harp, False, True, None),
          "The masons do not sell the grey harp.", "arfo kano muri misovan"),
-        (Sentence(mason, sells, harp, False, True, None), "The mason does not sell the grey harp.", "arfo kano mur misova"),
+        (Sentence(mason, sells, harp, False, True, None),
+         "The mason does not sell the grey harp.", "arfo kano mur misova"),
     ):  # fmt: skip
         assert (sentence.english, sentence.kelbish) == (english, kelbish)
 

@@ -40,6 +40,28 @@ def quickstart(parser: ArgumentParser):
     return lambda arguments: program(read_flags(arguments, QuickstartSettings))
 
 
+def experiment(parser: ArgumentParser):
+    """measure a claim of the course: domain-transfer, fewer-labels, … or all
+
+    Each experiment compares ways of training on the tiny world, with several seeds, the same data and the same steps. It
+    writes result.json, figure.png and index.html, a page that says of each claim whether it holds here. Each training run
+    is a directory: if the experiment was stopped, the same command again continues.
+
+    tlqa experiment domain-transfer --quick
+    tlqa experiment all --seeds 5
+    """
+    from tlqa_jax.experiments.lab import EXPERIMENTS, ExperimentSettings, run_experiment
+
+    parser.add_argument("name", metavar="NAME", help=f"{', '.join(EXPERIMENTS)}, or all")
+    add_flags(parser, ExperimentSettings)
+
+    def run(arguments: Namespace) -> None:
+        for name in EXPERIMENTS if arguments.name == "all" else [arguments.name]:
+            run_experiment(name, read_flags(arguments, ExperimentSettings))
+
+    return run
+
+
 def pretrain_spans(parser: ArgumentParser):
     """pretrain a T5 by span corruption
 
@@ -240,6 +262,7 @@ def is_bert_size(model: str) -> bool:
 
 COMMANDS = {
     "quickstart": quickstart,
+    "experiment": experiment,
     "pretrain-spans": pretrain_spans,
     "pretrain-mlm": pretrain_mlm,
     "pretrain-clm": pretrain_clm,

@@ -38,6 +38,14 @@ from tlqa_jax.training.progress import read_metrics
 RELATIONS = ("birthplace", "birth_year", "profession", "employer", "instrument")
 PASSAGES_PER_RESIDENT = 80
 READING_ROUNDS = 25
+PRETRAINING = {
+    "input_length": 48, "salient_rate": 0.9, "learning_rate": 1e-3, "decay": "constant", "relative_bias_rate": 30.0,
+    "dropout": 0.0, "weight_decay": 0.0,
+}  # fmt: skip
+FINETUNING = {
+    "input_length": 56, "target_length": 6, "learning_rate": 5e-4, "optimizer": "adamw", "relative_bias_rate": 30.0,
+    "dropout": 0.0,
+}  # fmt: skip
 GROUPS = {"context": "reading", "closed_book": "remembering"}  # name in the report -> name of the files in world/
 
 
@@ -82,19 +90,17 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
     world = {path.stem: str(path) for path in (out / "world").iterdir()}
     pretraining = PretrainSpansSettings(
         out=str(out / "pretrained"), texts=world["pretraining"], held_out=None, seed=config.seed,
-        questions=world["mixed_in"], questions_share=0.5, salient_share=config.salient_share, salient_rate=0.9,
-        input_length=48, steps=config.pretrain_steps, batch_size=batch_size, learning_rate=1e-3, decay="constant",
-        warmup=min(50, config.pretrain_steps // 10), relative_bias_rate=30.0, dropout=0.0, weight_decay=0.0,
-        log_every=50, save_every=config.pretrain_steps,
+        questions=world["mixed_in"], questions_share=0.5, salient_share=config.salient_share,
+        steps=config.pretrain_steps, batch_size=batch_size, warmup=min(50, config.pretrain_steps // 10), log_every=50,
+        save_every=config.pretrain_steps, **PRETRAINING,
     )
     pretrain_spans(pretraining, quiet=quiet)
     finetuning = FinetuneQASettings(
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
         held_out_context=world["reading_dev"], held_out_closed_book=world["remembering_dev"],
-        input_length=56, target_length=6, steps=config.finetune_steps, batch_size=batch_size, learning_rate=5e-4,
-        optimizer="adamw", decay="linear", warmup=min(20, config.finetune_steps // 10), relative_bias_rate=30.0,
-        dropout=0.0, log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps,
+        steps=config.finetune_steps, batch_size=batch_size, decay="linear", warmup=min(20, config.finetune_steps // 10),
+        log_every=50, evaluate_every=config.finetune_steps, save_every=config.finetune_steps, **FINETUNING,
     )
     finetune_qa(finetuning, quiet=quiet)
     finetune_qa(replace(finetuning, out=str(out / "unpretrained"), start_from=None), quiet=quiet)

@@ -84,7 +84,7 @@ def curves(out: Path):
     return figure
 
 
-def new_figure(width: int, height: int, columns: int = 1):
+def new_figure(width: float, height: float, columns: int = 1):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -111,15 +111,20 @@ def page(report: dict[str, float], examples: list[dict], *figures: str) -> str:
         f"<b>{html.escape(row['text'])}</b> ({row['probability']:.0%} sure; right is {html.escape(row['gold'])})</p>"
         for row in examples
     )
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>tlqa quickstart</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
-table{{border-collapse:collapse}}td,th{{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}}
-td:first-child{{text-align:left}}svg{{max-width:100%;height:auto}}</style>
-<h1>A tiny T5 that reads and remembers</h1>
+    return document("tlqa quickstart", f"""<h1>A tiny T5 that reads and remembers</h1>
 <p>Pretrained by span corruption on the bundled tiny world, then fine-tuned on questions; seed {report["seed"]},
 {report["seconds"]:.0f} seconds. Questions about other people were mixed into pretraining.</p>
 <table><tr><th>exact match, %</th><th>reading</th><th>remembering</th></tr>{table}</table>
 <p>Reading: a passage and a question about people who are in no training file. Remembering: the question alone, about
 people whose passages were in the pretraining text, and about whom no question was ever asked.</p>
-{"".join(figures)}<h2>In words</h2>{answers}</html>
+{"".join(figures)}<h2>In words</h2>{answers}""")
+
+
+def document(title: str, body: str) -> str:
+    """An HTML page with the style of all our pages."""
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse}}td,th{{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}}
+td:first-child{{text-align:left}}svg{{max-width:100%;height:auto}}</style>
+{body}</html>
 """

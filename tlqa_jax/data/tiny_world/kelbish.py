@@ -110,7 +110,8 @@ def sentences(
         objects, verbs = rng.choice(((PEOPLE, VERBS_OF_ALL), (THINGS, VERBS)))
         sentence = Sentence(
             _noun(rng, people, PEOPLE), rng.choice(list(verbs)), _noun(rng, people, objects),
-            past=rng.random() < 0.5, negated=rng.random() < 0.25, place=rng.choice(TOWNS) if rng.random() < 0.4 else None,
+            past=rng.random() < 0.5, negated=rng.random() < 0.25,
+            place=rng.choice(TOWNS) if rng.random() < 0.4 else None,
         )  # fmt: skip
         if sentence.without_names not in seen and sentence.subject.word != sentence.object.word:
             made[sentence] = None
