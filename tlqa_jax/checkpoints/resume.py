@@ -42,8 +42,14 @@ class Checkpoints:
         return self.directory / str(max(steps)) if steps else None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `step` steps, a nested structure of arrays."""
-        self._manager.save(step, args=self._args.StandardSave(jax.tree.map(np.asarray, state)))
+        """Write the state after `step` steps, a nested structure of arrays. Raises UserError if the disk is full."""
+        try:
+            self._manager.save(step, args=self._args.StandardSave(jax.tree.map(np.asarray, state)))
+        except Exception as error:
+            # TensorStore calls it RESOURCE_EXHAUSTED, as XLA calls a lack of memory
+            if "No space left" not in str(error) and "ENOSPC" not in str(error):
+                raise
+            raise UserError(f"no space left on the file system of {self.directory}: make room, run it again") from None
 
     def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
         """The newest checkpoint, or that of `step`, as numpy arrays in the structure of `like` (arrays or shapes).
