@@ -52,7 +52,7 @@ class FinetuneClassifierSettings(BertSettings):
     """Name of the field with the text."""
     label_field: str = "label"
     """Name of the field with the label."""
-    input_length: int = number(128, at_least=3)
+    input_length: int = number(128, at_least=3, at_most=2**20)
     """Longest input in tokens. A longer text loses its end, and how many do is reported."""
     batch_size: int = 32
     learning_rate: float = 1e-4

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from tlqa_jax.checkpoints.directories import read_json
@@ -18,7 +19,8 @@ from tlqa_jax.models.functional import Params, as_function
 from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
-from tlqa_jax.training.settings import BertSettings, T5Settings
+from tlqa_jax.training.memory import check_memory
+from tlqa_jax.training.settings import BertSettings, T5Settings, TrainingSettings
 
 T5_SIZES = {"tiny": T5Config.tiny, "small": T5Config.small, "base": T5Config.base}
 BERT_SIZES = {name: getattr(BertConfig, name) for name in ("tiny", "mini", "small", "base", "large")}
@@ -54,10 +56,12 @@ def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
     if not source:
         tokenizer = SentencePieceTokenizer(local_path(settings.vocabulary))
         config = t5_config(settings.model, tokenizer, settings.dropout)
+        check_memory(config, rows_of_a_device(settings), settings.input_length)
         return InitialModel(config, {}, tokenizer, settings.seed, options)
     pretrained = load(source)
     if pretrained.architecture != "T5ForConditionalGeneration":
         raise UserError(f"{source} holds a {pretrained.architecture}, and this program trains a whole T5")
+    check_memory(pretrained.config, rows_of_a_device(settings), settings.input_length)
     model = pretrained.model()
     config, params = dataclasses.replace(model.config, dropout_rate=settings.dropout), on_host(as_function(model)[1])
     return InitialModel(config, params, pretrained.tokenizer, settings.seed, options)
@@ -84,8 +88,14 @@ def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: b
         config, params = bert_config(settings.model, tokenizer), {}
     if input_length > (longest := config.max_position_embeddings):
         raise UserError(f"--input-length {input_length}: this model reads at most {longest} tokens")
+    check_memory(config, rows_of_a_device(settings), input_length)
     dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
     return InitialModel(dataclasses.replace(config, **dropout), params, tokenizer, settings.seed, options)
+
+
+def rows_of_a_device(settings: TrainingSettings) -> int:
+    """The rows of a micro-batch on one device."""
+    return -(-settings.batch_size // (settings.accumulate * jax.device_count()))
 
 
 def merge_pretrained(new: Params, pretrained: Params) -> Params:
