@@ -5,12 +5,12 @@ Nothing heavy is imported before a command needs it, so that `tlqa --help` answe
 wrong ends as one line on stderr and exit status 2 (Ctrl-C: 130); --debug or TLQA_DEBUG=1 shows the traceback as well.
 """
 
+import contextlib
 import difflib
 import inspect
 import logging
 import os
 import shlex
-import shutil
 import signal
 import sys
 import textwrap
@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from tlqa_jax.commands import answering, evaluating, generating, tools, training
 from tlqa_jax.errors import UserError
-from tlqa_jax.flags import Parser
+from tlqa_jax.flags import Parser, terminal_width
 
 MODULES = (training, answering, evaluating, generating, tools)
 COMMANDS = {name: command for module in MODULES for name, command in module.COMMANDS.items()}
@@ -31,7 +31,7 @@ COMMANDS = {name: command for module in MODULES for name, command in module.COMM
 
 
 def overview() -> str:
-    width = min(shutil.get_terminal_size().columns, 120)
+    width = terminal_width()
     fill = lambda text, behind="": textwrap.fill(text, width, subsequent_indent=behind, break_on_hyphens=False)
     commands = "\n".join(
         fill(f"  {name:<20}{inspect.getdoc(command).splitlines()[0]}", " " * 22) for name, command in COMMANDS.items()
@@ -83,21 +83,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if not debug:
         quiet_libraries()
     status = 0
+    prepare_streams()
     try:
         run(argv)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         status = fail(interrupted(argv, str(stop)), debug, 128 + getattr(stop, "signal", signal.SIGINT))
     except BrokenPipeError:  # `tlqa … | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
     except UserError as error:
         status = fail(str(error), debug)
     except OSError as error:
         status = fail(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
-            raise  # a defect of ours: the traceback is what is wanted
-        status = fail("out of memory: try a smaller --batch-size, or more gradient accumulation steps (--accumulate)", debug)
+        status = fail(explained(error), debug)
     sys.exit(status)
 
 
@@ -111,10 +110,41 @@ def quiet_libraries() -> None:
         warnings.simplefilter("ignore")
 
 
+def explained(error: Exception) -> str:
+    """What to say about an error that is not of ours. Others are defects of ours: they are raised again."""
+    text = str(error)
+    if "No space left on device" in text:
+        return f"no space left on the file system ({text:.200})"
+    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+        return "out of memory: try a smaller --batch-size, or more gradient accumulation steps (--accumulate)"
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms and ("nable to initialize backend" in text or "nknown backend" in text or "no platforms" in text):
+        return f"JAX finds no device of JAX_PLATFORMS={platforms}: unset it, or set it to cpu ({text:.200})"
+    raise error
+
+
+def prepare_streams() -> None:
+    """Output never fails for a character that the terminal does not know, nor because a stream is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: tlqa … >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Nothing more goes to standard output; what is left in its buffer must not fail when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def fail(message: str, debug: bool, status: int = 2) -> int:
     if debug:
         traceback.print_exc()
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, say
+        discard_output()
     print(f"tlqa: {' '.join(message.split())}", file=sys.stderr)
     return status
 

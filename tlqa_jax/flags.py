@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, text: str):
-        width = min(shutil.get_terminal_size().columns, 120)
+        width = terminal_width()
         _, *paragraphs, examples = text.split("\n\n")
         fill = lambda text, indent="": textwrap.fill(
             text, width - 2, initial_indent=indent, subsequent_indent=2 * indent, break_on_hyphens=False
@@ -41,6 +41,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def terminal_width() -> int:
+    """The columns that help is fitted to: those of the terminal, from 40 to 120."""
+    return min(max(shutil.get_terminal_size().columns, 40), 120)
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type, *, shared: type | None = None) -> None:

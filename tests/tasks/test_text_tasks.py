@@ -178,7 +178,7 @@ def test_tasks_are_found_by_name_or_file_and_survive_a_config(tmp_path):
         (["sentimen"], "there is no task 'sentimen'; known are context_qa, closed_book_qa, sentiment"),
         (["sentiment", "sentiment"], "the task sentiment is named twice"),
         ([], "no task is named"),
-        (["nowhere.json"], "the task nowhere.json cannot be read"),
+        (["nowhere.json"], "nowhere.json cannot be read"),
     ],
 )
 def test_a_task_that_is_not_there_is_named(names, message):
@@ -217,5 +217,5 @@ def test_a_record_that_cannot_be_meant_is_refused_in_one_line(record, message, t
 
 def test_a_record_that_is_not_json_is_refused(tmp_path):
     (tmp_path / "task.json").write_text("{")
-    with pytest.raises(UserError, match="task.json is not JSON"):
+    with pytest.raises(UserError, match="task.json: malformed JSON"):
         read_task(tmp_path / "task.json")

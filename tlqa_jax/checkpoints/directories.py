@@ -8,6 +8,7 @@ from typing import Any
 
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
+from tlqa_jax.text.json_files import load_json
 
 RUN = "run.json"  # the record of a training run (`run_record.py`)
 CONFIG = "config.json"
@@ -40,7 +41,15 @@ def _download(name: str, files: tuple[str, ...]) -> Path:
 def main_directory(directory: Path) -> Path:
     """The directory itself; of one with several runs, such as a quickstart's, the one that `run.json` calls "main"."""
     main = read_json(directory / RUN).get("main") if (directory / RUN).is_file() else None
+    if not isinstance(main, str | None):
+        raise UserError(f'{directory / RUN}: "main" is {json.dumps(main):.40}, not the name of a run')
     return directory / main if main else directory
+
+
+def check_not_here(directory: Path) -> None:
+    """Refuse to replace the directory in which the program runs, or one around it."""
+    if Path.cwd().is_relative_to(directory.resolve()):
+        raise UserError(f"{directory} is the directory you are in, or one around it: give the name of a new one")
 
 
 def is_old_run(config: dict[str, Any]) -> bool:
@@ -50,15 +59,20 @@ def is_old_run(config: dict[str, Any]) -> bool:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UserError if there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path.parent} has no {path.name}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not path.exists():
+        raise UserError(f"{path.parent} has no {path.name}")
+    values = load_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a JSON object")
     return values
+
+
+def object_in(values: dict[str, Any], name: str, where: Path | str) -> dict[str, Any]:
+    """The object in a field; {} if there is none. Raises UserError if it is anything else."""
+    value = values.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise UserError(f'{where}: "{name}" is {json.dumps(value):.40}, not an object')
+    return value or {}
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

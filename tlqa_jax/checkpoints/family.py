@@ -3,6 +3,7 @@
     MODEL_TYPE          the `model_type` of its `config.json`
     TOKENIZER           the class of its vocabularies
     ARCHITECTURES       {"BertModel": Bert, ...}: Hugging Face's classes and ours
+    OLD_NAMES           other names of these classes
     rules               what each of our parameters is called there
     config_from_json    `config.json` -> our config, and further arguments of our model's class
     config_to_json      our model -> `config.json`
@@ -14,6 +15,8 @@
 
 import dataclasses
 import json
+import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -75,9 +78,11 @@ def arrays_of(model: nnx.Module, rules: dict[str, Rule]) -> dict[str, np.ndarray
 
 
 def is_of_type(value: Any, annotation: Any) -> bool:
-    """Whether a JSON value can be that of a field: `true` is no int, 3 can be a float."""
+    """Whether a JSON value can be that of a field: `true` is no int, 3 can be a float, NaN cannot."""
     types = get_args(annotation) or (annotation,)
-    return type(value) in (*types, int if float in types else types[0])
+    if float in types and type(value) in (int, float):
+        return abs(value) <= sys.float_info.max or value == math.inf
+    return type(value) in types
 
 
 def check_fields(values: dict[str, Any], types: dict[str, Any], where: Path | str) -> None:
@@ -86,8 +91,9 @@ def check_fields(values: dict[str, Any], types: dict[str, Any], where: Path | st
         if not is_of_type(value, types[name]):
             expected = getattr(types[name], "__name__", types[name])
             raise UserError(f"{where}: {name} is {json.dumps(value)}, not of type {expected}")
-        if type(value) is int and types[name] is not float and value < 1 and not name.endswith(("_id", "stride")):
-            raise UserError(f"{where}: {name} is {value}, which is too small")
+        least = 0 if name.endswith(("_id", "stride")) else 1
+        if types[name] in (int, int | None) and value is not None and not least <= value < 2**31:
+            raise UserError(f"{where}: {name} is {value}, which is too {'small' if value < least else 'large'}")
 
 
 def read_sizes(values: dict[str, Any], config: type, where: Path | str, *, without: str = "") -> dict[str, Any]:
@@ -98,7 +104,8 @@ def read_sizes(values: dict[str, Any], config: type, where: Path | str, *, witho
     types = {field.name: field.type for field in dataclasses.fields(config) if field.name != without}
     sizes = {name: values[name] for name in types if values.get(name) is not None}
     check_fields(sizes, types, where)
-    return sizes
+    as_float = lambda name: float in (get_args(types[name]) or (types[name],))
+    return {name: float(value) if as_float(name) else value for name, value in sizes.items()}
 
 
 def labels_from_json(values: dict[str, Any], where: Path | str) -> dict[str, tuple[str, ...]]:

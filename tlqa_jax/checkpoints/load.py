@@ -5,6 +5,8 @@
 """
 
 import functools
+import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,13 @@ def load(name: str | Path, architecture: str | None = None) -> Pretrained:
     if model_type not in [*FAMILIES]:
         raise UserError(f'{where}: model_type is "{model_type}"; known are {", ".join(FAMILIES)}')
     family = FAMILIES[model_type]
-    architecture = architecture or (values.get("architectures") or [None])[0]
+    named = values.get("architectures") or [None]
+    if not isinstance(named, list) or not isinstance(named[0], str | None):
+        raise UserError(f"{where}: architectures is {json.dumps(named):.60}, not a list of names")
+    architecture = architecture or named[0]
+    # a model that was saved from TensorFlow or Flax has the same arrays in its safetensors file
+    architecture = re.sub("^(TF|Flax)(?=Bert|T5)", "", architecture or "")
+    architecture = family.OLD_NAMES.get(architecture, architecture)
     if architecture not in family.ARCHITECTURES:
         found = f'the architecture is "{architecture}"' if architecture else "no architecture is named"
         raise UserError(f"{where}: {found}; known are {', '.join(family.ARCHITECTURES)} (architecture=)")

@@ -36,7 +36,7 @@ class Checkpoints:
     def __init__(self, run: Path | str, keep: int | None = 3, *, read_only: bool = False):
         import orbax.checkpoint as ocp  # takes seconds to import
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # its errors are raised, too
         ignore_closed_event_loops()
         self._args = ocp.args
         self.directory = Path(run).resolve() / CHECKPOINTS
@@ -56,9 +56,15 @@ class Checkpoints:
         return self.directory / str(max(steps)) if steps else None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `step` steps, a nested structure of arrays."""
+        """Write the state after `step` steps, a nested structure of arrays. Raises UserError if the disk is full."""
         state = jax.tree.map(np.asarray, state)
-        self._manager.save(step, args=self._args.StandardSave(state | {CHECKSUM: checksum(state)}))
+        try:
+            self._manager.save(step, args=self._args.StandardSave(state | {CHECKSUM: checksum(state)}))
+        except Exception as error:
+            # TensorStore calls it RESOURCE_EXHAUSTED, as XLA calls a lack of memory
+            if "No space left" not in str(error) and "ENOSPC" not in str(error):
+                raise
+            raise UserError(f"no space left on the file system of {self.directory}: make room, run it again") from None
 
     def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
         """The newest checkpoint, or that of `step`, as numpy arrays in the structure of `like` (arrays or shapes).

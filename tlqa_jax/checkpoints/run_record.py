@@ -20,7 +20,9 @@ import jax
 import numpy as np
 
 from tlqa_jax.checkpoints.added_parts import ADDED_CONFIG
-from tlqa_jax.checkpoints.directories import CONFIG, RUN, is_old_run, main_directory, read_json, write_json
+from tlqa_jax.checkpoints.directories import (
+    CONFIG, RUN, check_not_here, is_old_run, main_directory, object_in, read_json, write_json,
+)  # fmt: skip
 from tlqa_jax.checkpoints.run_lock import LOCK, check_unlocked
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.atomic_write import write_atomically
@@ -124,22 +126,47 @@ def _check_run(out: Path, record: dict[str, Any], overwrite: bool) -> str:
             f"to use its model, export it with that version (tlqa export {out} --out DIR)"
         )
     old = read_json(out / RUN)
-    if changed := _changes(old, new):
+    if changed := _changes(old, new, out / RUN):
         raise UserError(f"{out} is a run with other settings or inputs: {'; '.join(changed)}: {AFRESH}")
     return "complete" if old.get("finished") is True else "continue"
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _is_same(old: Any, new: Any, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a setting has not changed: it is equal, or names the same file or the same content in another way.
+
+    `before` and `now` are the fingerprints of the files that the setting names, by their paths.
+    """
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_is_same(a, b, before, now) for a, b in zip(old, new))
+    if old == new or not (isinstance(old, str) and isinstance(new, str) and (before or now)):
+        return old == new
+    (task, equals, source), (new_task, _, new_source) = old.partition("="), new.partition("=")  # TASK=SOURCE
+    if not equals or task != new_task:
+        source, new_source = old, new
+    paths = [os.path.expanduser(one) for one in (source, new_source)]
+    contents = before.get(str(Path(paths[0]))), now.get(str(Path(paths[1])))
+    same_file = os.path.exists(paths[1]) and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    return same_file or (None not in contents and contents[0] == contents[1])
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], where: Path) -> list[str]:
     """What differs between two records, in words."""
     if old.get("program") != new.get("program"):
         return [f"program was {old.get('program')!r}, is {new.get('program')!r}"]
-    a, b = old.get("settings", {}), new.get("settings", {})
-    changed = [f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-    for setting, now in new.get("inputs", {}).items():
-        flag, before = f"--{setting.replace('_', '-')}", old.get("inputs", {}).get(setting) or {}
-        now = {path: content for path, content in (now or {}).items() if content}
-        if sorted(before.values(), key=str) == sorted(now.values()):
-            continue  # the same files elsewhere: the package's own vocabulary on another machine, say
+    a, b = object_in(old, "settings", where), object_in(new, "settings", where)
+    inputs, now_inputs = object_in(old, "inputs", where), object_in(new, "inputs", where)
+    of = lambda inputs, name: object_in(inputs, name, where)
+    changed = [
+        f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys())
+        if not _is_same(a.get(k), b.get(k), of(inputs, k), of(now_inputs, k))
+    ]  # fmt: skip
+    for setting in now_inputs:
+        flag = f"--{setting.replace('_', '-')}"
+        before, now = of(inputs, setting), {path: it for path, it in of(now_inputs, setting).items() if it}
+        if sorted(map(str, before.values())) == sorted(now.values()):
+            continue  # the same files, wherever they are now
+        names = {os.path.realpath(path): path for path in [*before, *now]}  # one path may be written in two ways
+        before, now = ({names[os.path.realpath(path)]: files[path] for path in files} for files in (before, now))
         for path in sorted(before.keys() | now.keys()) if before and now else ():  # what is gone as a whole may be gone
             if before.get(path) != now.get(path):
                 what = "is new" if path not in before else "is gone" if path not in now else "has changed"
@@ -149,6 +176,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def _check_kept(out: Path, settings: dict[str, Any]) -> None:
     """Refuse to delete a directory with what the new run starts from in it, or a file that its settings name."""
+    check_not_here(out)
     inside = lambda path: Path(path).resolve().is_relative_to(out.resolve())
     start_from = settings.get("start_from")
     if start_from and inside(main_directory(Path(start_from))):

@@ -17,7 +17,7 @@ import jax
 from flax import nnx
 
 from tlqa_jax.checkpoints.added_parts import ADDED_CONFIG, ADDED_WEIGHTS, added_rules, own_arrays, write_added
-from tlqa_jax.checkpoints.directories import CONFIG, RUN, read_json, write_json
+from tlqa_jax.checkpoints.directories import CONFIG, RUN, check_not_here, read_json, write_json
 from tlqa_jax.checkpoints.family import arrays_of
 from tlqa_jax.checkpoints.load import FAMILIES, FILES, load
 from tlqa_jax.checkpoints.named_arrays import flatten
@@ -135,6 +135,7 @@ def _family(model: nnx.Module):
 @contextlib.contextmanager
 def _new_directory(directory: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary directory to fill, which then becomes `directory`. After an error everything is as before."""
+    check_not_here(directory)
     if directory.exists() and (not directory.is_dir() or os.listdir(directory)):
         if not overwrite:
             raise UserError(f"{directory} is already in use: give another, or overwrite it (--overwrite)")

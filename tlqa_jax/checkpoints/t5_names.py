@@ -18,12 +18,14 @@ from flax import nnx
 
 from tlqa_jax.checkpoints.family import Rule, read_sizes
 from tlqa_jax.errors import UserError
+from tlqa_jax.models.layers import TANH_GELU
 from tlqa_jax.models.t5 import T5, T5Config, T5Encoder
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 
 MODEL_TYPE = "t5"
 TOKENIZER = SentencePieceTokenizer
 ARCHITECTURES: dict[str, type[nnx.Module]] = {"T5ForConditionalGeneration": T5, "T5EncoderModel": T5Encoder}
+OLD_NAMES = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 
 EMBEDDING, OUTPUT = "shared.weight", "lm_head.weight"
 COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding, in older files
@@ -85,9 +87,11 @@ def config_from_json(architecture: str, values: dict[str, Any], where: Path) -> 
     activation = "gelu_new" if feed_forward == "gated-gelu" else activation
     # these two follow from feed_forward_proj, but where the file has them, Transformers reads them instead
     meant = {"is_gated_act": bool(gated), "dense_act_fn": activation}
-    meant |= {name: values[name] for name in meant if name in values}
+    meant |= {name: values[name] for name in meant if values.get(name) is not None}
+    if meant["dense_act_fn"] in TANH_GELU:
+        meant["dense_act_fn"] = "gelu_new"
     known = {kind: name for name, kind in ACTIVATIONS.items()}
-    if gated not in ([], ["gated"]) or (*meant.values(),) not in known:
+    if gated not in ([], ["gated"]) or [*meant.values()] not in [[*kind] for kind in known]:
         raise UserError(
             f'{where}: feed_forward_proj is "{feed_forward}" ({meant}); '
             'known are "relu" (T5 1.0) and "gated-gelu", the tanh one (1.1)'

@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-from tlqa_jax.checkpoints.directories import CONFIG, read_json, write_json
+from tlqa_jax.checkpoints.directories import CONFIG, object_in, read_json, write_json
 from tlqa_jax.checkpoints.family import is_of_type
-from tlqa_jax.checkpoints.tokenizer_json import check_value, object_in, objects_in, read_unigram, read_wordpiece
+from tlqa_jax.checkpoints.tokenizer_json import check_value, objects_in, read_unigram, read_wordpiece
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.t5 import T5Config

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tlqa_jax.checkpoints.directories import object_in
 from tlqa_jax.errors import UserError
 from tlqa_jax.text.sentencepiece import SENTINEL, SPACE, SPECIAL_IDS
 from tlqa_jax.text.sentencepiece_model import CONTROL, UNKNOWN, sentencepiece_model
@@ -105,14 +106,6 @@ def _prepend_scheme(whole: dict[str, Any], where: Path) -> str:
         known = 'known are "always" and, of a Metaspace alone, "first"'
         raise UserError(f"{where}: prepend_scheme is {json.dumps(scheme)}; {known}")
     return scheme
-
-
-def object_in(values: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
-    """The object in a field; {} if there is none. Raises UserError if it is anything else."""
-    value = values.get(name)
-    if value is not None and not isinstance(value, dict):
-        raise UserError(f'{where}: "{name}" is {json.dumps(value):.40}, not an object')
-    return value or {}
 
 
 def objects_in(values: dict[str, Any], name: str, where: Path) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tlqa_jax.checkpoints.directories import object_in
 from tlqa_jax.checkpoints.family import check_fields
-from tlqa_jax.errors import UserError
 
 KEY = "tlqa"
 USAGE = {
@@ -23,9 +23,7 @@ USAGE = {
 
 def read_usage(values: dict[str, Any], where: Path | str) -> dict[str, Any]:
     """The usage in a `config.json`. Raises UserError for a value of another type."""
-    usage = (values.get("task_specific_params") or {}).get(KEY) or {}
-    if not isinstance(usage, dict):
-        raise UserError(f'{where}: task_specific_params, "{KEY}" is not a JSON object')
+    usage = object_in(object_in(values, "task_specific_params", where), KEY, where)
     usage = {name: value for name, value in usage.items() if value is not None}
     check_fields({name: value for name, value in usage.items() if name in USAGE}, USAGE, where)
     return usage

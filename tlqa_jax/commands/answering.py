@@ -1,6 +1,5 @@
 """The commands that use a trained model: answer, classify, fill-mask, neighbors."""
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 from tlqa_jax.commands.generating import (
     FILE,
     add_generation_flags,
+    as_json,
     check_texts_or_file,
     flags_given,
     generation_config,
@@ -94,7 +94,7 @@ def answer_many(arguments: Namespace) -> None:
                     {"answer": one.text, "start": one.start, "probability": round(one.probability, 4)}
                     for one in given.n_best[: arguments.n_best]
                 ]
-            print(json.dumps(row, ensure_ascii=False))
+            print(as_json(row))
         sys.stdout.flush()
     if arguments.out:
         write_predictions(arguments.out, {example.id: given.text for example, given in zip(examples, answers)})
@@ -143,7 +143,7 @@ def run_classify(arguments: Namespace) -> None:
     classes = classify(texts, arguments.run)
     for text, given in zip(texts, classes):
         row = {"text": text, "label": given.label, "probability": round(given.probability, 4)}
-        print(json.dumps(row, ensure_ascii=False))
+        print(as_json(row))
     if cut := sum(given.text_cut for given in classes):
         note(f"{cut} of {len(texts)} texts were too long for the model and lost their ends")
 

@@ -123,7 +123,12 @@ def json_line(text: str, generations: Sequence, probabilities: bool) -> str:
     rows = [{"text": one.text, "probability": round(one.probability, 4)} for one in generations]
     for row, one in zip(rows, generations) if probabilities else ():
         row["pieces"] = [[piece, round(p, 4)] for piece, p in zip(one.pieces, one.token_probabilities)]
-    return json.dumps({"input": text, "generated": rows}, ensure_ascii=False)
+    return as_json({"input": text, "generated": rows})
+
+
+def as_json(row: dict) -> str:
+    """One line of JSON, with escapes where standard output is not UTF-8."""
+    return json.dumps(row, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf"))
 
 
 def print_pieces(pieces: Sequence[str], probabilities: Sequence[float]) -> None:

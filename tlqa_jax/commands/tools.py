@@ -112,7 +112,7 @@ def describe() -> str:
     import jax
     import numpy as np
 
-    from tlqa_jax.core.devices import AXIS, compute_dtype
+    from tlqa_jax.core.devices import AXIS, compute_dtype, host_memory
 
     devices = jax.local_devices()
     lines = [
@@ -134,14 +134,6 @@ def describe() -> str:
     lines.append(f"pmap: a sum of ones over all devices is {total:.0f}{wrong}")
     lines.append(f"models compute in {np.dtype(compute_dtype()).name}; parameters are float32")
     return "\n".join(lines)
-
-
-def host_memory() -> int:
-    """Bytes of this machine's memory, 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
 
 
 COMMANDS = {"vocab train": vocab_train, "export": export_model, "devices": devices}

@@ -1,6 +1,7 @@
 """State on all devices and back, for pmap; and the type that models compute in."""
 
 import functools
+import os
 import re
 from typing import Any
 
@@ -53,3 +54,11 @@ def compute_dtype(choice: str = "auto") -> Any:
         reason = " (T5 overflows in it)" if choice == "float16" else ""
         raise UserError(f'--dtype is "{choice}"{reason}: use auto, bfloat16 or float32')
     return jnp.dtype(choice).type
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -1,5 +1,6 @@
 """Rows and paragraphs of JSON and CSV files, and their fields; errors name the file, the line and the field."""
 
+import ast
 import csv
 import json
 from collections import Counter
@@ -7,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tlqa_jax.data.text_files import numbered_lines, parse_json, suffix
+from tlqa_jax.data.text_files import numbered_lines, suffix
 from tlqa_jax.errors import UserError
+from tlqa_jax.text.json_files import parse_json
 
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LARGEST_CELL = 2**31 - 1  # of a CSV file; the csv module stops at 131,072 characters by default
 # an empty cell of these: the row has no such field
 MAY_BE_EMPTY = {"id", "title", "context", "answer", "answers", "answer_start", "is_impossible"}
@@ -21,32 +24,36 @@ WANTED = KINDS | {int: "a whole number"}
 
 
 def squad_or_rows(path: Path) -> tuple[dict | None, Iterator[tuple[str, dict]]]:
-    """A .json file is SQuAD's (an object with "data"), a list of rows, or one row in each line, as C4's files."""
-    if suffix(path) == ".json":
-        first = next(iter(numbered_lines(path)))[1]
-        if not _is_row(first):
-            content = parse_json("".join(line for _, line in numbered_lines(path)), str(path))
-            if isinstance(content, dict) and "data" in content:
-                return content, iter(())
-            rows = content if isinstance(content, list) else [content]
-            return None, (
-                (f"{path}, record {number}", as_row(row, f"{path}, record {number}"))
-                for number, row in enumerate(rows, 1)
-            )
-    return None, read_rows(path)
+    """A .json file is SQuAD's (an object with "data"), a list of rows, or one row in each line, as C4's files.
+
+    If "data" has no paragraphs, it is a list of rows: run_qa.py's own format in Transformers.
+    """
+    if suffix(path) != ".json" or _has_a_row_in_each_line(path):
+        return None, read_rows(path)
+    content = parse_json("".join(line for _, line in numbered_lines(path)), str(path))
+    if isinstance(content, dict) and not isinstance(data := content.get("data", ""), str):
+        articles = [article for article in data if isinstance(article, dict)] if isinstance(data, list) else []
+        if not any(articles) or any("paragraphs" in article for article in articles):
+            return content, iter(())
+        content = data
+    rows = content if isinstance(content, list) else [content]
+    numbered = ((f"{path}, record {number}", row) for number, row in enumerate(rows, 1))
+    return None, ((where, as_row(row, where)) for where, row in numbered)
 
 
-def _is_row(line: str) -> bool:
+def _has_a_row_in_each_line(path: Path) -> bool:
+    """Whether the first line is an object, and not the whole of SQuAD's layout."""
+    lines = (line for _, line in numbered_lines(path) if line.strip())
     try:
-        row = json.loads(line)
+        row = json.loads(next(lines, ""))
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and "data" not in row
+    return isinstance(row, dict) and (isinstance(row.get("data", ""), str) or next(lines, None) is not None)
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
     """(where, row) for each line of a file with one JSON object per line, or for each row of a CSV file."""
-    if suffix(path) == ".csv":
+    if suffix(path) in SEPARATORS:
         yield from _csv_rows(path)
         return
     for number, line in numbered_lines(path):
@@ -57,7 +64,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
     csv.field_size_limit(LARGEST_CELL)
-    reader = csv.reader((line for _, line in numbered_lines(path)), strict=True)
+    separator = SEPARATORS[suffix(path)]
+    reader = csv.reader((line for _, line in numbered_lines(path)), strict=True, delimiter=separator)
     try:
         header = [name.strip() for name in next(reader)]
         if twice := [name for name, count in Counter(header).items() if name and count > 1]:
@@ -69,25 +77,45 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
             if len(cells) != len(header):
                 raise UserError(
                     f"{where}: {len(cells)} cells, but the first row names {len(header)} ({', '.join(header)}): "
-                    "put cells with commas in quotes"
+                    f"put cells with {'tabs' if separator != ',' else 'commas'} in quotes"
                 )
             row: dict[str, Any] = {
                 name: cell for name, cell in zip(header, cells, strict=True) if cell or name not in MAY_BE_EMPTY
             }
-            if row.get("answers", "").startswith(("[", "{")):
-                row["answers"] = parse_json(row["answers"], f'{where}, "answers"')
+            if "answers" in row:
+                row["answers"] = _list_in_cell(row["answers"], f'{where}, "answers"')
             if "answer_start" in row:
                 row["answer_start"] = parse_json(row["answer_start"], f'{where}, "answer_start"')
             yield where, row
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: malformed CSV: {error}") from None
+        raise UserError(f"{path}, line {reader.line_num}: malformed {suffix(path)[1:].upper()}: {error}") from None
+
+
+def _list_in_cell(cell: str, where: str) -> Any:
+    """A list or an object in a cell, as JSON or as Python prints it (so `datasets` and pandas write them); or the text.
+
+    Raises UserError for what looks like one of these and is neither: arrays of numpy, for example.
+    """
+    if not cell.startswith(("[", "{")):
+        return cell
+    for read, show in ((json.loads, None), (ast.literal_eval, repr)):
+        try:
+            value = read(cell)
+            # Python reads numpy's ['a' 'b'] as one text: what was printed by Python is printed in the same way again
+            if isinstance(value, list | dict) and (show is None or show(value) == cell.strip()):
+                return value
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            pass
+    if cell[1:].lstrip()[:1] in ("'", '"', "{", "["):
+        raise UserError(f"{where} is {show_value(cell)}: write it as JSON, [\"…\"]")
+    return cell  # "[sic] Tarn"
 
 
 def squad_paragraphs(squad: dict, path: Path) -> Iterator[tuple[str, str, dict]]:
     """(where, title, paragraph) for each paragraph of SQuAD's layout."""
     for number, article in enumerate(objects_of(squad, "data", str(path)), 1):
         where = f"{path}, article {number}"
-        title = text_of(article, "title", where) if "title" in article else ""
+        title = article["title"] if isinstance(article.get("title"), str) else ""
         for place, paragraph in enumerate(objects_of(article, "paragraphs", where), 1):
             yield f"{where}, paragraph {place}", title, paragraph
 
@@ -113,6 +141,11 @@ def text_of(row: dict, name: str, where: str) -> str:
                 f'{where}: "{name}" has half of a surrogate pair, {text[error.start]!a}, at {error.start}'
             ) from None
     return text
+
+
+def id_of(row: dict, name: str, where: str) -> str:
+    """The id in a field of a row, a text or a whole number."""
+    return str(row[name]) if type(row[name]) is int else text_of(row, name, where)
 
 
 def objects_of(row: dict, name: str, where: str) -> list[dict]:

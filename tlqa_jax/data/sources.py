@@ -2,7 +2,7 @@
 
     corpus.txt   corpus.txt.gz          texts: a blank line between documents
     c4.00000.json.gz   rows.jsonl       texts or questions: one JSON object per line (or a JSON list of objects)
-    rows.csv                            texts or questions: the first row names the columns
+    rows.csv   rows.tsv                 texts or questions: the first row names the columns
     train-v2.0.json                     questions: SQuAD v1.1 and v2.0; as texts: its contexts
     a directory, or a pattern "c4/*.json.gz"        all such files, in order of their names
     tfds:squad:train   tfds:wiki40b/en:validation   see `tfds_sources`
@@ -10,26 +10,31 @@
 
 A row of texts has a field "text", a row of labelled texts also a "label". A row of questions has "question", and
 "answer" (one text) or "answers" (a list of texts, or SQuAD's texts with their starts), and may have "context",
-"answer_start", "id", "is_impossible" and "title". Starts count Unicode characters.
+"answer_start", "id", "is_impossible" and "title". Starts count Unicode characters. TriviaQA's rows are read as well.
 
 All functions raise `UserError` for a source that cannot be used: one line that names the file, the line or question,
 and the field.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tlqa_jax.data.rows import field_of, listed, objects_of, show_value, squad_or_rows, squad_paragraphs, text_of
+from tlqa_jax.data.rows import field_of, id_of, listed, objects_of, show_value, squad_or_rows, squad_paragraphs, text_of
 from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import LabelledText, MarkedText, QAExample
 
-ROWS = (".jsonl", ".json", ".csv")
+ROWS = (".jsonl", ".json", ".csv", ".tsv")
 TEXTS = (".txt", *ROWS)
 MARKED = (".jsonl", ".json")
+FORMATS = {  # of questions that are not read, by a field that their rows have
+    "header": "MRQA's", "raw_html": "KorQuAD 2's", "qas": "MRQA's or KorQuAD 2's", "Data": "TriviaQA's original",
+    "story": "CoQA's", "annotations": "Natural Questions'", "query": "MS MARCO's",
+}  # fmt: skip
 Source = str | Path | Sequence[str | Path]
 T = TypeVar("T")
 
@@ -107,23 +112,23 @@ def open_rows(source: Source, *, data_dir: str | Path | None = None) -> Iterator
     "PATH:NUMBER", if two files of the source have the same name).
     """
     for where, default_id, row in _all_rows(source, data_dir, _tfds_rows):
-        id = row.get("id")
-        yield where, str(id) if type(id) in (str, int) else default_id, row
+        yield where, id_of(row, "id", where) if type(row.get("id")) in (str, int) else default_id, row
 
 
 def open_labelled_texts(
     source: Source, *, data_dir: str | Path | None = None, field: str = "text", label_field: str = "label"
 ) -> list[LabelledText]:
-    """All labelled texts of a source. A label is a text or a whole number; `field` and `label_field` name the fields.
+    """All labelled texts of a source. A label is a text, a whole number, or true or false.
 
-    White space at the ends of a label is removed.
+    `field` and `label_field` name the fields. White space at the ends of a label is removed.
     """
     examples = []
     for where, _, row in open_rows(source, data_dir=data_dir):
-        text, label = text_of(row, field, where), field_of(row, label_field, where, (str, int))
+        text, label = text_of(row, field, where), field_of(row, label_field, where, (str, int, bool))
+        label = text_of(row, label_field, where) if isinstance(label, str) else json.dumps(label)
         if not text.strip():
             raise UserError(f'{where}: "{field}" is empty')
-        if not (label := str(label).strip()):
+        if not (label := label.strip()):
             raise UserError(f'{where}: "{label_field}" is empty: give the text a class or leave it out')
         examples.append(LabelledText(text, label))
     if not examples:
@@ -134,7 +139,7 @@ def open_labelled_texts(
 def open_questions(
     source: Source, *, data_dir: str | Path | None = None, require_answers: bool = True
 ) -> list[QAExample]:
-    """All questions of a source. With `require_answers=False`, rows may have no answer (because we want one).
+    """All questions of a source. With `require_answers=False` the gold answers are not looked at (we want our own).
 
     A row without an id gets one as in `open_rows`. An answer with a start must be at that place of its context; an
     answer without a start may be any text. Raises UserError also if an id occurs twice, since predictions have ids.
@@ -261,15 +266,16 @@ def _tfds_questions(records: TfdsRecords) -> Iterator[tuple[str, str, dict]]:
 
 
 def _question(row: dict, where: str, default_id: str, require_answers: bool) -> QAExample:
-    id = row.get("id", default_id)
-    if type(id) not in (str, int):
-        raise UserError(f'{where}: "id" is {show_value(id)}, not text')
+    names = [name for name in ("id", "question_id") if name in row]
+    id = id_of(row, names[0], where) if names else default_id
+    if "question" not in row:
+        check_format(row, where)
     question = text_of(row, "question", where)
     if not question.strip():
         raise UserError(f'{where}: "question" is empty')
     context = text_of(row, "context", where) if row.get("context") is not None else None
-    answers, starts = _answers(row, where, require_answers)
-    if _is_impossible(row, where) and answers:
+    answers, starts = _answers(row, where) if require_answers else ([], [])
+    if require_answers and _is_impossible(row, where) and answers:
         raise UserError(f'{where}: "is_impossible" is true, yet there is an answer {answers[0]!r}')
     for answer, start in zip(answers, starts, strict=False):
         if context is None:
@@ -283,7 +289,15 @@ def _question(row: dict, where: str, default_id: str, require_answers: bool) -> 
                 f"where there is {there!r}; {hint}"
             )
     title = row.get("title")
-    return QAExample(str(id), question, tuple(answers), context, tuple(starts), title if isinstance(title, str) else "")
+    return QAExample(id, question, tuple(answers), context, tuple(starts), title if isinstance(title, str) else "")
+
+
+def check_format(row: dict, where: str) -> None:
+    """Raise UserError that names the format of a row of questions, if it is one that is known to be of no use here."""
+    for field, name in FORMATS.items():
+        if field in row:
+            needed = 'convert them to rows with "question", "context" and "answers"'
+            raise UserError(f"{where}: these are {name} rows, which are not read here: {needed}")
 
 
 def _is_impossible(row: dict, where: str) -> bool:
@@ -294,10 +308,8 @@ def _is_impossible(row: dict, where: str) -> bool:
     return field_of({"is_impossible": value}, "is_impossible", where, bool)
 
 
-def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int]]:
+def _answers(row: dict, where: str) -> tuple[list[str], list[int]]:
     """Texts and starts, from all the ways in which rows write answers."""
-    if not required and "answers" not in row and "answer" not in row:
-        return [], []
     name = "answer" if "answer" in row and "answers" not in row else "answers"
     if name not in row:
         raise UserError(
@@ -306,7 +318,10 @@ def _answers(row: dict, where: str, required: bool) -> tuple[list[str], list[int
         )
     value = field_of(row, name, where, (str, list, dict))
     starts: Any = row.get("answer_start", [])
-    if isinstance(value, dict):  # TFDS and Hugging Face: {"text": [...], "answer_start": [...]}
+    if isinstance(value, dict) and "aliases" in value:  # TriviaQA: all of them are right, and "value" is the first
+        aliases = field_of(value, "aliases", f"{where}, {name}", list)
+        texts = list(dict.fromkeys([text_of(value, "value", f"{where}, {name}"), *aliases]))
+    elif isinstance(value, dict):  # TFDS and Hugging Face: {"text": [...], "answer_start": [...]}
         texts, starts = (field_of(value, name, f"{where}, answers", list) for name in ("text", "answer_start"))
     elif isinstance(value, list) and value and all(isinstance(answer, dict) for answer in value):  # SQuAD
         texts = [text_of(answer, "text", f"{where}, answers") for answer in value]

@@ -3,12 +3,9 @@
 import difflib
 import glob
 import gzip
-import json
-import sys
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from tlqa_jax.errors import UserError
 
@@ -83,29 +80,9 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"{path} is empty")
 
 
-def parse_json(text: str, where: str) -> Any:
-    """`json.loads` with an error of one line, which names the line of the text if it has several."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
-        message = error.msg[:1].lower() + error.msg[1:]
-        raise UserError(f"{where}: malformed JSON at {place}: {message}{_around(text, error.pos)}") from None
-    except RecursionError:
-        raise UserError(f"{where}: malformed JSON: brackets nested too deeply") from None
-    except ValueError:  # the only other error of json.loads
-        raise UserError(f"{where}: a number has more than {sys.get_int_max_str_digits():,} digits") from None
-
-
 def _begins_as_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == GZIP
-
-
-def _around(text: str, position: int) -> str:
-    if not text[position:].strip():
-        return " (the text ends there)"
-    return f", near {text[max(0, position - 15) : position + 15].strip()!r}"
 
 
 def _named(path: Path) -> str:

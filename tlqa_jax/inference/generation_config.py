@@ -19,7 +19,7 @@ class GenerationConfig(Settings):
     settings that do not go together.
     """
 
-    num_beams: int = number(1, at_least=1)
+    num_beams: int = number(1, at_least=1, at_most=2**12)
     """Number of beams; more than 1: beam search."""
     length_penalty: float = number(1.0)
     """For beam search: above 0 favours longer texts, below 0 shorter ones."""
@@ -32,10 +32,9 @@ class GenerationConfig(Settings):
     """Sample from the K most probable tokens only."""
     top_p: float | None = number(None, above=0, at_most=1)
     """Sample from the fewest tokens whose probabilities add up to at least this."""
-    max_new_tokens: int | None = number(None, at_least=1)
-    """Longest text to generate, in tokens (default: a T5's target length in its training; of a causal
-    BERT 32)."""
-    num_return_sequences: int = number(1, at_least=1)
+    max_new_tokens: int | None = number(None, at_least=1, at_most=2**16)
+    """Longest text to generate, in tokens (default: a T5's target length in its training; of a causal BERT 32)."""
+    num_return_sequences: int = number(1, at_least=1, at_most=2**12)
     """Number of texts for each input: the best of the beams, or samples."""
     seed: int = number(0, at_least=0, at_most=2**32 - 1)
     """Seed of the sampling: the same seed gives the same text."""

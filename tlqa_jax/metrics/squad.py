@@ -20,6 +20,7 @@ from jaxtyping import Float
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import QAExample
 from tlqa_jax.text.atomic_write import write_atomically
+from tlqa_jax.text.json_files import load_json
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as the official script: “ ” stay
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -170,16 +171,7 @@ def read_predictions(path: str | Path) -> dict[str, str]:
 
     Raises UserError if it cannot be read, is not JSON in UTF-8, or is not an object of texts.
     """
-    try:
-        predictions = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    predictions = load_json(path)
     if not isinstance(predictions, dict):
         raise UserError(f"{path} is not a file of predictions: an object {{id: answer}}")
     for id, answer in predictions.items():

@@ -18,6 +18,7 @@ from tlqa_jax.core.dropout import dropout, split_keys
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
     ACTIVATIONS,
+    MOST_LAYERS,
     Attention,
     Embedding,
     FeedForward,
@@ -59,6 +60,11 @@ class BertConfig:
         for name in sizes:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_hidden_layers > MOST_LAYERS:
+            raise UserError(f"num_hidden_layers is {self.num_hidden_layers:,}; it must be at most {MOST_LAYERS:,}")
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            last = self.vocab_size - 1
+            raise UserError(f"pad_token_id is {self.pad_token_id}; the vocabulary has ids from 0 to {last}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             if not 0 <= (getattr(self, name) or 0.0) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1")

@@ -16,6 +16,8 @@ from tlqa_jax.core.masks import apply_mask
 from tlqa_jax.core.precision import at_least_float32
 from tlqa_jax.core.relative_positions import relative_position_bucket, relative_positions
 
+MOST_LAYERS = 1000  # of a stack: more are a mistake, and would take minutes to make
+
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], standard_deviation: float) -> nnx.Param:
     """A float32 parameter drawn from a normal distribution with mean 0."""
@@ -40,8 +42,9 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(at_least_float32(x), approximate=False).astype(x.dtype)
 
 
-# by the names of Hugging Face's `hidden_act`
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "gelu_new": jax.nn.gelu}  # gelu_new is the tanh approximation
+# by the names of Hugging Face's `hidden_act`; there, one function may have several
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "gelu_python": gelu} | dict.fromkeys(TANH_GELU, jax.nn.gelu)
 
 
 def broadcast_and_cast(parameter: Float[Array, "..."], shape: tuple[int, ...], dtype) -> Float[Array, "..."]:

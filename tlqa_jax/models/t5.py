@@ -23,6 +23,7 @@ from tlqa_jax.core.dropout import dropout, split_keys
 from tlqa_jax.core.masks import causal_mask, segment_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
+    MOST_LAYERS,
     Attention,
     Embedding,
     FeedForward,
@@ -69,6 +70,13 @@ class T5Config:
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise UserError(f"{name} is {size}; it must be at least 1")
+        for name in ("num_layers", "num_decoder_layers"):
+            if (getattr(self, name) or 0) > MOST_LAYERS:
+                raise UserError(f"{name} is {getattr(self, name):,}; it must be at most {MOST_LAYERS:,}")
+        for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                ids = f"the vocabulary has ids from 0 to {self.vocab_size - 1}"
+                raise UserError(f"{name} is {getattr(self, name)}; {ids}")
         if not 0 <= self.dropout_rate < 1:
             raise UserError(f"dropout_rate is {self.dropout_rate}; it must be at least 0 and less than 1")
         buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance

@@ -27,6 +27,7 @@ from typing import Any
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import TextExample
 from tlqa_jax.metrics.texts import METRICS, parse_number, score_texts
+from tlqa_jax.text.json_files import load_json
 
 _is_text = lambda value: isinstance(value, str)
 _are_texts = lambda value: isinstance(value, list | tuple) and all(map(_is_text, value))
@@ -106,13 +107,13 @@ class TextTask:
 
     def example(self, row: Mapping[str, Any], where: str, id: str = "") -> TextExample:
         """The example in a row. Raises UserError, which begins with `where`, for a field that is missing or no text."""
-        values = {name: str(self._value(row, name, where, (str, int, float))).strip() for name in self.fields}
+        values = {name: as_text(self._value(row, name, where, (str, int, float, bool))) for name in self.fields}
         target, answers = self._target(row, where)
         pieces = [(text, name) for text, name, _, _ in string.Formatter().parse(self.input)]
         last = max(place for place, (_, name) in enumerate(pieces) if name is not None)
-        as_text = lambda pieces: "".join(text + values.get(name, "") for text, name in pieces)
+        filled = lambda pieces: "".join(text + values.get(name, "") for text, name in pieces)
         head, tail = (pieces, []) if self.whole else (pieces[:last], pieces[last + 1 :])
-        return TextExample(id or where, as_text(pieces), target, answers, as_text(head), as_text(tail))
+        return TextExample(id or where, filled(pieces), target, answers, filled(head), filled(tail))
 
     def prediction(self, output: str) -> str:
         """What is scored: a label in any case of letters, otherwise the text that the model wrote."""
@@ -132,7 +133,7 @@ class TextTask:
         return score_texts(self.metrics, predictions, answers)
 
     def _target(self, row: Mapping[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
-        value = self._value(row, self.target, where, (str, int, float, list, tuple))
+        value = self._value(row, self.target, where, (str, int, float, bool, list, tuple))
         if isinstance(value, list | tuple):  # no answer: the empty text
             answers = tuple(str(answer).strip() for answer in value)
             return (answers[0] if answers else ""), answers
@@ -141,7 +142,7 @@ class TextTask:
             if number is None:
                 raise UserError(f'{where}: "{self.target}" is {value!r}, not a number')
             return self.rounded(number), (str(number),)  # scored against the number as it was
-        text = str(value).strip()
+        text = as_text(value)
         if self.labels and text not in self.labels.values():
             if text not in self.labels:
                 known = ", ".join(self.labels)
@@ -165,6 +166,11 @@ class TextTask:
             shown = json.dumps(row[found])[:40]
             raise UserError(f'{where}: "{found}" is {shown}: task {self.name} needs a text or a number there')
         return row[found]
+
+
+def as_text(value: str | float | int | bool) -> str:
+    """A field of a row as text; "true" or "false" for a boolean, as in JSON."""
+    return json.dumps(value) if isinstance(value, bool) else str(value).strip()
 
 
 def _check_kinds(record: Mapping[str, Any], where: str | Path) -> None:
@@ -247,13 +253,7 @@ def find_tasks(names: Sequence[str], own: Sequence[TextTask] = ()) -> dict[str, 
 
 def read_task(path: str | Path) -> TextTask:
     """The record in a JSON file: an object with the fields of `TextTask`."""
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the task {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise UserError(f"the task {path} is not JSON: {error}") from None
-    return task_of(record, path)
+    return task_of(load_json(path), path)
 
 
 def task_of(record: Any, where: str | Path) -> TextTask:

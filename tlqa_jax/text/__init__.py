@@ -10,5 +10,6 @@ In reading order:
     sentences.py            text into sentences
     names_and_dates.py      the names, numbers and dates in a text
     vocabulary_file.py      vocabulary files as bytes
+    json_files.py           JSON from files and lines, with errors of one line
     atomic_write.py         files that are written completely or not at all
 """

@@ -72,9 +72,9 @@ class FinetuneQASettings(FinetuningSettings, T5Settings):
     mixing: str = "proportional"
     """How often each task comes: proportional (to its number of examples), proportional=CAP, scale=NUMBER,
     temperature=NUMBER, equal, or several with commas between, such as proportional=2000,temperature=2."""
-    input_length: int = number(512, at_least=1)
+    input_length: int = number(512, at_least=1, at_most=2**20)
     """Longest input in tokens. A longer one loses its end, and how many do is reported."""
-    target_length: int = number(32, at_least=1)
+    target_length: int = number(32, at_least=1, at_most=2**16)
     """Longest output in tokens."""
     pack: bool = False
     """Put several short examples of a task into one row. Each attends to itself only: less padding, more examples a step."""

@@ -50,15 +50,15 @@ class FinetuneSpansSettings(FinetuningSettings, BertSettings):
     """Questions to learn from, with contexts: SQuAD JSON, .jsonl, .csv, tfds:squad:train, tiny_world:FILE."""
     held_out: str | None = input_file(None)
     """Questions to evaluate on, of the same kinds."""
-    input_length: int = number(384, at_least=1)
+    input_length: int = number(384, at_least=1, at_most=2**20)
     """Length of a window in tokens: the question, a part of the context, three special tokens."""
     stride: int = number(128, at_least=0)
     """Number of context tokens that a window shares with the next one."""
     max_question_length: int = number(64, at_least=1)
     """Longest question in tokens. A longer one loses its end, and how many do is reported."""
-    max_answer_length: int = number(30, at_least=1)
+    max_answer_length: int = number(30, at_least=1, at_most=2**12)
     """Longest answer to give, in tokens."""
-    n_best: int = number(20, at_least=1)
+    n_best: int = number(20, at_least=1, at_most=2**12)
     """Number of answers to write for each held-out question."""
     batch_size: int = 16
     learning_rate: float = 5e-5

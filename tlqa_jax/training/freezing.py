@@ -38,7 +38,7 @@ from tlqa_jax.models.functional import Params
 
 TRAIN = re.compile(r"(all|head|gradual|bias)|(last|adapters|lora):([1-9]\d{0,5})")
 LAYER = re.compile(r"(?:encoder/layer|encoder|decoder)_(\d+)/")
-BOTTOM = re.compile(r"(encoder/embeddings|embedding|encoder_bias|decoder_bias)/")  # the biases are read by all layers
+BOTTOM = re.compile(r"(encoder/embeddings|embedding|vectors|encoder_bias|decoder_bias)/")  # the biases are read by all layers
 BIAS = re.compile(r".*[/_]bias")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -23,6 +24,7 @@ from tlqa_jax.models.word_vectors import BagOfVectors, WordVectorsConfig
 from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.freezing import read_train
+from tlqa_jax.training.memory import check_memory
 from tlqa_jax.training.settings import BertSettings, T5Settings, TrainingSettings
 
 ADDERS = {"adapters": add_adapters, "lora": add_lora}
@@ -67,10 +69,12 @@ def load_or_init_t5(settings: T5Settings, *, continues: bool) -> InitialModel:
     if not (settings.start_from or continues):
         tokenizer = SentencePieceTokenizer(local_path(settings.vocabulary))
         config = t5_config(settings.model, tokenizer, settings.dropout)
+        check_memory(config, rows_of_a_device(settings), settings.input_length)
         return InitialModel(config, {}, tokenizer, settings.seed, options)
     pretrained = load_initial(settings, continues)
     if pretrained.architecture != "T5ForConditionalGeneration":
         raise UserError(f"{pretrained.name} holds a {pretrained.architecture}, and this program trains a whole T5")
+    check_memory(pretrained.config, rows_of_a_device(settings), settings.input_length)
     model = pretrained.model()
     config = dataclasses.replace(model.config, dropout_rate=settings.dropout)
     params = on_host(as_function(model)[1])
@@ -123,6 +127,7 @@ def load_or_init_bert(settings: BertSettings, input_length: int, *, continues: b
         config, params = bert_config(settings.model, tokenizer), {}
     if input_length > (longest := config.max_position_embeddings):
         raise UserError(f"--input-length {input_length}: this model reads at most {longest} tokens")
+    check_memory(config, rows_of_a_device(settings), input_length)
     dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
     return InitialModel(dataclasses.replace(config, **dropout), params, tokenizer, settings.seed, options)
 
@@ -164,6 +169,9 @@ def word_vectors(run: str) -> tuple[np.ndarray, WordPieceTokenizer]:
     if pretrained.architecture != "CBOW":
         raise UserError(f"--vectors {run} holds a {pretrained.architecture}: give a run of tlqa pretrain-vectors")
     return np.asarray(pretrained.model().vectors.table[...]), pretrained.tokenizer
+def rows_of_a_device(settings: TrainingSettings) -> int:
+    """The rows of a micro-batch on one device."""
+    return -(-settings.batch_size // (settings.accumulate * jax.device_count()))
 
 
 def merge_pretrained(new: Params, pretrained: Params) -> Params:

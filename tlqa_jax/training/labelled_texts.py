@@ -23,7 +23,7 @@ class LabelledSettings(TrainingSettings):
     """Name of the field with the text."""
     label_field: str = "label"
     """Name of the field with the label."""
-    input_length: int = number(128, at_least=3)
+    input_length: int = number(128, at_least=3, at_most=2**20)
     """Longest input in tokens. A longer text loses its end, and how many do is reported."""
 
 

@@ -51,7 +51,7 @@ class PretrainMLMSettings(BertSettings, TextSettings):
     """Mask all pieces of a word together."""
     mask_rate: float = number(0.15, above=0, below=1)
     """Share of the tokens to predict."""
-    input_length: int = number(128, at_least=3)
+    input_length: int = number(128, at_least=3, at_most=2**20)
     """Length of a row in tokens."""
     warmup: int | float = 0.01
 

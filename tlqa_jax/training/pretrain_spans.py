@@ -33,7 +33,7 @@ class PretrainSpansSettings(T5Settings, TextSettings):
     """Settings of a pretraining run."""
 
     out: str = "runs/pretrained"
-    input_length: int = number(512, at_least=3)
+    input_length: int = number(512, at_least=3, at_most=2**20)
     """Length of the encoder's input in tokens. The length of the text it holds and of the targets follow from it."""
     noise_density: float = number(0.15, above=0, below=1)
     """Share of the tokens to corrupt."""
