@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from flax.traverse_util import unflatten_dict
 from scipy.special import erf
 
 from tlqa_jax.checkpoints.named_arrays import flatten
 from tlqa_jax.models.adapters import Adapter, LoRA, add_adapters, add_lora, layer_parts
 from tlqa_jax.models.bert import Bert, BertConfig
-from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.t5 import T5, T5Config, T5Encoder
 
 BERT = BertConfig(
@@ -33,14 +34,19 @@ def leaves(model):
     return flatten(as_function(model)[1])
 
 
+def changed(model, change):
+    """The model with `change(path, leaf)` for each of its parameters."""
+    params = {path: jnp.asarray(change(path, leaf)) for path, leaf in leaves(model).items()}
+    return as_module(model, unflatten_dict(params, sep="/"))
+
+
 def test_an_adapter_is_a_narrow_network_beside_the_identity():
     adapter, x = Adapter(6, 4, rngs=nnx.Rngs(0)), random((2, 5, 6))
     assert {name: leaf.shape for name, leaf in leaves(adapter).items()} == {
         "down/matrix": (6, 4), "down/bias": (4,), "up/matrix": (4, 6), "up/bias": (6,)
     }  # fmt: skip
     assert 0 < float(jnp.abs(adapter(jnp.asarray(x)) - x).max()) < 0.01
-    for n, linear in enumerate((adapter.down, adapter.up)):
-        linear.matrix[...], linear.bias[...] = random(linear.matrix.shape, n), random(linear.bias.shape, n)
+    adapter = changed(adapter, lambda path, leaf: random(leaf.shape, path.startswith("up")))
     hidden = x @ random((6, 4), 0) + random(4, 0)
     hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
     np.testing.assert_allclose(adapter(jnp.asarray(x)), x + hidden @ random((4, 6), 1) + random(6, 1), atol=1e-5)
@@ -49,7 +55,7 @@ def test_an_adapter_is_a_narrow_network_beside_the_identity():
 def test_lora_is_a_product_of_two_narrow_matrices():
     lora, x = LoRA((6, 3, 5), 4, rngs=nnx.Rngs(0)), random((2, 5, 6))
     assert lora.a.shape == (6, 4) and lora.b.shape == (4, 3, 5) and not lora(jnp.asarray(x)).any()
-    lora.b[...] = random((4, 3, 5))
+    lora = changed(lora, lambda path, leaf: random(leaf.shape) if path == "b" else leaf)
     change = np.asarray(lora.a[...]) @ random((4, 3, 5)).reshape(4, 15)
     np.testing.assert_allclose(lora(jnp.asarray(x)), 16 / 4 * (x @ change).reshape(2, 5, 3, 5), atol=1e-5)
 
@@ -80,13 +86,15 @@ def test_lora_equals_a_change_of_the_query_and_value_matrices(name):
     make, inputs, output = MODELS[name]
     model, by_hand = make(), make()
     add_lora(model, 2, nnx.Rngs(1))
-    for n, (part, plain) in enumerate(zip(layer_parts(model), layer_parts(by_hand), strict=True)):
-        for matrix in ("query", "value") if hasattr(part, "query") else ():
-            lora, target = getattr(part, f"{matrix}_lora"), getattr(plain, matrix)
-            lora.b[...] = random(lora.b.shape, n)
-            change = np.asarray(lora.a[...]) @ random((2, lora.b[0].size), n).reshape(2, -1)
-            target[...] = target[...] + 8 * change.reshape(target.shape)
-    found, expected = output(model(*inputs)), output(by_hand(*inputs))
+    model = changed(model, lambda path, leaf: random(leaf.shape, len(path)) if path.endswith("_lora/b") else leaf)
+    lora = {path: np.asarray(leaf) for path, leaf in leaves(model).items() if "_lora/" in path}
+
+    def merged(path, leaf):
+        if f"{path}_lora/a" not in lora:
+            return leaf
+        return leaf + 8 * (lora[f"{path}_lora/a"] @ lora[f"{path}_lora/b"].reshape(2, -1)).reshape(leaf.shape)
+
+    found, expected = output(model(*inputs)), output(changed(by_hand, merged)(*inputs))
     assert jnp.abs(output(make()(*inputs)) - expected).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -1,5 +1,6 @@
 """Frozen means bit-identical after training, and costs no backward pass."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -17,8 +18,12 @@ from tlqa_jax.inference.answer_spans import span_logits
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
+from tlqa_jax.models.t5 import T5, T5Config
 from tlqa_jax.training.finetune_spans import number_of_rows, span_loss
-from tlqa_jax.training.freezing import check_freeze, combine, partition
+from tlqa_jax.training.freezing import (
+    check_freeze, combine, frozen_names, partition, read_train, unfreezing_stages,
+)  # fmt: skip
+from tlqa_jax.training.initial_model import ADDERS
 from tlqa_jax.training.optimizers import make_optimizer
 from tlqa_jax.training.step import initial_state, update
 
@@ -77,11 +82,11 @@ ROWS = {
 HALF = ("encoder/embeddings", "encoder/layer_0")
 
 
-def compiled_step(freeze, optimizer):
+def compiled_step(freeze, optimizer, waiting=()):
     """(step, state)"""
     loss = lambda params, rows, key: span_loss(partial(span_logits, APPLY, 0), params, rows, key).sum()
     step = jax.pmap(
-        partial(update, loss, number_of_rows, optimizer, freeze=freeze),
+        partial(update, loss, number_of_rows, optimizer, freeze=freeze, waiting=waiting),
         axis_name=AXIS, in_axes=(None, 0), out_axes=None,
     )  # fmt: skip
     state = initial_state(WEIGHTS, optimizer, freeze, lambda _: None)
@@ -114,6 +119,55 @@ def test_frozen_layers_move_nothing_cost_no_backward_pass_and_no_memory():
     assert whole > 2.5 * forward_flops  # a backward pass is two forward ones
     assert 0.3 < (half - forward_flops) / (whole - forward_flops) < 0.5 and head < 1.25 * forward_flops
     assert moments["encoder",] == 2 * (12 * 2 + 2) + 1  # of the head: two moments; and a count
+
+
+def test_layers_that_wait_move_nothing_cost_no_backward_pass_and_have_their_optimizer_state():
+    """The first of two stages of gradual unfreezing, beside the same layers frozen. Weight decay included."""
+    waiting, none = unfreezing_stages(WEIGHTS)
+    assert none == () and all(path.startswith(HALF) for path in waiting)
+    optimizer = make_optimizer("adamw", optax.constant_schedule(0.1), weight_decay=0.5)
+    (step, state), (frozen_step, frozen_state) = compiled_step((), optimizer, waiting), compiled_step(HALF, optimizer)
+    assert flops(step) < 1.02 * flops(frozen_step)
+    for _ in range(2):
+        (state, _), (frozen_state, _) = step(state, ROWS), frozen_step(frozen_state, ROWS)
+    after, expected = (flatten(unreplicate(one["params"])) for one in (state, frozen_state))
+    for path, before in flatten(WEIGHTS).items():
+        assert np.array_equal(after[path], before) == path.startswith(HALF), path
+        np.testing.assert_allclose(after[path], expected[path], atol=1e-6)
+    moments = {path: x for path, x in flatten(unreplicate(state["opt_state"])).items() if path.endswith(waiting)}
+    assert len(moments) == 2 * len(waiting) and not any(x.any() for x in moments.values())
+
+
+T5_SIZES = T5Config(vocab_size=13, d_model=6, d_kv=5, d_ff=11, num_layers=1, num_decoder_layers=2, num_heads=3)
+
+
+@pytest.mark.parametrize("config, train, trained", [
+    (BERT, "head", "span"),
+    (BERT, "last:1", "span encoder/layer_1"),
+    (BERT, "last:2", "span encoder/layer_1 encoder/layer_0"),
+    (BERT, "bias", "span *bias"),
+    (BERT, "adapters:2", "span *norm/* *adapter/*"),
+    (BERT, "lora:2", "span *_lora/*"),
+    (BERT, "gradual", "*"),
+    (T5_SIZES, "last:1", "decoder_norm decoder_1 encoder_norm encoder_0"),
+    (T5_SIZES, "last:2", "decoder_norm decoder_? encoder_norm encoder_0"),
+    (T5_SIZES, "adapters:2", "*norm/* *adapter/*"),
+    (T5_SIZES, "lora:2", "*_lora/*"),
+    (replace(T5_SIZES, tie_word_embeddings=False), "head", "output decoder_norm"),
+    (replace(T5_SIZES, tie_word_embeddings=False), "lora:2", "*_lora/*"),
+])  # fmt: skip
+def test_how_much_is_trained(config, train, trained):
+    model = nnx.eval_shape(lambda: made(T5 if isinstance(config, T5Config) else BertForQuestionAnswering, config, train))
+    params = as_function(model)[1]
+    found = partition(params, frozen_names(params, train))[0]
+    assert flatten(found).keys() == flatten(partition(params, trained.split())[1]).keys()
+
+
+def made(kind, config, train):
+    model, (how, size) = kind(config, rngs=nnx.Rngs(0)), read_train(train)
+    if how in ADDERS:
+        ADDERS[how](model, size, nnx.Rngs(0))
+    return model
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
