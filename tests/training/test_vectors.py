@@ -95,12 +95,12 @@ def classifier(files, run, tmp_path):
     return FinetuneClassifierSettings(out=str(tmp_path / "run"), start_from=str(run), **labelled, **fields)
 
 
-@pytest.mark.parametrize("freeze", [("vectors",), ()])
-def test_a_bag_of_vectors_frozen_or_tuned(freeze, classifier, run):
-    settings = replace(classifier, freeze=freeze, epochs=24, learning_rate=0.05, dropout=0.0)
+@pytest.mark.parametrize("how", [{"train": "head"}, {"freeze": ("vectors",)}, {}], ids=str)
+def test_a_bag_of_vectors_frozen_or_tuned(how, classifier, run):
+    settings, freeze = replace(classifier, **how, epochs=24, learning_rate=0.05, dropout=0.0), bool(how)
     bag = finetune_classifier(settings, quiet=True)
     assert load(bag).architecture == "BagOfVectors"
-    assert np.array_equal(table(bag), table(run)) == bool(freeze)
+    assert np.array_equal(table(bag), table(run)) == freeze
     losses = [row["loss"] for row in metrics(bag) if "loss" in row]
     assert losses[-1] < losses[0]
     assert finetune_classifier(settings, quiet=True) == bag  # it is complete
@@ -126,6 +126,7 @@ def test_what_vectors_cannot_be_used_for(classifier, settings, files, run, tmp_p
         (new, "has 128 vectors of width 8, and --model .*wide.json needs 128 of 12"),
         (replace(new, vectors=str(files / "bert")), "holds a BertModel: give a run of tlqa pretrain-vectors"),
         (replace(classifier, freeze=("encoder",)), "--freeze encoder matches no parameters; there are classifier/"),
+        (replace(classifier, train="lora:2"), "--train lora:2: a bag of vectors has no layers: give all or head"),
         (replace(classifier, start_from=str(files / "t5")), "this program trains a BERT"),
     ):
         with pytest.raises(UserError, match=message):

@@ -75,7 +75,8 @@ class FeatureExtractor:
             in_axes=(None, 0),
         )
         numbers = ",".join(map(str, self.layers))
-        self.config = FeatureConfig(str(base), fingerprint(pretrained.files), numbers, pooling, self.size)
+        parts = [part.complete_directory for part in (pretrained, pretrained.base) if part is not None]
+        self.config = FeatureConfig(str(base), " ".join(map(fingerprint, parts)), numbers, pooling, self.size)
         # what the features depend on, beside the tokens; the devices, because another split is rounded in another way
         of_model = self.config.fingerprint, numbers, pooling, np.dtype(dtype).name
         self.key = json.dumps([*of_model, jax.local_device_count(), batch_size])

@@ -90,7 +90,7 @@ def depths(params: Params) -> dict[str, int]:
         if in_layer := stack_and_number(path):
             return layers[in_layer[0]] - in_layer[1]
         if BOTTOM.match(path):
-            return max(layers.values()) + 1
+            return max(layers.values(), default=0) + 1  # a bag of vectors has no layers
         return 1 if path.startswith("encoder_norm/") else 0  # between a T5's last encoder layer and its decoder
 
     return {path: depth(path) for path in paths}

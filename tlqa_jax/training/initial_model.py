@@ -155,6 +155,9 @@ def load_or_init_classifier(settings: BertSettings, input_length: int, *, contin
     source = settings.out if continues else settings.start_from
     if not source or load(source).architecture not in ("CBOW", "BagOfVectors"):
         return load_or_init_bert(settings, input_length, continues=continues)
+    train = getattr(settings, "train", "all")
+    if train not in ("all", "head"):
+        raise UserError(f"--train {train}: a bag of vectors has no layers: give all or head")
     pretrained = load(source)
     model = pretrained.model()
     config = dataclasses.replace(model.config, hidden_dropout_prob=settings.dropout)
