@@ -44,7 +44,7 @@ EXPERIMENT = Experiment(
 
 
 def measure(lab: Lab) -> Panels:
-    pretrained, batch_size, steps = str(lab.masked_lm()), 32, lab.pick(200, 600)
+    pretrained, batch_size, steps = str(lab.masked_lm()), 32, lab.pick(400, 600)
     runs = {
         train: lab.train(
             finetune_classifier, train.replace(":", "-"), start_from=pretrained, steps=steps, train=train,

@@ -76,7 +76,7 @@ def write_figure(result: Result, folder: Path) -> str:
             axis.minorticks_off()
         else:
             axis.set_xticks(range(len(columns)), columns, fontsize=8)
-        axis.set(title=panel, ylabel=result["score"], ylim=(0, None))
+        axis.set(title=panel, ylabel=result["score"], ylim=(0, 1.06 * axis.get_ylim()[1]))  # room for a bar's label
         axis.grid(alpha=0.3, axis="y")
         axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     figure.savefig(folder / "figure.png", dpi=120)
