@@ -5,6 +5,7 @@ A right value is a value. A line of error is `Line("a part of it")`: the whole i
 
 import json
 import os
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -576,18 +577,25 @@ def test_output_in_any_encoding(encoding, text, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "part"),
     [
-        (RuntimeError("Unable to initialize backend 'tpu': not found"), "JAX finds no device of JAX_PLATFORMS=tpu"),
-        (RuntimeError("Unknown backend foo. Available: ['cpu']"), "JAX finds no device of JAX_PLATFORMS=tpu"),
         (ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device"), "no space left on the file system"),
         (ValueError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"), "out of memory"),
         (MemoryError(), "out of memory"),
     ],
 )
-def test_errors_of_libraries(error, part, monkeypatch):
-    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+def test_errors_of_libraries(error, part):
     assert part in cli.explained(error)
     with pytest.raises(ZeroDivisionError):
         cli.explained(ZeroDivisionError("a defect of ours"))
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "unknown"])
+def test_platforms_that_are_not_there(platforms):
+    """In a process of its own: JAX looks for its devices once."""
+    command = [sys.executable, "-m", "tlqa_jax.cli", "devices"]
+    ended = subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": platforms}, capture_output=True, text=True)
+    assert ended.returncode == 2 and not ended.stdout
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"tlqa: JAX finds no device of JAX_PLATFORMS={platforms}: unset it")
 
 
 def test_whole_numbers_are_floats():

@@ -579,7 +579,7 @@ ERRORS = [
     ("evaluate finetuned --questions no_answers.jsonl", 'no field "answers"'),
     ("evaluate finetuned --questions questions.json --predictions .", "is a directory"),
     ("evaluate latin.txt --questions questions.json", "latin.txt is not UTF-8: byte 0xe4"),
-    ("evaluate broken.json --questions questions.json", "broken.json: malformed JSON at line 1, column 46"),
+    ("evaluate broken.json --questions questions.json", "broken.json: malformed JSON at column 46"),
     ("evaluate list.json --questions questions.json", "not a file of predictions"),
     ("evaluate numbers.json --questions questions.json", "the prediction for 'q0' is 5, not text"),
     ("evaluate others.json --questions questions.json", "has no prediction for any question"),

@@ -117,8 +117,8 @@ def explained(error: Exception) -> str:
         return f"no space left on the file system ({text:.200})"
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return "out of memory: try a smaller --batch-size, or more gradient accumulation steps (--accumulate)"
-    platforms = os.environ.get("JAX_PLATFORMS")
-    if platforms and ("nable to initialize backend" in text or "nknown backend" in text or "no platforms" in text):
+    platforms, frames = os.environ.get("JAX_PLATFORMS"), traceback.extract_tb(error.__traceback__)
+    if platforms and frames and frames[-1].filename.endswith("xla_bridge.py"):  # where JAX looks for its devices
         return f"JAX finds no device of JAX_PLATFORMS={platforms}: unset it, or set it to cpu ({text:.200})"
     raise error
 

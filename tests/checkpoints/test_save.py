@@ -271,7 +271,7 @@ def test_a_vocabulary_of_the_other_family(runs, tmp_path):
     t5, bert = copy_pretrained(runs / "all", tmp_path / "t5"), copy_pretrained(runs / "bert", tmp_path / "bert")
     (t5 / "spiece.model").rename(bert / "spiece.model")
     (bert / "vocab.txt").rename(t5 / "vocab.txt")
-    with pytest.raises(UserError, match="t5 has vocab.txt, but has no vocabulary of a T5, a spiece.model or tokenizer.json"):
+    with pytest.raises(UserError, match="t5 has vocab.txt, but has no vocabulary of a T5, a spiece.model or"):
         load(t5).tokenizer
     with pytest.raises(UserError, match="vocab.txt does not exist"):
         load(bert).tokenizer

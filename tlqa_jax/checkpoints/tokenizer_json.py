@@ -128,7 +128,7 @@ def check_type(part: dict[str, Any], name: str, known: tuple[str, ...], where: P
         found = json.dumps(part.get("type"))
         if isinstance(inside := part.get(f"{name.replace('_', '')}s"), list):
             found += f" of {', '.join(str(one.get('type')) for one in inside if isinstance(one, dict))}"
-        raise UserError(f"{where}: the {name} is of type {found}, not {' or '.join(known)}, which are known here")
+        raise UserError(f"{where}: the {name} is of type {found}, not {' or '.join(known)}; no other is known here")
 
 
 def check_value(part: dict[str, Any], name: str, known: Any, where: Path | str) -> None:
