@@ -371,13 +371,14 @@ assert largest_difference(moved, whole) < 1e-3
 # %% [markdown]
 # ## Optional: the same step with `jit` and `shard_map`
 #
-# `jax.shard_map` also runs a function on all devices, each on its part of the arrays, and it is used *inside* `jax.jit`.
-# Three things are written differently:
+# `jax.shard_map` also runs a function on all devices, each on its part of the arrays, and it is used *inside*
+# `jax.jit`. Three things are written differently:
 #
 # - the devices are named by a **mesh**, here a line of eight with the name of our axis;
-# - `in_specs` and `out_specs` say for each argument along which axis it is split. `PartitionSpec(AXIS)`: along its first
-#   axis. `PartitionSpec()`: not at all, so every device has all of it;
-# - the split axis **stays**: 16 rows on eight devices arrive as [2, 9], not as a slice of [8, 2, 9]. No reshape is needed.
+# - `in_specs` and `out_specs` say for each argument along which axis it is split. `PartitionSpec(AXIS)`: along its
+#   first axis. `PartitionSpec()`: not at all, so every device has all of it;
+# - the split axis **stays**: 16 rows on eight devices arrive as [2, 9], not as a slice of [8, 2, 9]. No reshape is
+#   needed.
 #
 # **The wrong version first**: take your `gradients` from above as it is.
 

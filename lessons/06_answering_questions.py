@@ -404,11 +404,11 @@ lead("the model", hits(texts["with passage"], held_out), "the first of its kind"
 # Read it as a critic would. **Memory**: the difference between blue and orange came from pretraining. Is orange higher
 # than the gray bar beside it, the answer given most often in training? Then fine-tuning alone has taught it something,
 # too. **Passage**: the difference between blue and *gray* is reading; the difference between blue and orange shows only
-# that the passage helped somehow. Look at the last line above. If its interval contains 0, this run has *not* shown that
-# the model reads: 300 steps were too few, or the 125 questions are. (One of our runs had 40.8 against 33.6, and its
-# interval contained 0. In lesson 9, BERT learns to read from the same passages, and there is no doubt about it.) The
-# intervals measure the choice of questions: another seed of the training would give another number again, and a claim
-# in a paper would need several seeds.
+# that the passage helped somehow. Look at the last line above. If its interval contains 0, this run has *not* shown
+# that the model reads: 300 steps were too few, or the 125 questions are. (One of our runs had 40.8 against 33.6, and
+# its interval contained 0. In lesson 9, BERT learns to read from the same passages, and there is no doubt about it.)
+# The intervals measure the choice of questions: another seed of the training would give another number again, and a
+# claim in a paper would need several seeds.
 #
 # ## What it cannot know
 #

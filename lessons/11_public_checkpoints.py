@@ -414,9 +414,9 @@ show(figure, "11_from_the_paper")
 # learns it by heart and the transfer suffers. That is why T5 came with a corpus of its own, C4, of hundreds of
 # gigabytes. And what if only small parts are trained (*adapters*, Houlsby et al. 2019) and the rest is frozen? On SQuAD
 # nearly all of the gain is there. That is not so on every task. The same table 10 has, for adapters (of 32 dimensions)
-# against the whole model: SuperGLUE 60.4 against 71.4, translation from English to German 13.8 against 27.0. The farther
-# a task is from what was pretrained, the more has to change. ("Layer by layer" is gradual unfreezing: first the top
-# one, in the end all. In the settings above `train="gradual"` does that, `train="adapters:32"` trains adapters, and
+# against the whole model: SuperGLUE 60.4 against 71.4, translation from English to German 13.8 against 27.0. The
+# farther a task is from what was pretrained, the more has to change. ("Layer by layer" is gradual unfreezing: first the
+# top one, in the end all. In the settings above `train="gradual"` does that, `train="adapters:32"` trains adapters, and
 # `freeze=("embedding", "encoder_*")` would train the decoder alone.)
 #
 # ## Publishing it

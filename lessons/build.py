@@ -84,7 +84,7 @@ class NotSet(Exception):
 
 if importlib.util.find_spec("tlqa_jax") is None:
     if "github.com/OWNER/" in COURSE:
-        raise NotSet("COURSE above has no address yet. The teacher sets it: build the notebooks in a clone from GitHub.")
+        raise NotSet("COURSE above has no address yet. The teacher sets it: build the notebooks in a GitHub clone.")
     kept = {"jax", "jaxlib", "flax", "optax", "numpy", "jax-cuda12-plugin", "jax-cuda12-pjrt", "libtpu"}
     installed = [(d.name.lower().replace("_", "-"), d.version) for d in distributions()]
     Path("kept.txt").write_text("".join(f"{name}=={version}\\n" for name, version in installed if name in kept))

@@ -15,7 +15,7 @@ def attend(query, key, value, *, divide_by=lambda query, key: query.shape[-1] **
 
 ATTENTION = {
     r"not divided by sqrt\(K\)": lambda q, k, v: attend(q, k, v, divide_by=lambda q, k: 1.0),
-    "you divide by K": lambda q, k, v: attend(q, k, v, divide_by=lambda q, k: q.shape[-1]),
+    "divided by K, or twice by": lambda q, k, v: attend(q, k, v, divide_by=lambda q, k: q.shape[-1]),
     "runs over the queries": lambda q, k, v: attend(q, k, v, axis=0),
     "divide after the softmax": lambda q, k, v: jax.nn.softmax(q @ k.T) / q.shape[-1] ** 0.5 @ v,
     "there is no softmax": lambda q, k, v: q @ k.T / q.shape[-1] ** 0.5 @ v,

@@ -1,4 +1,4 @@
-"""What a lesson says about its own run: a lead with its paired interval and a verdict, and a claim that fails in words."""
+"""What a lesson says about its own run: a lead with its paired interval and a verdict; a claim fails in words."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ STEPS = {
     "multiply log-prob": lambda beams, log_p, width: ranked(all_ways(beams, log_p, lambda s, lp: s * lp), width),
     "the worst ones": lambda beams, log_p, width: sorted(all_ways(beams, log_p), key=lambda beam: beam[1])[:width],
     "all continuations of all": lambda beams, log_p, width: ranked(all_ways(beams, log_p), 99),
-    "wanted": lambda beams, log_p, width: list(reversed(ranked(all_ways(beams, log_p), width))),
+    "wrong order": lambda beams, log_p, width: list(reversed(ranked(all_ways(beams, log_p), width))),
 }
 SCORES = {
     "multiply by the length": lambda x, penalty: x.sum() * len(x) ** penalty,

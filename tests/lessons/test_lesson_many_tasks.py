@@ -83,7 +83,8 @@ RATES = {
     "first and then the cap": lambda n, cap, t: share(np.minimum(np.array(n) ** (1 / t), cap)),
     "the temperature is missing": lambda n, cap, t: share(np.minimum(n, cap)),
     "softmax of the sizes": lambda n, cap, t: share(np.exp((np.minimum(n, cap) - max(np.minimum(n, cap))) / t)),
-    "wanted": lambda n, cap, t: share(np.ones(len(n))),
+    "equal rates": lambda n, cap, t: share(np.ones(len(n))),
+    "wanted": lambda n, cap, t: share(np.arange(1.0, len(n) + 1)),
     "the blank is still empty": lambda n, cap, t: ...,
 }
 

@@ -9,7 +9,8 @@ installed. A lesson imports its checks as `from tlqa_jax.lessons import attentio
     street     the people, the texts and the pretraining runs of lessons 5, 6 and 8 to 13
     trades     the sentences of lesson 7
 
-    question_answering     the checks of lesson 1
+    jax_basics             the checks of lesson 0
+    question_answering     of lesson 1
     subwords               of lesson 2
     attention              of lesson 3
     t5                     of lesson 4

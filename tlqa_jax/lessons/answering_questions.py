@@ -62,6 +62,15 @@ def write_answer(write_answer: Callable[..., list[int]]) -> None:
             "answer's.": results(keep_end=False),
             "you take the least likely token: argmax, not argmin.": results(best=np.argmin),
             "your loop runs once more than max_length.": [loop(logits, length + 1) for logits, length in cases],
+            "you hand over nothing but start tokens and read all rows at once. Each word depends on the words before "
+            "it, so they are written one by one.": [
+                [int(row.argmax()) for row in logits([START] * length)] for logits, length in cases],
+            "only one token is written. Go on until the end token, or until max_length.": [
+                loop(logits, 1) for logits, _ in cases],
+            "you take the largest logit of all rows. The last row alone predicts the next word.": [
+                loop(lambda seen, logits=logits: [logits(seen).max(axis=0)], length) for logits, length in cases],
+            "your answer is filled up with padding. Return what was written, through the end token.": [
+                (answer := loop(*case)) + [START] * (case[1] - len(answer)) for case in cases],
             "your loop stops one short of max_length.": [loop(logits, length - 1) for logits, length in cases],
         },
     )  # fmt: skip
@@ -92,6 +101,21 @@ def keys_computed(keys_computed: Callable[[int, int, bool], int]) -> None:
                 count(without, lambda T, S: triangle(T) + S),
             "without a cache the cross-attention's keys are computed at every step as well: T x S.": count(
                 lambda T, S: triangle(T) + S, cached),
+            "at the first step the decoder's input has one token already, the start: 1 + 2 + ... + T, and not up to T "
+            "- 1.":
+                count(lambda T, S: T * (T - 1) // 2 + T * S, cached),
+            "without a cache you left out the words' own keys: 1 + 2 + ... + T of them.":
+                count(lambda T, S: T * S, cached),
+            "without a cache nothing is kept: the T (T + 1) / 2 keys of the words, and S again at each of the T steps.":
+                count(cached, cached),
+            "with a cache nothing is computed twice: T keys of the words and S of the inputs.": count(without, without),
+            "1 + 2 + ... + T is T (T + 1) / 2: you forgot to halve.": count(lambda T, S: T * (T + 1) + T * S, cached),
+            "you count keys and values. Asked are the keys alone.": count(
+                lambda T, S: 2 * without(T, S), lambda T, S: 2 * cached(T, S)),
+            "you multiply words and inputs. Self-attention and cross-attention are two: their keys are added.": count(
+                lambda T, S: triangle(T) * S, lambda T, S: T * S),
+            "the last token written is never read again, and the start token is: T inputs at the decoder, not T + 1.":
+                count(without, lambda T, S: T + S + 1),
             "the cache is the wrong way round: you gave the count with a cache where there is none.":
                 count(cached, without),
         },
@@ -123,6 +147,10 @@ def answer_probability(answer_probability: Callable[..., float]) -> None:
     for row, x in zip(tokens, logits, strict=True):
         length = written(row)
         raw.append(float(np.exp(x[np.arange(length), row[:length]].astype(np.float64).sum())))
+    over_positions = [
+        float(np.exp(log_softmax(x.astype(np.float64), axis=0)[np.arange(written(row)), row[: written(row)]].sum()))
+        for row, x in zip(tokens, logits, strict=True)
+    ]
     *ended, cut_off = zip(logits, tokens, strict=True)
     got = [answer_probability(*one) for one in ended]
     try:
@@ -149,6 +177,17 @@ def answer_probability(answer_probability: Callable[..., float]) -> None:
             "that is the logarithm of the probability. Take exp of it.": each(lambda log_p: log_p.sum()),
             "these are logits, not logarithms of probabilities: they need log_softmax over the vocabulary "
             "first.": raw,
+            "only the last token's probability.": each(lambda log_p: np.exp(log_p[-1])),
+            "the least probable token's probability. All of them multiply.": each(lambda log_p: np.exp(log_p.min())),
+            "that is minus the logarithm, the loss. The probability is exp of the sum of log p.":
+                each(lambda log_p: -log_p.sum()),
+            "that is in percent: a probability is between 0 and 1.": each(lambda log_p: 100 * product(log_p)),
+            "log_softmax gives natural logarithms: undo them with exp, and not with a power of 2.":
+                each(lambda log_p: 2.0 ** log_p.sum()),
+            "your softmax runs over the positions. Each row of the logits is a distribution over the vocabulary: "
+            "axis=-1.": over_positions,
+            "those are the most probable tokens. Asked is the probability of the tokens that were written.": [
+                float(np.exp(log_softmax(x.astype(np.float64), axis=-1).max(axis=-1).sum())) for x in logits],
             "only the first token's probability.": each(lambda log_p: np.exp(log_p[0])),
             "of an answer without an end token you took the first token alone: np.argmax(tokens == 1) is 0 where no "
             "token is 1. Such an answer was cut off at max_length: all of its tokens were written.":

@@ -41,6 +41,13 @@ def layer_norm(layer_norm: Callable[..., Float[Array, "L D"]]) -> None:
             "there is no epsilon. A row whose entries are all alike has variance 0, and becomes 0 / 0.": no_epsilon,
             "your epsilon is 1e-6, Flax's. BERT's is 1e-12: on the vectors of its embeddings the two differ in the "
             "third digit.": centred / np.sqrt(variance(x) + 1e-6) * scale + bias,
+            "your epsilon is 1e-5, PyTorch's. BERT's is 1e-12.": centred / np.sqrt(variance(x) + 1e-5) * scale + bias,
+            "mean and variance are of the whole array. Each position is normalised by itself: axis=-1.":
+                (x - x.mean()) / np.sqrt(x.var() + 1e-12) * scale + bias,
+            "neither the learned scale nor the learned bias is applied.": centred / deviation,
+            "scale and bias are exchanged: multiply by the scale, then add the bias.":
+                centred / deviation * bias + scale,
+            "the learned bias is subtracted. It is added.": without_bias - bias,
             "mean and variance run over the positions. Each position is normalised by itself, over its D entries: "
             "otherwise a word's vector would depend on the words around it, and on the padding.":
                 (x - mean(x, 0)) / np.sqrt(variance(x, 0) + 1e-12) * scale + bias,
@@ -108,6 +115,17 @@ def block(block: Callable[..., Float[Array, "L D"]]) -> None:
                 norm_1(right + feed_forward(right))[0],
             "the norms are exchanged: the attention's stands after attention.":
                 norm_1((h := norm_2(bare)) + feed_forward(h))[0],
+            "there is no norm: two are in a block, one after each sum.": (bare + feed_forward(bare))[0],
+            "attention and feed-forward both read the block's input, side by side. In BERT they come one after the "
+            "other.":
+                norm_2(norm_1(rows + attend(rows) + feed_forward(rows)))[0],
+            "that is the first half of a block. The feed-forward comes after it, with a sum and a norm of its own.":
+                right[0],
+            "attention is missing: a word would never hear of another.": norm_2(rows + feed_forward(rows))[0],
+            "the feed-forward comes first. Attention is the first part of a block.":
+                norm_1((h := norm_2(rows + feed_forward(rows))) + attend(h))[0],
+            "the mask is transposed: its rows are the queries, its columns the keys.":
+                after(norm_1(rows + attend(rows, may_see.T))),
             "the mask is not handed on: everyone sees everyone, padding as well.":
                 after(norm_1(rows + attend(rows, may_see | True))),
             "the mask is upside down: you handed on what must not be seen. True means \"may attend\".":
@@ -136,6 +154,15 @@ def may_see(may_see: Callable[..., Bool[np.ndarray, "L L"]]) -> None:
             "nobody may look *at*.": results(lambda real, earlier, causal: (earlier | (not causal)) & real[:, None]),
             "your causal mask is transposed: it shows the future and hides the past. Row 0 is the first query, and may "
             "see only column 0.": results(lambda real, earlier, causal: (earlier.T | (not causal)) & real[None, :]),
+            "your causal mask forgets the padding: both rules hold at once.": results(
+                lambda real, earlier, causal: earlier if causal else right(real, earlier, causal)),
+            "the switch has no effect: where causal is True, a key must be earlier as well.": results(
+                lambda real, earlier, causal: right(real, earlier, False)),
+            "padding is taken out of the rows as well. Nobody may look *at* it; a row without any True would make a "
+            "softmax of nothing, and what padding itself sees is never used.":
+                results(lambda real, earlier, causal: right(real, earlier, causal) & real[:, None]),
+            "the right places, but as numbers. A mask is boolean: `&` and `~` then mean what they say.":
+                results(lambda *case: right(*case).astype(int)),
             "padding is looked at: `real` has no say in your mask.": results(
                 lambda real, earlier, causal: earlier | (not causal)),
             "your causal mask has forgotten the padding. Both rules hold at once.": results(
@@ -181,6 +208,10 @@ def parameters(parameters: Callable[[BertConfig], int]) -> None:
             "layer.": results(embedding_norm=False),
             "a layer has two norms, one after attention and one after the feed-forward. You counted one.":
                 results(norms=1),
+            "the pooler's bias is missing: it has D of them.": [
+                number - config.hidden_size for number, config in zip(results(), configs, strict=True)],
+            "that is the number of BERT-base, whatever the configuration. Here any size is asked for.":
+                [results()[1]] * 2,
             "the pooler is missing: one more matrix of D by D, and its bias.": results(pooler=False),
             "the positions and token types are missing. They are tables as well, of max_position_embeddings and "
             "type_vocab_size rows.": results(positions=False, types=False),

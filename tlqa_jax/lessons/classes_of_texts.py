@@ -30,6 +30,8 @@ def word_log_probabilities(word_log_probabilities: Callable[..., Float[np.ndarra
                 "word_log_probabilities: it fails for a word that does not occur in these texts. Each word of the "
                 "vocabulary gets 1 before it is counted, so that none has the probability 0."
             ) from None
+    if isinstance(got, dict):
+        raise NotYet("word_log_probabilities: an array is wanted: a number for each word of `vocabulary`, in order.")
     compare(
         "word_log_probabilities",
         got if got is None or got is ... else np.asarray(got, np.float64),
@@ -49,6 +51,11 @@ def word_log_probabilities(word_log_probabilities: Callable[..., Float[np.ndarra
             "these are logarithms of counts, not yet of shares: a class with more text would win.": np.log(n + 1),
             "these are logarithms of counts, and of no word that is missing: add 1, and divide.": of_counts,
             "you took the logarithm to base 2. The prior is in nats: np.log.": right / np.log(2),
+            "you took the logarithm to base 10. The prior is in nats: np.log.": right / np.log(10),
+            "you divide by V alone. Below stands the number of all words of the class, and V.": np.log((n + 1) / V),
+            "you add a half to each count. Here it is 1.": np.log((n + 0.5) / (total + 0.5 * V)),
+            "you divide by the number of texts. What a word competes with is the other words.": np.log(
+                (n + 1) / (len(texts) + 2)),
         },
     )  # fmt: skip
 
@@ -81,6 +88,17 @@ def class_loss(class_loss: Callable[..., Float[np.ndarray, "B"]]) -> None:
             "growing. The classes compete: softmax.": np.log1p(np.exp(-logits[rows, labels])),
             "the loss is of the most probable class. Wanted is that of the right one, which stands in labels.":
                 -log_p.max(axis=-1),
+            "the bias is subtracted. It is added.": -log_softmax(logits - 2 * bias, axis=-1)[rows, labels],
+            "`pooled` has gone through its tanh already. The head is a matrix and a bias.":
+                -log_softmax(np.tanh(pooled.astype(np.float64)) @ matrix + bias, axis=-1)[rows, labels],
+            "that is the sum over the batch. One loss for each text is wanted.": each.sum(),
+            "that is the mean over the classes. The loss looks at the right class alone.": -log_p.mean(axis=-1),
+            "that only says whether the model is wrong. It has no gradient, and does not tell how sure the model was.":
+                (log_p.argmax(axis=-1) != labels).astype(float),
+            "you picked columns for every row. One entry of each row is wanted: x[jnp.arange(len(labels)), labels].":
+                -log_p[:, labels],
+            "you took the logarithm to base 2. The package's loss is in nats.": each / np.log(2),
+            "these are the losses of all classes. The loss looks at the right one's alone.": -log_p,
             "one number for the whole batch. Here one for each text is wanted (the mean is taken later, over all "
             "devices).": each.mean(),
             "that is the probability's logarithm of each class. The loss looks at the right one's alone.": log_p,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.special import log_softmax, softmax
 
-from tlqa_jax.lessons.checks import compare
+from tlqa_jax.lessons.checks import NotYet, compare, filled
 
 START, END = 0, 1
 WORDS = ("<start>", "<end>", "a", "the", "nothing", "lute", "drum", "horn", "flute", "old")
@@ -98,27 +98,53 @@ def beam_step(beam_step: Callable[[list[Beam], Callable, int], list[Beam]]) -> N
     rng = np.random.default_rng(3)
     tables = {beginning: log_softmax(2 * rng.standard_normal(5)) for beginning in [(2,), (3,), (4,), (2, 4), (3, 2)]}
     log_p = lambda tokens: tables[tuple(tokens)]
+    for beginning in ((5,), (6,)):  # both are continued most probably by 4: two beams may end in the same token
+        tables[beginning] = np.log([0.02, 0.03, 0.05, 0.1, 0.8])
     cases = [
-        ([((2,), -0.3), ((3,), -1.2)], 2), ([((2,), -0.1), ((3,), -0.2), ((4,), -4.0)], 3), ([((3,), -0.7)], 3),
+        ([((5,), -0.3), ((6,), -0.4)], 2), ([((2,), -0.3), ((3,), -1.2)], 2),
+        ([((2,), -0.1), ((3,), -0.2), ((4,), -4.0)], 3), ([((3,), -0.7)], 3),
         ([((2, 4), -0.5), ((3, 2), -0.6)], 2),
     ]  # fmt: skip
 
-    def step(beams, width, *, score=lambda s, lp: s + lp, cut=True, each=None, best=-1) -> list[Beam]:
+    def step(
+        beams, width, *, score=lambda s, lp: s + lp, cut=True, each=None, best=-1, same=tuple, ordered=True
+    ) -> list[Beam]:  # fmt: skip
         found = []
         for tokens, its in beams:
             own = [((*tokens, v), float(score(its, lp))) for v, lp in enumerate(log_p(tokens))]
             found += sorted(own, key=lambda beam: best * beam[1])[:each]
-        return sorted(found, key=lambda beam: best * beam[1])[: width if cut else None]
+        found = sorted(found, key=lambda beam: best * beam[1]) if ordered else found
+        kept: dict[Any, Beam] = {}
+        for beam in found:
+            kept.setdefault(same(beam[0]), beam)
+        return list(kept.values())[: width if cut else None]
 
     results = lambda **slip: [step(*case, **slip) for case in cases]
-    as_lists = lambda beams: beams if beams is None else [(tuple(map(int, t)), float(s)) for t, s in beams]
+    got = [filled(beam_step(beams, log_p, width), "beam_step") for beams, width in cases]
+    try:
+        got = [[(tuple(map(int, tokens)), float(score)) for tokens, score in beams] for beams in got]
+    except (TypeError, ValueError):
+        raise NotYet("beam_step: a list of pairs is wanted, tokens and score, as `beams` is.") from None
     compare(
         "beam_step",
-        [as_lists(beam_step(beams, log_p, width)) for beams, width in cases],
+        got,
         results(),
         {
             "you go on with the best continuation of *each* beam. Beams compete: all continuations of all beams go "
             "into one list, and a beam may have several descendants or none.": results(each=1),
+            "of two texts that end in the same token you keep one. They are two texts: what they have in common is "
+            "only the last token.": results(same=lambda tokens: tokens[-1]),
+            "of each beam you keep one continuation. Beams compete, and a beam may have several descendants or none.":
+                results(same=lambda tokens: tokens[:-1]),
+            "you continue the first beam alone: all of them are continued, and compete.": [
+                step(beams[:1], width) for beams, width in cases],
+            "the right ones in the wrong order: the best comes first.": [right[::-1] for right in results()],
+            "nothing is sorted: these are the first `width` continuations, not the best.": results(ordered=False),
+            "your score is a mean. Texts of one length are compared here by the sum; the length comes later.": [
+                [(tokens, score / len(tokens)) for tokens, score in right] for right in results()],
+            "the beginning is lost: a continuation has all the tokens of its beam, and one more.": [
+                [(tokens[-1:], score) for tokens, score in right] for right in results()],
+            "two are kept, whatever the width is.": [step(beams, 2) for beams, _ in cases],
             "the score of the beam itself is lost: you rank by the last token alone. A text's log-probability is the "
             "sum over all its tokens.": results(score=lambda s, lp: lp),
             "you add a probability to a log-probability: log_p gives logarithms already, no exp is wanted.":
@@ -137,15 +163,35 @@ def text_score(text_score: Callable[[Float[np.ndarray, "T"], float], float]) -> 
     texts = [np.log(p) for p in ([0.5, 0.4, 1.0], [0.4, 0.42, 0.9, 1.0], [0.1, 1.0], [0.3, 0.3, 0.3, 0.3, 0.9])]
     cases = [(text, penalty) for text in texts for penalty in (0.0, 1.0, 2.0, -1.0)]
     each = lambda formula: [float(formula(text, penalty)) for text, penalty in cases]
+    got = [filled(text_score(text, penalty), "text_score") for text, penalty in cases]
+    if any(np.ndim(score) for score in got):
+        raise NotYet("text_score: one number for the whole text is wanted, not one for each token: add them up.")
     compare(
         "text_score",
-        [text_score(text, penalty) for text, penalty in cases],
+        got,
         each(lambda x, penalty: x.sum() / len(x) ** penalty),
         {
             "you multiply by the length to the penalty. Then a long text is punished twice: its sum of logarithms is "
             "the more negative already. Divide.": each(lambda x, penalty: x.sum() * len(x) ** penalty),
             "you divide by length times penalty. The penalty is an exponent: 0 must leave the sum as it is.": each(
                 lambda x, penalty: x.sum() / (len(x) * penalty) if penalty else np.nan),
+            "you divide by length times penalty. The penalty is an exponent: len(x) ** penalty.": each(
+                lambda x, penalty: x.sum() / (len(x) * penalty) if penalty else x.sum()),
+            "that is the sum, whatever the penalty: the penalty of 0.": each(lambda x, penalty: x.sum()),
+            "the end's log p is missing in the sum: it was written, and has a probability.": each(
+                lambda x, penalty: x[:-1].sum() / len(x) ** penalty),
+            "base and exponent are exchanged: the length to the power of the penalty.": each(
+                lambda x, penalty: x.sum() / penalty ** len(x) if penalty else x.sum()),
+            "that is the formula of Wu et al. 2016, ((5 + T) / 6) to the penalty. Here it is T to the penalty.": each(
+                lambda x, penalty: x.sum() / ((5 + len(x)) / 6) ** penalty),
+            "the sign: log p is negative, and the best text has the largest score.": each(
+                lambda x, penalty: -x.sum() / len(x) ** penalty),
+            "you take the mean and divide again: the sum is divided, once.": each(
+                lambda x, penalty: x.mean() / len(x) ** penalty),
+            "the penalty is added for each token. Here the sum is divided by a power of the length.": each(
+                lambda x, penalty: x.sum() + penalty * len(x)),
+            "you divide by the penalty, and the length has no say.": each(
+                lambda x, penalty: x.sum() / penalty if penalty else x.sum()),
             "you took the mean per token, whatever the penalty: that is the penalty of 1.": each(
                 lambda x, penalty: x.mean()),
             "the end token counts as well: it was written, and had a probability.": each(
@@ -173,6 +219,17 @@ def with_temperature(with_temperature: Callable[[Float[np.ndarray, "V"], float],
             "these are logits: softmax makes probabilities of them.": each(lambda x, t: x / t),
             "you subtract: a constant added to all logits changes nothing at all in a softmax.": each(
                 lambda x, t: softmax(x - t)),
+            "the temperature has no effect: divide the logits by it.": each(lambda x, t: softmax(x)),
+            "these are logarithms of the probabilities: softmax, not log_softmax.":
+                each(lambda x, t: log_softmax(x / t)),
+            "you divide by the temperature twice.": each(lambda x, t: softmax(x / t / t)),
+            "you divide by the root of the temperature. Divide by the temperature itself.": each(
+                lambda x, t: softmax(x / np.sqrt(t))),
+            "exp makes them positive, but they do not yet sum to 1: softmax.": each(lambda x, t: np.exp(x / t)),
+            "you took softmax twice. The logits are divided, and then comes one softmax.": each(
+                lambda x, t: softmax(softmax(x) / t)),
+            "each token has a sigmoid of its own. The tokens compete: softmax.": each(
+                lambda x, t: 1 / (1 + np.exp(-x / t))),
             "your powers of the probabilities do not add up to 1: divide by their sum.": each(
                 lambda x, t: softmax(x) ** (1 / t)),
         },
@@ -208,6 +265,21 @@ def nucleus(nucleus: Callable[[Float[np.ndarray, "V"], float], Bool[np.ndarray, 
                 each(order=lambda p: np.arange(len(p))),
             "you begin with the least likely token: that keeps the rubbish and drops the sense.":
                 each(order=np.argsort),
+            "you sorted the probabilities and forgot whose they are: the first places are True, whichever tokens they "
+            "are. Go back from the order to the tokens: kept[order[...]] = True.":
+                each(by=lambda p, share: np.cumsum(np.sort(p)[::-1]) - np.sort(p)[::-1] < share),
+            "you keep a share of the *tokens*. The share is of the probability.":
+                each(by=lambda p, share: np.isin(np.arange(len(p)), np.argsort(-p)[: round(share * len(p))])),
+            "you keep what comes near the most probable token. The probabilities are added up until they reach the "
+            "share.":
+                each(by=lambda p, share: p >= share * p.max()),
+            "True means kept: you kept what was to go.": [~mask for mask in each()],
+            "only the most probable token is kept. That is greedy decoding.": each(by=lambda p, share: p == p.max()),
+            "everything is kept: nothing is cut off.": each(by=lambda p, share: p > 0),
+            "these are the probabilities. Wanted are True and False.": [
+                np.where(mask, p, 0.0) for mask, (p, _) in zip(each(), cases, strict=True)],
+            "you keep each token above 1 - share. It is their sum that has to reach the share.":
+                each(by=lambda p, share: p >= 1 - share),
             "you keep one token too many: stop as soon as the share is reached.": each(more=1),
         },
     )  # fmt: skip

@@ -80,6 +80,15 @@ def number_text(number_text: Callable[[float], str]) -> None:
             "are 26.": [f"{value:.1f}" for value in values],
             "you rounded to whole numbers: the people who judged did not, and the correlation would suffer.": [
                 f"{round(value):.1f}" for value in values],
+            "you rounded up. The *nearest* multiple is wanted.": [f"{-(-value * 5 // 1) / 5:.1f}" for value in values],
+            "you rounded to whole numbers, and one decimal is wanted: 2.57 is 2.6.":
+                [f"{round(value)}" for value in values],
+            "you rounded to halves. A fifth is 0.2: multiply by 5, round, divide by 5.": [
+                f"{round(value * 2) / 2:.1f}" for value in values],
+            "that is the number of fifths. Divide by 5 again: the text is the number itself.": [
+                f"{round(value * 5)}" for value in values],
+            "there are more digits than one: 0.2 has no exact form in a computer, so 13 * 0.2 is 2.6000000000000001. "
+            "f\"{x:.1f}\" writes one decimal.": [str(round(value * 5) * 0.2) for value in values],
             "one decimal is wanted, also where it is 0: \"3.0\", not \"3\".": [f"{value:g}" for value in nearest],
             "you wrote two decimals. Each number should have one way to be written, and a short one.": [
                 f"{value:.2f}" for value in nearest],
@@ -116,7 +125,19 @@ def rates(rates: Callable[[Sequence[int], float, float], Sequence[float]]) -> No
             "that is a softmax of the sizes. Here the sizes themselves are raised to the power 1/T, which is the "
             "softmax of their *logarithms* divided by T.": each(
                 lambda n, cap, t: share(np.exp((np.minimum(n, cap) - np.minimum(n, cap).max()) / t))),
+            "these are equal rates, whatever the sizes. That is what a very large temperature comes to, and only that.":
+                each(lambda n, cap, t: np.full(len(n), 1 / len(n))),
+            "these are in percent: rates add up to 1.": each(
+                lambda n, cap, t: 100 * share(np.minimum(n, cap) ** (1 / t))),
+            "you divide by the largest. Rates add up to 1: divide by the sum.": each(
+                lambda n, cap, t: np.minimum(n, cap) ** (1 / t) / (np.minimum(n, cap) ** (1 / t)).max()),
+            "you divide by the sum of what was not capped. Divide by the sum of the same numbers.": each(
+                lambda n, cap, t: np.minimum(n, cap) ** (1 / t) / (n ** (1 / t)).sum()),
+            "the large tasks come out small: the power is 1/T, not -1/T.": each(
+                lambda n, cap, t: share(np.minimum(n, cap) ** (-1 / t))),
             "`cap` is the most that a task may count, not the least: minimum, not maximum.": each(
+                lambda n, cap, t: share(np.maximum(n, min(cap, 1e9)) ** (1 / t))),
+            "`cap` is the most that a task may count, not the least: np.minimum, not np.maximum.": each(
                 lambda n, cap, t: share(np.maximum(n, cap) ** (1 / t)) if np.isfinite(cap) else n * np.nan),
         },
     )  # fmt: skip
@@ -126,13 +147,19 @@ def matthews(matthews: Callable[[Sequence[bool], Sequence[bool]], float]) -> Non
     """`matthews(said, right)` of two lists of True and False; 0 where the formula is 0/0."""
     rng = np.random.default_rng(0)
     right_ones = rng.random(40) < 0.7
-    cases = [(np.where(rng.random(40) < 0.3, ~right_ones, right_ones), right_ones), (right_ones | True, right_ones)]
+    mostly = np.where(rng.random(40) < 0.3, ~right_ones, right_ones)
+    cases = [(mostly, right_ones), (right_ones | True, right_ones), (~mostly, right_ones)]
 
     def each(of: Callable[[float, float, float, float], float]) -> list[float]:
         return [
             float(of((said & true).sum(), (said & ~true).sum(), (~said & true).sum(), (~said & ~true).sum()))
             for said, true in cases
         ]
+
+    def either(message: str, of: Callable[[float, float, float, float], float]) -> dict[str, list[float]]:
+        """Another formula, with the 0 for 0/0 or without it."""
+        guarded = each(lambda *c: of(*c) if product(*c) else 0.0)
+        return {message: each(of), f"{message} (And what you do for 0/0 is right.)": guarded}
 
     product = lambda tp, fp, fn, tn: (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     try:
@@ -148,10 +175,22 @@ def matthews(matthews: Callable[[Sequence[bool], Sequence[bool]], float]) -> Non
         {
             "who always says the same divides 0 by 0. By convention that is 0: it tells nothing.": each(
                 lambda *c: (c[0] * c[3] - c[1] * c[2]) / np.sqrt(product(*c)) if product(*c) else np.nan),
-            "that is the accuracy. It praises the one who always says \"acceptable\".": each(
-                lambda tp, fp, fn, tn: (tp + tn) / (tp + fp + fn + tn)),
-            "that is F1. It, too, praises the one who always says True: it never looks at the true negatives.": each(
-                lambda tp, fp, fn, tn: 2 * tp / (2 * tp + fp + fn)),
+            "if the formula is 0/0, the score is 0 and not 1: who always says the same tells nothing.": each(
+                lambda *c: (c[0] * c[3] - c[1] * c[2]) / np.sqrt(product(*c)) if product(*c) else 1.0),
+            **either("that is the accuracy. It praises the one who always says \"acceptable\".",
+                     lambda tp, fp, fn, tn: (tp + tn) / (tp + fp + fn + tn)),
+            **either("that is F1. It, too, praises the one who always says True: it never looks at the true negatives.",
+                     lambda tp, fp, fn, tn: 2 * tp / (2 * tp + fp + fn)),
+            **either("that is recall, of one class. Matthews correlation looks at both classes.",
+                     lambda tp, fp, fn, tn: tp / (tp + fn)),
+            **either("that is what stands above the line. Divide by the square root.",
+                     lambda tp, fp, fn, tn: tp * tn - fp * fn),
+            "that is in percent. The correlation is between -1 and 1.": each(
+                lambda *c: 100 * (c[0] * c[3] - c[1] * c[2]) / np.sqrt(product(*c)) if product(*c) else 0.0),
+            "a guesser who is always wrong has -1, not 1: the sign stays.": each(
+                lambda *c: abs(c[0] * c[3] - c[1] * c[2]) / np.sqrt(product(*c)) if product(*c) else 0.0),
+            "the sign: what was right times what was right comes first, TP TN - FP FN.": each(
+                lambda *c: (c[1] * c[2] - c[0] * c[3]) / np.sqrt(product(*c)) if product(*c) else 0.0),
             "the square root below the line is missing.": each(
                 lambda *c: (c[0] * c[3] - c[1] * c[2]) / product(*c) if product(*c) else 0.0),
             "above the line stands a difference of two products: TP TN *minus* FP FN.": each(

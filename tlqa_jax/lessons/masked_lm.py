@@ -197,6 +197,12 @@ def pretraining_loss(pretraining_loss: Callable[..., float]) -> None:
             "the next-sentence loss is summed and not averaged: twice the rows, twice its say.": mlm + nsp.sum(),
             "the next-sentence task is missing: the loss is the sum of both.": mlm,
             "the masked tokens are missing: the loss is the sum of both.": nsp.mean(),
+            "this is the mean of the two losses. They are added: BERT's loss is their sum.": (mlm + nsp.mean()) / 2,
+            "the two losses are multiplied. They are added.": mlm * nsp.mean(),
+            "both are sums. Each is a mean: the first over the predictions, the second over the rows.":
+                (each * weights).sum() + nsp.sum(),
+            "you divide by the number of rows. The first loss is a mean over predictions: divide by the sum of the "
+            "weights.": (each * weights).sum() / len(weights) + nsp.mean(),
             "predictions and pairs are thrown into one mean. The few pairs would hardly count: each task has its own "
             "mean, and these are added.": ((each * weights).sum() + nsp.sum()) / (weights.sum() + len(nsp)),
             "the labels of the pairs are turned around: next_sentence is the column of the right logit, 0 where the "
@@ -238,6 +244,16 @@ def multiplications(multiplications: Callable[..., tuple[int, int]]) -> None:
             "attention takes two products for each pair of tokens: query with key, and weight with value.":
                 count(products=1),
             "the feed-forward has two matrices, into F and out of it.": count(feed_forwards=1),
+            "the two are exchanged: the encoder first, then the head.": count()[::-1],
+            "you count additions too. Asked are the multiplications.": tuple(2 * number for number in count()),
+            "that is the number of parameters of the layers: each is used for every one of the L tokens.": (
+                layers * (4 * D * D + 2 * D * F), count()[1]),
+            "every token looks at every other one, also at those behind it: L * L pairs, not half of them.": (
+                layers * (L * (4 * D * D + 2 * D * F) + L * (L + 1) * D), count()[1]),
+            "each pair of tokens takes D multiplications, not one: a score is a product of two vectors.": (
+                layers * (L * (4 * D * D + 2 * D * F) + 2 * L * L), count()[1]),
+            "your head works at one position. Asked are P of them.": (count()[0], D * D + D * V),
+            "each of the V pieces has a vector of D numbers: D * V for a position.": (count()[0], P * (D * D + V)),
         },
     )  # fmt: skip
 
@@ -262,6 +278,20 @@ def whole_words(whole_words: Callable[[list[str]], list[list[int]]]) -> None:
             "the last word is missing: what you collect when the row is over has to be handed out as well.": words[:-1],
             "these are the pieces; wanted are their positions, so that one can mask them.":
                 [[pieces[place] for place in word] for word in words],
+            "these are words again. Wanted are the positions of their pieces.":
+                ["".join(pieces[place].removeprefix("##") for place in word) for word in words],
+            "these are the positions where words begin. Wanted are all of a word's pieces.":
+                [word[0] for word in words],
+            "these are the first and the last position of each word; wanted are all of them.":
+                [[word[0], word[-1]] for word in words],
+            "all positions are in one list. Each word has a list of its own.":
+                [place for word in words for place in word],
+            "positions are counted from 0.": [[place + 1 for place in word] for word in words],
+            "a comma and a full stop are words, too: only special pieces are none.":
+                [word for word in words if pieces[word[0]] not in (",", ".")],
+            "[PAD] is a special piece as well.": [*words, [16]],
+            "the first word is missing.": words[1:],
+            "a word may have more than two pieces: \"newspaper\" has six.": [word[:2] for word in words],
             "a piece with ## was joined to the piece after it, not to the one before.":
                 [[1], [2, 3], [4], [5, 6, 7, 8, 9], [11], [12], [13, 14]],
         },

@@ -41,6 +41,7 @@ def answer_tokens(answer_tokens: Callable[[Offsets, int, int], Span]) -> None:
             chosen.append((one[0], other[-1] + more))
         return chosen
 
+    each_from_1 = lambda spans: [(first + 1, last + 1) for first, last in spans]
     overlaps = lambda s, e, start, end: e > start and s < end
     begins_within = lambda s, e, start, end: start <= s < end
     ends_within = lambda s, e, start, end: start < e <= end
@@ -73,6 +74,15 @@ def answer_tokens(answer_tokens: Callable[[Offsets, int, int], Span]) -> None:
             "you take a neighbour in that only touches the answer, such as the bracket before \"1910\". Offsets are "
             "[start, end): a token that ends where the answer starts has none of it.": each(
                 lambda s, e, start, end: e >= start and s <= end),
+            "that is (first, number of tokens). Wanted is the last token itself.": [
+                (first, last - first + 1) for first, last in each(overlaps)],
+            "tokens are counted from 0.": each_from_1(each(overlaps)),
+            "these are the characters. Wanted are the numbers of the tokens.":
+                [(start, end) for _, start, end in cases],
+            "you take in the token before the answer, which only touches it. Offsets are [start, end): a token that "
+            "ends where the answer starts has none of it.": each(lambda s, e, start, end: e >= start and s < end),
+            "you take in the token behind the answer, which only touches it. A token that starts where the answer ends "
+            "has none of it.": each(lambda s, e, start, end: e > start and s <= end),
             "your last token is the first one again. An answer may have several tokens.": [
                 (first, first) for first, _ in each(overlaps)],
         },
@@ -111,6 +121,16 @@ def span_loss(span_loss: Callable[..., Float[np.ndarray, "B"]]) -> None:
             "cost far more than one that was given 0.1.": np.exp(-each).mean(axis=0),
             "these are logits, not logarithms of probabilities: they need log_softmax first. Without it nothing "
             "keeps all logits from growing.": -chosen(logits).mean(axis=0),
+            "that is the sum over the batch. One loss for each row is wanted.": each.mean(axis=0).sum(),
+            "that is the larger one of the two losses. Wanted is their mean.": each.max(axis=0),
+            "the two losses are multiplied. Logarithms add up: wanted is the mean of the two.": each[0] * each[1],
+            "1 - p is no loss of this kind: it is never larger than 1, however sure the model was of the wrong place.":
+                1 - np.exp(-each).mean(axis=0),
+            "that is the logarithm of a mean of probabilities. Wanted is the mean of the logarithms.":
+                -np.log(np.exp(-each).mean(axis=0)),
+            "the start's logits are used twice.": -log_p[0, rows, targets[0]],
+            "the logits of start and end are exchanged, and the targets are not.":
+                -chosen(log_p[::-1]).mean(axis=0),
             "one number for the whole batch. Here one for each row is wanted (the mean is taken later, over "
             "all devices).": each.mean(),
             "start and end are exchanged: the start's logits belong to the start's target.":
@@ -126,6 +146,9 @@ def best_span(best_span: Callable[..., Span]) -> None:
     for length, longest in [(6, 3)] * 6 + [(9, 2)] * 5 + [(9, 4)] * 5:
         start, end = rng.standard_normal((2, length)).astype(np.float32)
         cases.append((start, end, longest))
+    for shift in (3, 100):  # all logits negative: no sum is above 0
+        start, end = rng.standard_normal((2, 6)).astype(np.float32) - shift
+        cases.append((start, end, 3))
 
     def each(score=lambda start, end: start + end, shortest: int = 1, more: int = 0, limit: bool = True) -> list[Span]:
         """The best of all spans of `shortest` to max_length + `more` tokens."""
@@ -151,6 +174,20 @@ def best_span(best_span: Callable[..., Span]) -> None:
                 chosen.append((i, i + int(end[i : i + longest].argmax())))
         return chosen
 
+    def search(allowed: Callable[[int, int, int], bool], least: float, turned: bool = False) -> list[Span]:
+        """The best pair that is allowed and better than `least`; (0, 0) if there is none."""
+        chosen = []
+        for start, end, longest in cases:
+            one, other = (end, start) if turned else (start, end)
+            pairs = [(i, j) for i, j in itertools.product(range(len(one)), repeat=2) if allowed(i, j, longest)]
+            best = max(pairs, key=lambda span: one[span[0]] + other[span[1]])
+            chosen.append(best if one[best[0]] + other[best[1]] > least else (0, 0))
+        return chosen
+
+    answers = lambda i, j, longest: i <= j < i + longest
+    from_least = lambda least: search(answers, least)
+    backwards = lambda: search(lambda i, j, longest: abs(i - j) < longest, -np.inf)
+    exchanged = lambda: search(answers, -np.inf, turned=True)
     argmaxes = [(int(start.argmax()), int(end.argmax())) for start, end, _ in cases]
     right = each()
     compare(
@@ -172,6 +209,15 @@ def best_span(best_span: Callable[..., Span]) -> None:
             "negative, would make a good product.": each(lambda start, end: start * end),
             "your end is one after the last token, as in a slice. Here the last token itself is wanted.": [
                 (i, j + 1) for i, j in right],
+            "your search begins with a best sum of 0, and with negative logits nothing is better. Begin with -inf, or "
+            "with the first pair.": from_least(0.0),
+            "your search begins with a best sum that some pairs never reach. Begin with -inf, or with the first pair.":
+                from_least(-10.0),
+            "your end may come before the start: only pairs with i <= j are answers.": backwards(),
+            "the better one of start and end decides. What counts is the sum of the two.": each(max),
+            "that is (first, number of tokens). Wanted is the last token itself.": [
+                (i, j - i + 1) for i, j in right],
+            "start and end are exchanged: start[i] belongs to the first token.": exchanged(),
             "you took the smallest sum.": each(lambda start, end: -start - end),
         },
     )  # fmt: skip
@@ -191,6 +237,13 @@ def windows(windows: Callable[[int, int, int], list[Span]]) -> None:
                 first += move
             results.append(cut)
         return results
+
+    def windows_of(length: int, room: int, stride: int) -> list[Span]:
+        cut = [(0, min(room, length))]
+        while sum(cut[-1]) < length:
+            first = cut[-1][0] + room - stride
+            cut.append((first, min(room, length - first)))
+        return cut
 
     right = each()
     full_last = [
@@ -217,6 +270,16 @@ def windows(windows: Callable[[int, int, int], list[Span]]) -> None:
             "`stride`; here the last one is just shorter.": full_last,
             "(first, size) is wanted, and you gave where a window begins and ends.": [
                 [(first, first + size) for first, size in cut] for cut in right],
+            "(first, size) is wanted, and you gave the first and the last token of each.": [
+                [(first, first + size - 1) for first, size in cut] for cut in right],
+            "these are the beginnings. The size belongs to each: (first, size).": [
+                [first for first, _ in cut] for cut in right],
+            "there is one window alone: what does not fit into it is never read.": [
+                cut[:1] for cut in right],
+            "your windows have `room + stride` tokens. No more than `room` fit.": [
+                windows_of(length, room + stride, stride) for length, room, stride in cases],
+            "your windows share half of their room. They share `stride` tokens.": each(lambda room, stride: room // 2),
+            "the last window is missing.": [cut[:-1] for cut in right],
             "your neighbours share one token too few.": each(lambda room, stride: room - stride + 1),
             "your neighbours share one token too many.": each(lambda room, stride: room - stride - 1),
         },

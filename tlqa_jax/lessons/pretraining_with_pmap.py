@@ -58,6 +58,12 @@ def global_mean(global_mean: Callable[..., Float[Array, ""]]) -> None:
             "weights, not by the number of places.": everywhere * (losses * weights).mean(),
             "the sum is over all devices, the number you divide by only of this one: psum both.":
                 (losses * weights).sum() / weights.sum((1, 2)),
+            "each device has its own sum over the weight of all. That is its share: psum adds the shares.":
+                (losses * weights).sum((1, 2)) / weights.sum(),
+            "this is the mean of the devices' sums: divide by the weight of all devices, not by their number.":
+                everywhere * (losses * weights).sum() / DEVICES,
+            "padding adds to the sum here, though not to the number you divide by: multiply the losses by their "
+            "weights.": everywhere * losses.sum() / weights.sum(),
             "the sum of all losses, not yet divided by the number of tokens: batches with more text would take larger "
             "steps.": everywhere * (losses * weights).sum(),
         },
@@ -110,6 +116,17 @@ def gradients(gradients: Callable[..., dict[str, Float[Array, "D"]]]) -> None:
             "is this device's share, as many times too large as there are devices.": DEVICES * of_sums / tokens.sum(),
             "the sum of the gradients of local means: several times too large, and the weights are wrong as well. "
             "Divide by the global weight, then psum.": everywhere * of_means.sum(0),
+            "the sign: that is the direction in which the loss falls. The optimizer subtracts the gradient, so it is "
+            "wanted as it is.": -wanted,
+            "your gradient is divided by the number of devices once more. The shares are added: psum, and no more.":
+                wanted / DEVICES,
+            "you divide by the number of places, padding among them. Divide by the sum of the weights.":
+                wanted * tokens.sum() / batch["weights"].size,
+            "you multiply by the weight. A mean is divided by it.": wanted * tokens.sum() ** 2,
+            "these are new parameters, after a step. Wanted is the gradient alone: the optimizer takes the step.":
+                everywhere * w - wanted,
+            "the mean of the gradients of sums: a batch with more text would take a larger step. Divide by the weight "
+            "of all devices, then psum.": everywhere * of_sums.mean(0),
             "the gradient of the sum, not of the mean: a batch with more text would take a larger step. Divide by the "
             "weight of all devices.": everywhere * of_sums.sum(0),
             "every device has the gradient of its own mean: nobody talked to anybody.": of_means,
@@ -145,10 +162,13 @@ def dropout_key(dropout_key: Callable[..., Array]) -> None:
     if keys[0, 0] == keys[1, 0]:
         raise NotYet(f"{name}: the seed changes nothing. Two runs with different seeds should differ in their noise.")
     everything = [key for of_devices in keys.values() for key in of_devices]
+    if len(set(everything)) == len(everything):
+        everything = many_keys(dropout_key)  # a formula of the three numbers may repeat itself late
     if len(set(everything)) < len(everything):
         raise NotYet(
             f"{name}: different (seed, step, device) have the same key: as when step and device are added, and device "
-            "1 at step 0 gets what device 0 gets at step 1. Fold them in one after the other."
+            "1 at step 0 gets what device 0 gets at step 1. Whatever the formula, some numbers meet. Fold them in one "
+            "after the other: jax.random.fold_in."
         )
     right(name)
 
@@ -160,3 +180,15 @@ def bits(key: Array, name: str) -> list[tuple[int, ...]]:
     if key.shape[:1] != (DEVICES,) or key.ndim != 2:
         raise NotYet(f"{name}: that is no key. jax.random.key(seed) makes one, jax.random.fold_in(key, n) another.")
     return [tuple(row) for row in np.asarray(key).tolist()]
+
+
+def many_keys(dropout_key: Callable[..., Array]) -> list[tuple[int, ...]]:
+    """The keys of 2,048 steps of 4 seeds."""
+    found: list[tuple[int, ...]] = []
+    for seed in range(4):
+        one = lambda step, seed=seed: on_devices(lambda _: dropout_key(seed, step), jnp.arange(DEVICES))
+        keys = jax.vmap(one)(jnp.arange(2048))
+        if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+            keys = jax.random.key_data(keys)
+        found += map(tuple, np.asarray(keys).reshape(-1, keys.shape[-1]).tolist())
+    return found

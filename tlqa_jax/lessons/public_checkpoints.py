@@ -19,12 +19,17 @@ def their_name(their_name: Callable[[str, int, str, str], str]) -> None:
         ("decoder", 3, "cross_attention", "v"), ("decoder", 2, "feed_forward", "wo"),
     ]  # fmt: skip
 
-    def name(stack, i, part, matrix, *, first=0, blocks=0, deep=True, cross=True, end=".weight", brief=False):
+    def name(
+        stack, i, part, matrix, *,
+        first=0, blocks=0, deep=True, cross=True, end=".weight", brief=False, last=False, kinds=PARTS,
+    ):  # fmt: skip
         order = [each for each in PARTS if stack == "decoder" or each != "cross_attention"]
         number = list(PARTS).index(part) if not deep else order.index(part)
         if not cross and part == "feed_forward":
             number = 1
-        kind = "SelfAttention" if brief and "attention" in part else PARTS[part]
+        if last:
+            number = {"self_attention": 0, "cross_attention": 2, "feed_forward": 1}[part]
+        kind = "SelfAttention" if brief and "attention" in part else kinds[part]
         return f"{stack}.block.{i + blocks}.layer.{number + first}.{kind}.{matrix}{end}"
 
     results = lambda **slip: [name(*case, **slip) for case in cases]
@@ -41,6 +46,15 @@ def their_name(their_name: Callable[[str, int, str, str], str]) -> None:
             "blocks are counted from 0.": results(blocks=1),
             "the names end in .weight.": results(end=""),
             "attention to the encoder's output is called EncDecAttention.": results(brief=True),
+            "attention to the encoder's output is called EncDecAttention, not CrossAttention.": results(
+                kinds=PARTS | {"cross_attention": "CrossAttention"}),
+            "the feed-forward is called DenseReluDense in the names, even if there is a gate.": results(
+                kinds=PARTS | {"feed_forward": "DenseGatedActDense"}),
+            "these are our names of the parts. There they are SelfAttention, EncDecAttention, DenseReluDense.": results(
+                kinds={part: part for part in PARTS}),
+            "in the decoder, cross-attention is computed before the feed-forward: it is layer.1, the feed-forward "
+            "layer.2.": results(last=True),
+            ".kernel is Flax's word. PyTorch's names end in .weight.": results(end=".kernel"),
         },
     )  # fmt: skip
 
@@ -68,6 +82,13 @@ def our_query(our_query: Callable[..., Float[np.ndarray, "D H K"]]) -> None:
                 results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], -1, heads).transpose(0, 2, 1)),
             "that is [D, K, H]: the heads belong in the middle.":
                 results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], heads, -1).transpose(0, 2, 1)),
+            "that is [D, K, H], and the numbers are mixed: split the outputs into H groups of K, not K of H.":
+                results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], -1, heads)),
+            "that is transposed and not yet split: three axes are wanted, [D, H, K].":
+                results(lambda theirs, heads: theirs.T),
+            "that is their matrix as it is.": results(lambda theirs, heads: theirs),
+            "that is [H, D, K]: the inputs come first, the heads in the middle.":
+                results(lambda theirs, heads: theirs.T.reshape(theirs.shape[1], heads, -1).swapaxes(0, 1)),
             "that is [H, K, D], with the inputs at the end: the right numbers, to be transposed yet.":
                 results(lambda theirs, heads: theirs.reshape(heads, -1, theirs.shape[1])),
         },
@@ -88,6 +109,7 @@ def checkpoint_logits(logits: Callable[..., Float[np.ndarray, "L V"]]) -> None:
             (False, {"tie_word_embeddings": True, "scale_decoder_outputs": True}),  # T5 1.0, by Transformers 5
             (True, {"scale_decoder_outputs": True}),  # nobody's yet: the two questions answered differently
             (False, {"scale_decoder_outputs": False}),
+            (True, {"tie_word_embeddings": False, "scale_decoder_outputs": True}),
         ]
     ]
     flag = lambda config: config.get("tie_word_embeddings", True)
@@ -116,6 +138,18 @@ def checkpoint_logits(logits: Callable[..., Float[np.ndarray, "L V"]]) -> None:
             "whether to scale is told by tie_word_embeddings in old files only. Where there is a "
             "scale_decoder_outputs, that one counts: Transformers 5 writes tie_word_embeddings: true in any case.":
                 results(scaled=lambda arrays, config: flag(config)),
+            "tie_word_embeddings still tells about the scale in new files, if it is the only one. Where there is no "
+            "scale_decoder_outputs, take tie_word_embeddings.":
+                results(scaled=lambda arrays, config: config.get("scale_decoder_outputs", True)),
+            "where there is neither of the two, T5 1.0 is meant, which scales: the last default is True.":
+                results(scaled=lambda arrays, config: config.get(
+                    "scale_decoder_outputs", config.get("tie_word_embeddings", False))),
+            "scale_decoder_outputs alone decides where it is there. You ask tie_word_embeddings as well.":
+                results(scaled=lambda arrays, config: config.get("scale_decoder_outputs", True) and flag(config)),
+            "one of the two is enough for you. scale_decoder_outputs alone decides where it is there, also if it is "
+            "False.": results(scaled=lambda arrays, config: config.get("scale_decoder_outputs") or flag(config)),
+            "you look for the output matrix by the answer to the other question. What is in the file counts.":
+                results(own=lambda arrays, config: not by_config(arrays, config)),
             "you scale where there is no lm_head.weight. That is the other question: whether to scale is said by the "
             "configuration.": results(scaled=lambda arrays, config: not by_file(arrays, config)),
             "you look for the output matrix by tie_word_embeddings. Transformers 5 writes true there even for models "

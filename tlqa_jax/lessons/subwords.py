@@ -9,6 +9,7 @@ from tlqa_jax.lessons.checks import compare
 from tlqa_jax.text import bpe
 
 Pair = tuple[str, str]
+Offer = tuple[float, list[str]]  # a cut of a beginning: its log probability, its pieces
 
 
 def count_pairs(count_pairs: Callable[[dict[tuple[str, ...], int]], Mapping[Pair, int]]) -> None:
@@ -41,6 +42,17 @@ def count_pairs(count_pairs: Callable[[dict[tuple[str, ...], int]], Mapping[Pair
             "also (o, w).": counted(pairs=lambda word: zip(word[::2], word[1::2], strict=False)),
             "the last pair of each word, with its end mark, is missing.": counted(
                 pairs=lambda word: pairwise(word[:-1])),
+            "the first pair of each word is missing.": counted(pairs=lambda word: pairwise(word[1:])),
+            "you added the end mark. The symbols that you are given have it already.": counted(
+                pairs=lambda word: pairwise((*word, "</w>"))),
+            "you count the symbols themselves. Wanted is how often two of them stand side by side.": dict(Counter(
+                {symbol: count for word, count in words.items() for symbol in word})),
+            "the keys are joined symbols. A pair is a tuple of two: (l, o) and not lo, since \"ab\" + \"c\" and "
+            "\"a\" + \"bc\" look alike when they are joined.": {"".join(pair): n for pair, n in counted().items()},
+            "you *set* the number of a pair at each word, so only the last word counts. Add to it: +=.": {
+                pair: count for word, count in words.items() for pair in pairwise(word)},
+            "this is only the commonest pair. Wanted are the numbers of all pairs; the loop below chooses.":
+                dict(Counter(counted()).most_common(1)),
         },
     )  # fmt: skip
 
@@ -90,6 +102,16 @@ def cut_word(cut_word: Callable[[str, list[Pair]], list[str]]) -> None:
             "come first.": [in_order(word, merges[::-1]) for word in marked],
             "the mark </w> is missing: without it nobody knows where a word ends, and \"lower\" and \"low er\" are the "
             "same symbols.": [in_order([*word], merges) for word in words],
+            "the end mark is glued to the last letter: \"r</w>\". It is a symbol of its own at first, which merges may "
+            "join: [*word, \"</w>\"].": [in_order([*word[:-1], word[-1] + "</w>"], merges) for word in words],
+            "nothing is merged. bpe.merge_pair returns the new symbols: symbols = bpe.merge_pair(symbols, pair).":
+                marked,
+            "only the first merge is done. All of them are, one after the other.": [
+                in_order(word, merges[:1]) for word in marked],
+            "these are the symbols put together again. Wanted is the list of them.": [
+                "".join(in_order(word, merges)) for word in marked],
+            "the end mark is cut off at the end. It stays: it tells where a word ends.": [
+                [symbol.removesuffix("</w>") for symbol in in_order(word, merges)] for word in marked],
             "a merge is done at one place only. It is done wherever the pair stands: \"lolow\" has (l, o) "
             "twice.": [first_only(word) for word in marked],
         },
@@ -102,33 +124,47 @@ def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -
         "a": -13.0, "b": -3.5, "c": -4.5, "d": -10.5, "e": -7.0,
         "ab": -2.5, "bc": -11.5, "cd": -11.0, "de": -3.0, "abc": -4.0, "bcd": -2.0, "cde": -10.0,
     }  # fmt: skip
-    words = ["abcde", "abcd", "cde", "bcde"]
+    words = ["abcde", "abcd", "cde", "bcde", "dedeab", "ababdeab"]
 
-    def best(value: Callable[[list[float]], float]) -> list[list[str]]:
+    def best(value: Callable[[list[float]], float], most: int = 99) -> list[list[str]]:
         results = []
         for word in words:
-            known = [cut for cut in cuts(word) if all(piece in log_probability for piece in cut)]
-            results.append(max(known, key=lambda cut: value([log_probability[piece] for piece in cut])))
+            known = [cut for cut in cuts(word) if all(piece in log_probability for piece in cut) and len(cut) <= most]
+            value_of = lambda cut: value([log_probability[piece] for piece in cut])
+            results.append(max(known, key=value_of, default=[word]))
         return results
 
-    def longest(word: str) -> list[str]:
-        result = []
+    def kept(word: str, choose: Callable[[list[Offer]], Offer]) -> list[str]:
+        """The walk through the word, with another choice among the offers for each position."""
+        found: dict[int, Offer] = {0: (0.0, [])}
+        for end in range(1, len(word) + 1):
+            pieces = [(start, word[start:end]) for start in found if word[start:end] in log_probability]
+            offers = [(found[start][0] + log_probability[piece], [*found[start][1], piece]) for start, piece in pieces]
+            if offers:
+                found[end] = choose(offers)
+        return found[len(word)][1]
+
+    def longest(word: str, from_right: bool = False) -> list[str]:
+        cut = []
         while word:
-            size = next(n for n in range(len(word), 0, -1) if word[:n] in log_probability)
-            result.append(word[:size])
-            word = word[size:]
-        return result
+            sizes = range(len(word), 0, -1)
+            size = next((n for n in sizes if (word[-n:] if from_right else word[:n]) in log_probability), len(word))
+            cut.append(word[-size:] if from_right else word[:size])
+            word = word[:-size] if from_right else word[size:]
+        return cut[::-1] if from_right else cut
 
     def prefix_first(word: str) -> list[str]:
         if not word:
             return []
-        piece = max(filter(word.startswith, log_probability), key=log_probability.__getitem__)
+        known = filter(word.startswith, log_probability)
+        piece = max(known, key=log_probability.__getitem__, default=word)
         return [piece, *prefix_first(word[len(piece) :])]
 
     def piece_first(word: str) -> list[str]:
         if not word:
             return []
-        piece = max((piece for piece in log_probability if piece in word), key=log_probability.__getitem__)
+        known = (piece for piece in log_probability if piece in word)
+        piece = max(known, key=log_probability.__getitem__, default=word)
         before, after = word.split(piece, 1)
         return [*piece_first(before), piece, *piece_first(after)]
 
@@ -149,12 +185,26 @@ def likeliest_cut(likeliest_cut: Callable[[str, dict[str, float]], list[str]]) -
                 best(lambda values: -len(values) + sum(values) / 1000),
             "you divide by the number of pieces. The probability of a cut is the product over its pieces, so the "
             "logarithms are added, not averaged.": best(lambda values: sum(values) / len(values)),
+            "you cut into characters: longer pieces are more probable than their characters "
+            "together.": [[*word] for word in words],
+            "your cut has at most two pieces. A word may need three, or as many as it has letters: best[end] builds on "
+            "the best cut of a *beginning*, which may have several pieces itself.": best(sum, most=2),
+            "your cut has at most three pieces. There may be any number of them.": best(sum, most=3),
+            "you take the longest piece from the right. It may leave an unlikely rest: all cuts have to compete.": [
+                longest(word, from_right=True) for word in words],
+            "you keep the first offer for each position. best[end] is the *largest* of the offers.": [
+                kept(word, lambda offers: offers[0]) for word in words],
+            "you keep the last offer for each position. best[end] is the *largest* of the offers.": [
+                kept(word, lambda offers: offers[-1]) for word in words],
+            "you compare the offers by their last piece. What counts is the sum: best[start] and the piece.": [
+                kept(word, lambda offers: max(offers, key=lambda offer: log_probability[offer[1][-1]]))
+                for word in words],
+            "that is the pair of best[len(word)], its sum and its pieces. Only the pieces are wanted.": [
+                (sum(log_probability[piece] for piece in cut), cut) for cut in best(sum)],
             "you look for the smallest sum. Logarithms of probabilities are negative: the most probable cut has the "
             "largest sum.": best(lambda values: -sum(values)),
             "you add probabilities. Independent pieces multiply, so it is their logarithms that are added.": best(
                 lambda values: sum(math.exp(value) for value in values)),
-            "you cut into characters: longer pieces are more probable than their characters "
-            "together.": [[*word] for word in words],
         },
     )  # fmt: skip
 
