@@ -695,6 +695,7 @@ def test_ctrl_c_names_how_to_continue(here, tmp_path):
     )
     signal.signal(signal.SIGINT, before)
     assert re.fullmatch(r"training: [\d,]+ tokens, none unknown .* rows of \d+\n", process.stdout.readline())
+    assert re.fullmatch(r"training ([\d,]+) of \1 parameters \(100.0%\)\n", process.stdout.readline())
     shown = [process.stdout.readline(), process.stdout.readline()]
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=60)

@@ -23,15 +23,8 @@ from tlqa_jax.core.dropout import dropout, split_keys
 from tlqa_jax.core.masks import causal_mask, segment_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.models.layers import (
-    MOST_LAYERS,
-    Attention,
-    Embedding,
-    FeedForward,
-    RelativeBias,
-    RMSNorm,
-    normal,
-    vocabulary_logits,
-)
+    MOST_LAYERS, Attention, Embedding, FeedForward, RelativeBias, RMSNorm, normal, vocabulary_logits,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,8 +68,7 @@ class T5Config:
                 raise UserError(f"{name} is {getattr(self, name):,}; it must be at most {MOST_LAYERS:,}")
         for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
             if not 0 <= getattr(self, name) < self.vocab_size:
-                ids = f"the vocabulary has ids from 0 to {self.vocab_size - 1}"
-                raise UserError(f"{name} is {getattr(self, name)}; {ids}")
+                raise UserError(f"{name} is {getattr(self, name)}; the vocabulary's ids are 0 to {self.vocab_size - 1}")
         if not 0 <= self.dropout_rate < 1:
             raise UserError(f"dropout_rate is {self.dropout_rate}; it must be at least 0 and less than 1")
         buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
