@@ -91,7 +91,7 @@ def test_other_families_are_refused_by_name(hub, name, kind):
     folder, asked = hub
     set_config(save_pretrained(random_model(Bert), folder / name), model_type=kind)
     for _ in range(2):
-        with pytest.raises(UserError, match=f'^{name}/config.json: model_type is "{kind}"; known are bert, t5$'):
+        with pytest.raises(UserError, match=f'^{name}/config.json: model_type is "{kind}"; known are bert, t5, tlqa$'):
             load(name)
     assert asked == [(name, ["config.json", "adapter_config.json"])]
 

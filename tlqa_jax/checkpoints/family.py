@@ -3,7 +3,6 @@
     MODEL_TYPE          the `model_type` of its `config.json`
     TOKENIZER           the class of its vocabularies
     ARCHITECTURES       {"BertModel": Bert, ...}: Hugging Face's classes and ours
-    OLD_NAMES           other names of these classes
     rules               what each of our parameters is called there
     config_from_json    `config.json` -> our config, and further arguments of our model's class
     config_to_json      our model -> `config.json`

@@ -32,6 +32,7 @@ from tlqa_jax.models.t5 import T5Config
 from tlqa_jax.models.word_vectors import WordVectorsConfig
 
 FILES = (CONFIG, *WEIGHT_FILES, ADDED_CONFIG, ADDED_WEIGHTS, *TOKENIZER_FILES)  # of a model's directory
+OLD_NAMES = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}  # of Hugging Face's classes
 FAMILIES = {family.MODEL_TYPE: family for family in (bert_names, t5_names, own_names)}
 
 
@@ -131,7 +132,7 @@ def load(name: str | Path, architecture: str | None = None) -> Pretrained:
     architecture = architecture or named[0]
     # a model that was saved from TensorFlow or Flax has the same arrays in its safetensors file
     architecture = re.sub("^(TF|Flax)(?=Bert|T5)", "", architecture or "")
-    architecture = family.OLD_NAMES.get(architecture, architecture)
+    architecture = OLD_NAMES.get(architecture, architecture)
     if architecture not in family.ARCHITECTURES:
         found = f'the architecture is "{architecture}"' if architecture else "no architecture is named"
         raise UserError(f"{where}: {found}; known are {', '.join(family.ARCHITECTURES)} (architecture=)")

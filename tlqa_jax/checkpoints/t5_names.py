@@ -25,7 +25,6 @@ from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
 MODEL_TYPE = "t5"
 TOKENIZER = SentencePieceTokenizer
 ARCHITECTURES: dict[str, type[nnx.Module]] = {"T5ForConditionalGeneration": T5, "T5EncoderModel": T5Encoder}
-OLD_NAMES = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 
 EMBEDDING, OUTPUT = "shared.weight", "lm_head.weight"
 COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding, in older files
