@@ -60,24 +60,20 @@ class T5Config:
             )
         sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
         for name in sizes:
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise UserError(f"{name} is {size}; it must be at least 1")
-        for name in ("num_layers", "num_decoder_layers"):
-            if (getattr(self, name) or 0) > MOST_LAYERS:
-                raise UserError(f"{name} is {getattr(self, name):,}; it must be at most {MOST_LAYERS:,}")
-        for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
-                raise UserError(f"{name} is {getattr(self, name)}; the vocabulary's ids are 0 to {self.vocab_size - 1}")
+            size, most = getattr(self, name), MOST_LAYERS if "layers" in name else 2**31
+            if size is not None and not 1 <= size <= most:
+                raise UserError(f"{name} is {size:,}; it must be at {'least 1' if size < 1 else f'most {most:,}'}")
+        ids = {name: getattr(self, name) for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}
+        if outside := [name for name, id in ids.items() if not 0 <= id < self.vocab_size]:
+            raise UserError(f"{outside[0]} is {ids[outside[0]]}; the vocabulary has {self.vocab_size} ids, from 0 on")
         if not 0 <= self.dropout_rate < 1:
             raise UserError(f"dropout_rate is {self.dropout_rate}; it must be at least 0 and less than 1")
         buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
         if buckets < 4:
             raise UserError(f"relative_attention_num_buckets is {buckets}; it must be at least 4")
         if distance <= buckets // 2:
-            raise UserError(
-                f"relative_attention_max_distance is {distance}; it must be more than half of the {buckets} buckets"
-            )
+            half = f"it must be more than half of the {buckets} buckets"
+            raise UserError(f"relative_attention_max_distance is {distance}; {half}")
 
     @property
     def decoder_layers(self) -> int:

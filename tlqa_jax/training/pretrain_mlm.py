@@ -126,10 +126,8 @@ def pretraining_logits(apply: Callable, pad_id: int, params: Any, rows: Rows, ke
 
     `key` seeds dropout; None: no dropout.
     """
-    logits = apply(
-        params, rows["tokens"], positions=rows["positions"], token_types=rows["token_types"],
-        mask=padding_mask(rows["tokens"], pad_id), key=key,
-    )  # fmt: skip
+    inputs = {"positions": rows["positions"], "token_types": rows["token_types"]}
+    logits = apply(params, rows["tokens"], **inputs, mask=padding_mask(rows["tokens"], pad_id), key=key)
     return logits if isinstance(logits, PretrainingLogits) else PretrainingLogits(logits, None)
 
 
