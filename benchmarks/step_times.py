@@ -1,4 +1,4 @@
-"""The time of a training step, by how much is trained (`--train` of the fine-tuning programs): BERT base, classification.
+"""The time of a training step, by how much is trained (`--train` of the fine-tuning programs): BERT, classification.
 
     python benchmarks/step_times.py                                     # BERT base; 10 to 20 minutes on two quiet cores
     python benchmarks/step_times.py --size tiny --rounds 2 --length 16  # a trial
@@ -94,7 +94,8 @@ def main() -> None:
         ratios = [one / other for one, other in zip(seconds, whole)]
         print(f"| {how} | {trained} | {spread([1000 * s for s in seconds], '.0f')} | {spread(ratios, '.2f')} |")
     flags.out.parent.mkdir(parents=True, exist_ok=True)
-    flags.out.write_text(json.dumps({"settings": vars(flags) | {"out": str(flags.out)}, "seconds": turns}, indent=1) + "\n")
+    settings = vars(flags) | {"out": str(flags.out)}
+    flags.out.write_text(json.dumps({"settings": settings, "seconds": turns}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

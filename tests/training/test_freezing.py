@@ -19,11 +19,12 @@ from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForQuestionAnswering
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.models.t5 import T5, T5Config
+from tlqa_jax.models.word_vectors import BagOfVectors, WordVectorsConfig
 from tlqa_jax.training.finetune_spans import number_of_rows, span_loss
 from tlqa_jax.training.freezing import (
     check_freeze, combine, frozen_names, partition, read_train, unfreezing_stages,
 )  # fmt: skip
-from tlqa_jax.training.initial_model import ADDERS
+from tlqa_jax.training.initial_model import ADDERS, InitialModel
 from tlqa_jax.training.optimizers import make_optimizer
 from tlqa_jax.training.step import initial_state, update
 
@@ -161,6 +162,16 @@ def test_how_much_is_trained(config, train, trained):
     params = as_function(model)[1]
     found = partition(params, frozen_names(params, train))[0]
     assert flatten(found).keys() == flatten(partition(params, trained.split())[1]).keys()
+
+
+def test_a_bag_of_vectors_has_no_layers():
+    params = as_function(BagOfVectors(WordVectorsConfig(7, 4), rngs=nnx.Rngs(0)))[1]
+    assert frozen_names(params, "all") == () and unfreezing_stages(params) == [()]
+    assert flatten(partition(params, frozen_names(params, "head"))[0]).keys() == {"classifier/bias", "classifier/matrix"}
+    with pytest.raises(UserError, match="--train last:1: this model has 0 layers"):
+        frozen_names(params, "last:1")
+    with pytest.raises(UserError, match="--train lora:2: a bag of vectors has no layers to add to: give all or head"):
+        InitialModel(WordVectorsConfig(7, 4), {}, None, 0, {}).build(BagOfVectors, "lora:2")
 
 
 def made(kind, config, train):

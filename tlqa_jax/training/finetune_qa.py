@@ -86,8 +86,8 @@ class FinetuneQASettings(FinetuningSettings, T5Settings):
         super().check()
         if self.train.startswith("lora") and self.optimizer == "adafactor":
             # the size of a matrix counts as 1e-3 at least, so with a rate of 1e-3 a step from 0 would be 1e-6
-            raise UserError(f"--train {self.train} starts from matrices of 0, and Adafactor's steps are relative to the "
-                            "size of a matrix: add --optimizer adamw")  # fmt: skip
+            because = "starts from matrices of 0, and Adafactor's steps are relative to the size of a matrix"
+            raise UserError(f"--train {self.train} {because}: add --optimizer adamw")
 
 
 def finetune_qa(settings: FinetuneQASettings, custom_tasks: Sequence[TextTask] = (), *, quiet: bool = False) -> Path:

@@ -38,7 +38,8 @@ from tlqa_jax.models.functional import Params
 
 TRAIN = re.compile(r"(all|head|gradual|bias)|(last|adapters|lora):([1-9]\d{0,5})")
 LAYER = re.compile(r"(?:encoder/layer|encoder|decoder)_(\d+)/")
-BOTTOM = re.compile(r"(encoder/embeddings|embedding|vectors|encoder_bias|decoder_bias)/")  # the biases are read by all layers
+# a T5's relative biases are read by all layers
+BOTTOM = re.compile(r"(encoder/embeddings|embedding|vectors|encoder_bias|decoder_bias)/")
 BIAS = re.compile(r".*[/_]bias")
 
 
@@ -135,8 +136,8 @@ def frozen_names(params: Params, train: str, freeze: Sequence[str] = ()) -> tupl
 def unfreezing_stages(params: Params) -> list[tuple[str, ...]]:
     """For `gradual`: the names of the parameters that are not trained yet, in each stage; there is one for each layer.
 
-    Of a T5 the encoder and the decoder are unfrozen in parallel (Raffel et al. 2020, section 3.5.1). There the embedding
-    is trained throughout; here it joins in the last stage, so that the earlier ones need not go back to it.
+    Of a T5 the encoder and the decoder are unfrozen in parallel (Raffel et al. 2020, section 3.5.1). There the
+    embedding is trained throughout; here it joins in the last stage, so that the earlier ones need not go back to it.
     """
     layers = number_of_layers(params)
     return [tuple(path for path, depth in depths(params).items() if depth > n) for n in range(1, layers)] + [()]

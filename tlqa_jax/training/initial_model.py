@@ -57,6 +57,8 @@ class InitialModel:
         config, rngs = dataclasses.replace(self.config, **sizes), nnx.Rngs(self.seed)
         model = architecture(config, rngs=rngs, **self.options)
         kind, size = read_train(train)
+        if kind in ADDERS and architecture is BagOfVectors:
+            raise UserError(f"--train {train}: a bag of vectors has no layers to add to: give all or head")
         if kind in ADDERS:
             ADDERS[kind](model, size, rngs)
         apply, params = as_function(model)
