@@ -52,7 +52,8 @@ def judge(claim: Claim, of_seeds: Sequence[Scores]) -> Verdict:
     differences = np.array([claim.difference(scores) for scores in of_seeds])
     mean = float(differences.mean())
     if len(differences) == 1:
-        return Verdict(f"one seed, undecided: it points {'to it' if mean > claim.margin else 'against it'}", mean, None, None)
+        points = "to it" if mean > claim.margin else "against it"
+        return Verdict(f"one seed, undecided: it points {points}", mean, None, None)
     half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
     low, high = mean - float(half), mean + float(half)
     words = "holds" if low > claim.margin else "does not hold" if high < claim.margin else "undecided"

@@ -2,7 +2,8 @@
 
     tlqa experiment domain-transfer --quick
 
-A small BERT, pretrained by masked LM on passages about people. Courses are praised and blamed in other words than places, in sentences of the same kind.
+A small BERT, pretrained by masked LM on passages about people. Courses are praised and blamed in other words than
+places, in sentences of the same kind.
 """
 
 from pathlib import Path

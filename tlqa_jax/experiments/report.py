@@ -84,7 +84,7 @@ def curves(out: Path):
     return figure
 
 
-def new_figure(width: float, height: float, columns: int = 1):
+def new_figure(width: float | int, height: float | int, columns: int = 1):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
