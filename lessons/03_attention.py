@@ -3,8 +3,8 @@
 #
 # **Time** 60 minutes, of which the computer needs half a minute.
 #
-# **Know first** Text is a list of pieces (lesson 2), and to a network each piece is a vector. Matrix products;
-# softmax; the variance of a sum.
+# **Know first** JAX: `einsum`, `vmap` and `jit` (lesson 0). Text is a list of pieces (lesson 2), and to a network each
+# piece is a vector. Matrix products; softmax; the variance of a sum.
 #
 # **You will be able to**
 # - write scaled dot-product attention, and say what each of its parts is for;
@@ -104,7 +104,8 @@ show(figure, "03_why_divide")
 # ## Exercise 1: attention
 #
 # Write it for one head: `query` is [L K], `key` and `value` are [S K], and the result is [L K]. There are L queries and
-# S keys (as many where a text looks at itself); each is a vector of K numbers.
+# S keys (as many where a text looks at itself); each is a vector of K numbers. Einsum gives each axis a letter and sums
+# over the letters that are not behind the arrow: `"lk,sk->ls"` multiplies each query with each key, and sums over K.
 
 # %%
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -326,8 +327,9 @@ assert (proper[0, 1] == together[1, :K]).all()
 #
 # ## The whole, and three ways to the same numbers
 #
-# Batch, heads, padding and the future together. Yours against the package's `attention`, and against `jax.nn`'s, which
-# has fast kernels on some hardware:
+# Batch, heads, padding and the future together. Your function is for one head of one text; `jax.vmap` makes of it a
+# function for all heads, and once more for all texts. Yours against the package's `attention`, and against `jax.nn`'s,
+# which has fast kernels on some hardware:
 
 # %%
 @jax.jit

@@ -62,6 +62,10 @@ jax.config.update("jax_default_matmul_precision", "float32")  # a TPU would mult
 #                                                      logits: "Quarrow </s>"
 # ```
 #
+# **Feed-forward** is the part without attention. Attention moves information *between* positions; the feed-forward
+# works on each position by itself: a matrix to a larger width F, a relu, a matrix back to D. Most of the parameters are
+# there, and much of what a model knows seems to be stored in them (Geva et al. 2021).
+#
 # The **encoder** reads all of the input at once, in both directions. The **decoder** writes from left to right: it sees
 # what is written so far, and, by *cross-attention*, the encoder's output. Here is a small T5; its parameters are a
 # dictionary of dictionaries of arrays, with the names of the drawing.

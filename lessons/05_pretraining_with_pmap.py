@@ -346,9 +346,9 @@ print(inspect.getsource(accumulated))
 # %% [markdown]
 # `share` is this device's share of the mean: the sums of the losses, each divided by the weight on all devices.
 # `accumulated` differentiates it, in one piece or in micro-batches; `psum` adds. (`partition` and `combine` set aside
-# the parameters that are not trained, or not yet. They have no gradient.) What the loss is, and what it is a mean over, are arguments: for a T5
-# `sequence_loss` sums over the target tokens, and `target_tokens` counts them. Every program wraps `update` in `pmap`
-# as in the next cell, with the donation.
+# the parameters that are not trained, or not yet. They have no gradient.) What the loss is, and what it is a mean over,
+# are arguments: for a T5 `sequence_loss` sums over the target tokens, and `target_tokens` counts them. Every program
+# wraps `update` in `pmap` as in the next cell, with the donation.
 #
 # To see that it is *your* gradient, let it take one step of plain gradient descent with a learning rate of 1: the
 # parameters must move by exactly that.

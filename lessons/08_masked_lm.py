@@ -122,8 +122,9 @@ print(f"{len(words)} words of the street: yours and the package's agree on each.
 # ## What to hide
 #
 # **The wrong version first**: ask about every token of the text as it stands. The encoder sees all of its input, also
-# the token that it is asked about. It would learn to copy, with a loss of 0, and nothing else. So what is asked about
-# must be hidden. But if everything is hidden, nothing is left from which to predict it. BERT's recipe, for each row:
+# the token that it is asked about. It would learn to copy, with a loss of 0, and nothing else. So a token must be
+# hidden before the model is asked for it. But if all tokens are hidden, nothing is left to predict them from. BERT's
+# recipe, for each row:
 #
 # 1. of the tokens that are text (no `[CLS]`, no `[SEP]`, no padding) choose **15 %** at random;
 # 2. of the chosen, **80 %** become `[MASK]`, **10 %** a random ordinary piece (no special one), **10 %** stay as they

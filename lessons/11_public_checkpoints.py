@@ -70,7 +70,7 @@ if PUBLIC:
     pretrained = load("google-t5/t5-small")
 else:
     pretrained = load(pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True))
-directory = pretrained.files
+directory = pretrained.complete_directory
 for file in sorted(file for file in directory.iterdir() if file.is_file()):
     print(f"{file.stat().st_size:12,} bytes   {file.name}")
 

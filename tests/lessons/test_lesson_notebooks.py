@@ -237,3 +237,16 @@ def test_lesson_show_writes_a_file_from_a_script(tmp_path, monkeypatch, capsys):
 
 def test_lesson_notebook_prints_what_is_not_yet_right_in_one_line():
     assert NotYet("add: 2 + 2 is not 22.")._render_traceback_() == ["Not yet: add: 2 + 2 is not 22."]
+
+
+def test_lesson_map_names_figures_and_exercises_that_there_are(build):
+    """lessons/README.md: each figure is one of a lesson, each lesson has its row with one entry for each exercise."""
+    text = (ROOT / "lessons/README.md").read_text(encoding="utf-8")
+    shown = {name for lesson in LESSONS for name in re.findall(r'"(\d\d_\w+)"\)', lesson.read_text(encoding="utf-8"))}
+    named = set(re.findall(r"`(\d\d_\w+)`", text))
+    assert len(named) > 10 and named <= shown
+    table = text.split("## The exercises")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
+    counted = {int(lesson.stem[:2]): len(exercises_of(build, lesson)) for lesson in LESSONS}
+    assert {int(number): exercises.count(";") + 1 for number, exercises, *_ in rows} == counted
+    assert all(len(levels.split(",")) == len(minutes.split(",")) == counted[int(n)] for n, _, levels, minutes in rows)
