@@ -293,7 +293,7 @@ CONFIGS = [
     *[(BERT, {"hidden_act": name}, "BertForQuestionAnswering") for name in ("gelu_python", "gelu_new", "gelu_fast")],
     (BERT, {"hidden_act": "silu"}, Line('hidden_act is "silu"; known are relu, gelu')),
     (BERT, {"architectures": ["TFBertForQuestionAnswering"]}, "BertForQuestionAnswering"),
-    (BERT, {"architectures": ["BertLMHeadModel"], "is_decoder": True}, "BertForMaskedLM"),
+    (BERT, {"architectures": ["BertLMHeadModel"], "is_decoder": True}, "BertLMHeadModel"),
     (BERT, {"architectures": ["RobertaModel"]}, Line('the architecture is "RobertaModel"')),
     *[(BERT, {"architectures": wrong}, Line("architectures is")) for wrong in ("BertModel", 5, {"a": 1}, [5], [["x"]])],
     *[(BERT, {"architectures": none}, Line("no architecture is named")) for none in ([], None)],

@@ -32,7 +32,7 @@ ARCHITECTURES: dict[str, type[nnx.Module]] = {
     "BertForQuestionAnswering": BertForQuestionAnswering,
     "BertForSequenceClassification": BertForSequenceClassification,
 }
-OLD_NAMES = {"BertLMHeadModel": "BertForMaskedLM"}  # the same arrays, and causal attention
+OLD_NAMES: dict[str, str] = {}
 
 
 def dense(ours: str, theirs: str) -> dict[str, Rule]:

@@ -17,6 +17,7 @@ TOKENIZER = WordPieceTokenizer
 ARCHITECTURES: dict[str, type[nnx.Module]] = {
     "CBOW": CBOW, "BagOfVectors": BagOfVectors, "FeatureClassifier": FeatureClassifier,
 }  # fmt: skip
+OLD_NAMES: dict[str, str] = {}
 Config = WordVectorsConfig | FeatureConfig
 
 
