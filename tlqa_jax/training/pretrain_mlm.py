@@ -71,8 +71,7 @@ def pretrain_mlm(settings: PretrainMLMSettings, *, quiet: bool = False) -> Path:
     tokenizer = initial.tokenizer
     initial.options["attention"] = settings.attention or initial.options["attention"]
     if initial.options["attention"] == "causal" and settings.next_sentence:
-        advice = "add --no-next-sentence, or --attention plain"
-        raise UserError(f"[CLS] of a causal BERT sees only itself and cannot tell what follows: {advice}")
+        raise UserError("[CLS] of a causal BERT sees only itself: add --no-next-sentence, or --attention plain")
     if settings.next_sentence and initial.config.type_vocab_size < 2:
         raise UserError("this model has one token type, and pairs need two: add --no-next-sentence")
     masking = dict(
