@@ -103,7 +103,7 @@ def run(settings):
 
 def test_it_learns_and_the_score_on_the_fly_is_the_cached_one(run, settings):
     found = metrics(run)
-    assert found[-1]["eval_accuracy"] > 0.6 and found[-2]["loss"] < found[0]["loss"] - 0.5
+    assert found[-1]["eval_accuracy"] > 0.6 and found[-2]["loss"] < found[0]["loss"] - 0.2
     examples = open_labelled_texts(settings.held_out, field="review", label_field="stars")
     model = open_model(run, to="classify")
     scores = score_classes(examples, model([example.text for example in examples]), model.labels)

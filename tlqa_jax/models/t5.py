@@ -253,26 +253,18 @@ class T5Encoder(nnx.Module):
         return [getattr(self, f"encoder_{i}") for i in range(self.config.num_layers)]
 
     def encode(
-        self,
-        inputs: Int[Array, "B S"],
-        *,
-        input_mask: Bool[Array, "B S"] | None = None,
-        input_segments: Int[Array, "B S"] | None = None,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "B S D"]:
+        self, inputs: Int[Array, "B S"], *, input_mask: Bool[Array, "B S"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None, key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B S D"]:  # fmt: skip
         """The encoder's output. Every position attends to all positions of its segment except padding."""
         return self.hidden_states(inputs, input_mask=input_mask, input_segments=input_segments, key=key)[-1]
 
     __call__ = encode
 
     def hidden_states(
-        self,
-        inputs: Int[Array, "B S"],
-        *,
-        input_mask: Bool[Array, "B S"] | None = None,
-        input_segments: Int[Array, "B S"] | None = None,
-        key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "B S D"], ...]:
+        self, inputs: Int[Array, "B S"], *, input_mask: Bool[Array, "B S"] | None = None,
+        input_segments: Int[Array, "B S"] | None = None, key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "B S D"], ...]:  # fmt: skip
         """The embeddings and the output of every layer; that of the last is normed, as in Transformers."""
         rate, keys = self.config.dropout_rate, split_keys(key, self.config.num_layers + 2)
         position = jnp.arange(inputs.shape[1])

@@ -5,7 +5,8 @@
 The encoder reads each text once. The states of some of its layers, pooled, are the text's features (Devlin et al. 2019,
 section 5.3); they are kept on disk, so that the next head costs seconds. Trained is one matrix.
 
-NOT YET MEASURED
+Measured on one of 2 busy CPU cores: 1,500 reviews of the tiny world by a causal BERT of 2 layers of 128 take 8 seconds,
+and 5 with the features in the cache. No score on real text is measured yet.
 
 Read it from top to bottom: settings, data, model, `train_step`, the loop, the loss. What all programs share is in
 `loop.py`, `step.py` and `settings.py`.
