@@ -1,7 +1,6 @@
 """The commands beside the models: vocabularies, Hugging Face directories, and what the machine has."""
 
 import logging
-import os
 from argparse import ArgumentParser, Namespace
 
 from tlqa_jax.errors import UserError

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Bool, Float32, Int
 
 from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.run_record import fingerprint
