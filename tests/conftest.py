@@ -28,6 +28,8 @@ def pytest_pycollect_makemodule(module_path):
     """Called before each test module is imported."""
     if module_path.parent.name not in WITHOUT_JAX:
         eight_virtual_devices()
+    if module_path.parent.name not in (*WITHOUT_JAX, "parity"):
+        compile_quickly()
 
 
 @cache
@@ -38,6 +40,15 @@ def eight_virtual_devices():
     # what has been compiled once, here or in an earlier run, is not compiled again
     jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@cache
+def compile_quickly():
+    """XLA optimizes little: compiling takes most of the time, and the models are tiny. Parity tests, and tests in processes
+    of their own, have all optimizations."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -681,6 +681,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         cli.main([])
 
 
+@pytest.mark.slow
 def test_ctrl_c_names_how_to_continue(here, tmp_path):
     """In a process of its own, as a user would; nothing but our own lines may reach the terminal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

@@ -67,6 +67,7 @@ def test_bundled_vocabularies_are_what_the_generator_makes(files):
             assert tiny_world.bundled(name).read_bytes() == made[name], f"{name}: python -m tlqa_jax.data.tiny_world"
 
 
+@pytest.mark.slow
 def test_same_seed_same_files_and_another_seed_another_world(tmp_path):
     small, other = text_files(World(3, SMALL)), text_files(World(4, SMALL))
     assert all(small[name] != other[name] for name in small)

@@ -110,6 +110,7 @@ def test_held_out_forms_are_asked_of_the_same_facts_and_stand_in_no_training_fil
         assert facts(f"{name}_heldout_forms") == facts(name)
 
 
+@pytest.mark.slow
 def test_the_seed_decides(build, world):
     again, other = build(0), build(1)
     assert again == world

@@ -41,7 +41,7 @@ def masked_lm(apply, pad_id, params, tokens, types):
         (BertForQuestionAnswering, lambda *inputs: span_logits(*inputs)[0]),
         (BertForSequenceClassification, lambda *inputs: class_logits(*inputs[:-1])),
         (BertForMaskedLM, masked_lm),
-        (BertForPreTraining, masked_lm),
+        pytest.param(BertForPreTraining, masked_lm, marks=pytest.mark.slow),
     ],
 )
 def test_a_padding_token_that_was_typed_is_read(kind, outputs):

@@ -169,7 +169,7 @@ def test_generating(run, berts):
         (lambda: generate(["Mira " * 80], run), "a text of .* tokens is too long for .*, which reads 32"),
         (lambda: generate(["Mira"], run, max_new_tokens=-1), "--max-new-tokens is -1: it has to be at least 1"),
         (lambda: generate("Mira", run), "'Mira' is a text, and a list of texts is expected here"),
-        (lambda: generate(texts, berts["spans"]), "is a BERT, and only a T5 generates text"),
+        (lambda: generate(texts, berts["spans"]), "is a BertForQuestionAnswering, and only a T5 or a causal BERT .* generates text"),
         (lambda: open_model(run).task("sums"), "has no task 'sums': it has none"),
     ):
         with pytest.raises(UserError, match=message):
@@ -316,7 +316,7 @@ def test_what_a_model_cannot_do(random_model, berts, run, tmp_path):
         (lambda: ask(QUESTION, CONTEXT, berts["spans"], num_beams=2), "finds answers and generates none"),
         (lambda: ask(QUESTION, CONTEXT, berts["classes"]), "classes classifies texts: `tlqa classify"),
         (lambda: ask(QUESTION, CONTEXT, berts["mlm"]), "mlm was pretrained but not trained to .*a BertForMaskedLM"),
-        (lambda: generate(["x"], encoder), "encoder was pretrained but not trained to .*a T5EncoderModel"),
+        (lambda: generate(["x"], encoder), "encoder is a T5EncoderModel, and only a T5 or a causal BERT"),
         (lambda: classify("a cat", berts["classes"]), "'a cat' is a text, and a list of texts is expected here"),
         (lambda: classify(["x"], berts["spans"]), "spans answers questions: `tlqa answer"),
         (lambda: classify(["x"], run), "run answers questions"),

@@ -20,12 +20,12 @@ from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.masked_lm_rows import MaskedLMRows
+from tlqa_jax.tasks.classification import labels_of
 from tlqa_jax.tasks.text_tasks import TASKS
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.evaluation import (
     held_out_source, mean_over_examples, save_answers, score_classes, score_questions, score_task, summed_over_devices,
 )  # fmt: skip
-from tlqa_jax.training.finetune_classifier import labels_of
 from tlqa_jax.training.pretrain_mlm import per_prediction, pretraining_logits, pretraining_sums
 
 from .programs import BERT_SIZES, random_model

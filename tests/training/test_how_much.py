@@ -56,7 +56,7 @@ def settings_of(name, how, files, starts, out, **more):
 
 
 RUNS = [
-    ("finetune_spans", "lora:2"), ("finetune_classifier", "gradual"),
+    ("finetune_spans", "lora:2"), slow("finetune_classifier", "gradual"),
     slow("finetune_classifier", "adapters:3"), slow("finetune_qa", "lora:2"), slow("finetune_qa", "adapters:3"),
     slow("finetune_qa", "gradual"), slow("finetune_qa", "last:1"), slow("finetune_spans", "bias"), slow("finetune_classifier", "head"),
     slow("finetune_spans", "last:1"), slow("finetune_classifier", "lora:2"), slow("finetune_spans", "gradual"),

@@ -35,6 +35,7 @@ def page_faults(how: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+@pytest.mark.slow
 def test_later_steps_find_their_memory_in_place():
     assert page_faults("keep") < 100
     assert page_faults("leave") >= 250  # 25,600 a step; 50 where the system gives pages of 2 MiB

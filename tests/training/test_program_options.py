@@ -34,7 +34,7 @@ def unflatten(arrays):
 
 
 @pytest.mark.parametrize("optimizer", ["other", slow("same")])
-@EVERY_PROGRAM
+@pytest.mark.parametrize("name", ["pretrain_spans", *map(slow, list(PROGRAMS)[1:])])
 def test_what_is_frozen_stays_bit_identical_and_the_rest_moves(name, optimizer, files, tmp_path):
     """Weight decay included. If the run of `test_programs` starts from a model, this one does not, and the reverse."""
     program = PROGRAMS[name]
@@ -92,7 +92,7 @@ def test_a_program_computes_in_bfloat16_and_keeps_float32(name, files, tmp_path,
     found = metrics(run)
     assert [row["step"] for row in found if "loss" in row] == [1, 2] and "eval_loss" in found[-1]
     assert all(np.isfinite(value) for row in found for value in row.values())
-    arrays = saved_state(run)
+    arrays = {path: x for path, x in saved_state(run).items() if path != "checksum"}
     whole = {path for path, x in arrays.items() if np.issubdtype(x.dtype, np.integer)}
     assert whole and all(path.endswith(("step", "count")) for path in whole)
     assert {x.dtype for path, x in arrays.items() if path not in whole} == {np.dtype("float32")}
