@@ -38,7 +38,7 @@ def masked_lm(apply, pad_id, params, tokens, types):
 @pytest.mark.parametrize(
     ("kind", "outputs"),
     [
-        (BertForQuestionAnswering, lambda *inputs: span_logits(*inputs)[0]),
+        pytest.param(BertForQuestionAnswering, lambda *inputs: span_logits(*inputs)[0], marks=pytest.mark.slow),
         (BertForSequenceClassification, lambda *inputs: class_logits(*inputs[:-1])),
         (BertForMaskedLM, masked_lm),
         pytest.param(BertForPreTraining, masked_lm, marks=pytest.mark.slow),

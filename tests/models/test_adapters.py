@@ -99,6 +99,7 @@ def test_lora_equals_a_change_of_the_query_and_value_matrices(name):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_generation_with_lora_and_adapters_reads_them_from_the_cache_too():
     model = T5(T5_SIZES, rngs=nnx.Rngs(0))
     add_lora(model, 2, nnx.Rngs(1))

@@ -152,6 +152,7 @@ def test_the_loss_is_the_mean_over_all_target_tokens(eight):
     assert abs(mean_of_means - per_token.mean()) > 1e-3  # the batch can tell the wrong way from the right one
 
 
+@pytest.mark.slow
 def test_adamw_follows_the_same_curve_on_8_devices_and_on_1():
     optimizer = adamw(schedule(3e-2, 20, warmup=4), weight_decay=0.01, relative_bias_rate=30.0)
     one, eight = (train(*t5(), uneven_batch(), n, optimizer=optimizer, steps=20).losses for n in (1, 8))
@@ -244,8 +245,7 @@ def losses_by_hand(name: str, params: Any, rows: dict[str, np.ndarray]) -> dict[
 
 # in float32 1.5e-6 was seen, 2.1e-6 in layers 64 wide, most of it in biases
 TOLERANCES = {jnp.float32: (1e-6, 3e-6, 1e-6), jnp.float64: (1e-7, 1e-10, 1e-10)}  # of losses, gradients, parameters
-FAST = {("pretrain_mlm", jnp.float32), ("finetune_spans", jnp.float32), ("finetune_classifier", jnp.float64)}
-FAST |= {("pretrain_clm", jnp.float32)}
+FAST = {("pretrain_mlm", jnp.float32), ("finetune_classifier", jnp.float64)}
 
 
 @pytest.mark.parametrize("name, dtype", [

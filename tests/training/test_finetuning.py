@@ -193,6 +193,7 @@ def test_the_table_has_a_line_for_each_task():
 GOLD = ("km²", "line one\nline two", "two  spaces")
 
 
+@pytest.mark.slow
 def test_a_t5_that_generates_what_its_vocabulary_can_of_gold_scores_100(files, tmp_path, monkeypatch, capsys):
     """Whoever scores it: the run, or the command line. The vocabulary has no "²" and no line end."""
 

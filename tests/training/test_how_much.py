@@ -152,6 +152,7 @@ ROWS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     """With LoRA and adapters in both layers, of which those of the lower layer wait, as in gradual unfreezing."""
     model = random_model(BertForQuestionAnswering, BERT)

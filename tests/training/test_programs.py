@@ -49,7 +49,11 @@ class Finished:
         return self.program.run(replace(self.settings, **changes), quiet=quiet)
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+QUICK = ("pretrain_spans", "pretrain_mlm", "finetune_qa", "finetune_spans")
+RUNS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS]
+
+
+@pytest.fixture(scope="module", params=RUNS)
 def finished(request, tmp_path_factory):
     program, folder = PROGRAMS[request.param], write_files(tmp_path_factory.mktemp(request.param))
     settings = program.make(folder)
