@@ -32,7 +32,6 @@ def trained(monkeypatch):
         return run
 
     monkeypatch.setitem(module.PROGRAMS, fake, FinetuneClassifierSettings)
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)
     trained.append(fake)
     return trained
 
@@ -128,11 +127,7 @@ def test_an_unknown_experiment_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_in_two_steps_a_run(name, tmp_path, monkeypatch):
-    cache = jax.config.jax_compilation_cache_dir
-    try:
-        result = run_experiment(name, ExperimentSettings(out=str(tmp_path), quick=True, max_steps=2))
-    finally:
-        jax.config.update("jax_compilation_cache_dir", cache)
+    result = run_experiment(name, ExperimentSettings(out=str(tmp_path), quick=True, max_steps=2))
     for scores in result["panels"].values():
         assert scores and all(0 <= value <= 100 for of_way in scores.values() for [value] in of_way.values())
     assert all(verdict["words"].startswith("one seed, undecided") for verdict in result["claims"].values())

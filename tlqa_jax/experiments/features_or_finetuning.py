@@ -72,4 +72,4 @@ def trained_parameters(run: Path, train: str) -> int:
 def speed(run: Path) -> float:
     """Tokens a second: the median of a run's reports after the first one, in which the program is compiled."""
     reports = [row["tokens_per_second"] for row in read_metrics(run / "metrics.jsonl") if "tokens_per_second" in row]
-    return statistics.median(reports[1:])
+    return float(statistics.median(reports[1:]))

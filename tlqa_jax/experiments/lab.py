@@ -209,8 +209,6 @@ def run_experiment(name: str, settings: ExperimentSettings) -> dict[str, Any]:
 def measure_and_judge(name: str, experiment: Experiment, measure: Measure, settings: ExperimentSettings) -> dict[str, Any]:
     """Measure with each seed, judge the claims, write and show the result."""
     root = results_folder(settings)
-    # what has been compiled once, in this or in an earlier run, is not compiled again
-    jax.config.update("jax_compilation_cache_dir", str((root / "compiled").absolute()))
     panels = []
     for seed in range(1 if settings.quick else settings.seeds):
         print(f"{name}, seed {seed}", flush=True)
