@@ -134,6 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     end, rng, done = time.time() + 60 * options.minutes, random.Random(options.seed), collections.Counter()
     root = Path(tempfile.mkdtemp())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would the programs
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "cache")
     mounted, runs, whole = [], 0, {}
     try:

@@ -54,6 +54,14 @@ class Job(NamedTuple):
         return run.path
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def job(files, tmp_path):
     pretrained, settings = load(files / "bert"), PROGRAMS["pretrain_mlm"].make(files)
