@@ -89,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         status = fail(interrupted(argv, str(stop)), debug, 128 + getattr(stop, "signal", signal.SIGINT))
+        if hasattr(stop, "signal"):  # XLA may still compute the evaluation that was broken off: it must not lose Python
+            sys.stderr.flush()
+            os._exit(status)
     except BrokenPipeError:  # `tlqa … | head`: the reader has seen enough
         discard_output()
     except UserError as error:
