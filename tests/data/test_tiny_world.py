@@ -52,6 +52,7 @@ def asked(files, name):
 SMALL = WorldSizes(residents=4, strangers_train=4, rounds_train=1, strangers_dev=4, retold_passages=4, other_passages=4)
 
 
+@pytest.mark.slow
 def test_bundled_files_are_what_the_generator_makes(files):
     for name, content in files.items():
         assert tiny_world.bundled(name).read_bytes() == content, f"{name}: python -m tlqa_jax.data.tiny_world"

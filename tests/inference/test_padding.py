@@ -39,7 +39,7 @@ def masked_lm(apply, pad_id, params, tokens, types):
     ("kind", "outputs"),
     [
         pytest.param(BertForQuestionAnswering, lambda *inputs: span_logits(*inputs)[0], marks=pytest.mark.slow),
-        (BertForSequenceClassification, lambda *inputs: class_logits(*inputs[:-1])),
+        pytest.param(BertForSequenceClassification, lambda *inputs: class_logits(*inputs[:-1]), marks=pytest.mark.slow),
         (BertForMaskedLM, masked_lm),
         pytest.param(BertForPreTraining, masked_lm, marks=pytest.mark.slow),
     ],

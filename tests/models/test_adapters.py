@@ -60,7 +60,7 @@ def test_lora_is_a_product_of_two_narrow_matrices():
     np.testing.assert_allclose(lora(jnp.asarray(x)), 16 / 4 * (x @ change).reshape(2, 5, 3, 5), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["bert", pytest.param("t5", marks=pytest.mark.slow)])
 def test_with_new_adapters_a_model_is_nearly_and_with_new_lora_exactly_as_before(name):
     make, inputs, output = MODELS[name]
     model = make()

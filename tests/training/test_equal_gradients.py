@@ -130,7 +130,7 @@ def test_at_a_width_that_models_have_they_agree_to_a_millionth(devices, accumula
     assert_leaves_close(split.gradients, whole.gradients, 1e-6)  # 6.4e-7 was seen, over four seeds
 
 
-@pytest.mark.parametrize("devices, accumulate", [slow(4, 4), (8, 1), slow(1, 8)])
+@pytest.mark.parametrize("devices, accumulate", [slow(4, 4), slow(8, 1), slow(1, 8)])
 def test_in_float64_they_do_not_depend_on_it_at_all(float64, devices, accumulate):
     """What float32 leaves between them is rounding, nothing else."""
     loss, weight, params = t5(dtype=float64)

@@ -122,6 +122,7 @@ def test_frozen_layers_move_nothing_cost_no_backward_pass_and_no_memory():
     assert moments["encoder",] == 2 * (12 * 2 + 2) + 1  # of the head: two moments; and a count
 
 
+@pytest.mark.slow
 def test_layers_that_wait_move_nothing_cost_no_backward_pass_and_have_their_optimizer_state():
     """The first of two stages of gradual unfreezing, beside the same layers frozen. Weight decay included."""
     waiting, none = unfreezing_stages(WEIGHTS)

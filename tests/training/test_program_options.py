@@ -77,7 +77,8 @@ def test_the_first_device_holds_no_second_copy_of_the_parameters(name, files, tm
     assert stopped.value.args == ()
 
 
-@pytest.mark.parametrize("name", [*map(slow, list(PROGRAMS)[:-1]), "finetune_classifier"])
+@pytest.mark.slow
+@EVERY_PROGRAM
 def test_a_program_computes_in_bfloat16_and_keeps_float32(name, files, tmp_path, monkeypatch):
     program, computed_in, as_function_ = PROGRAMS[name], [], initial_model.as_function
 
