@@ -92,7 +92,8 @@ def disturb(run: Run, fault: str, rng: random.Random) -> bool:
     assert process.returncode == STATUS[fault], (fault, process.returncode, errors)
     assert errors.count("\n") == (fault in ("term", "interrupt", "disk")), (fault, errors)
     assert fault not in ("term", "interrupt") or time.time() - asked < 30
-    if fault == "bytes" and len(run.checkpoints()) > 1:
+    complete = json.loads((run.path / "run.json").read_text()).get("finished")  # it was killed on its way out
+    if fault == "bytes" and len(run.checkpoints()) > 1 and not complete:
         for path in run.checkpoints()[0].glob("**/d/*"):
             content = bytearray(path.read_bytes())
             place = rng.randrange(max(len(content) - 40, 1))

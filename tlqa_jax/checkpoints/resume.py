@@ -36,7 +36,8 @@ class Checkpoints:
     def __init__(self, run: Path | str, keep: int | None = 3, *, read_only: bool = False):
         import orbax.checkpoint as ocp  # takes seconds to import
 
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # its errors are raised, too
+        for name in ("absl", "asyncio"):  # what Orbax logs as errors, it raises, too
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         ignore_closed_event_loops()
         self._args = ocp.args
         self.directory = Path(run).resolve() / CHECKPOINTS
