@@ -1,13 +1,12 @@
-"""What learners try who have not read the check, in lessons 3, 4 and 7: no wrong answer passes, no right one fails."""
+"""What learners try who have not read the checks of lessons 3, 4 and 7: exercise -> (check, right attempts, wrong ones)."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy.special import softmax
 
 from tlqa_jax.core.relative_positions import relative_position_bucket
-from tlqa_jax.lessons import NotYet, attention, bert, t5
+from tlqa_jax.lessons import attention, bert, t5
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.layers import gelu
 
@@ -394,21 +393,3 @@ EXERCISES = {
     "rms_norm": RMS_NORM, "corrupt": CORRUPT, "layer_norm": LAYER_NORM, "block": BLOCK, "may_see": MAY_SEE,
     "parameters": PARAMETERS,
 }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("exercise", "attempt"), [(name, attempt) for name, (_, right, _) in EXERCISES.items() for attempt in right]
-)
-def test_lesson_right_attempt_passes(exercise, attempt, capsys):
-    check, right, _ = EXERCISES[exercise]
-    check(right[attempt])
-    assert capsys.readouterr().out.startswith("Right: ")
-
-
-@pytest.mark.parametrize(
-    ("exercise", "attempt"), [(name, attempt) for name, (_, _, wrong) in EXERCISES.items() for attempt in wrong]
-)
-def test_lesson_wrong_attempt_does_not_pass(exercise, attempt):
-    check, _, wrong = EXERCISES[exercise]
-    with pytest.raises(NotYet), np.errstate(all="ignore"):
-        check(wrong[attempt])
