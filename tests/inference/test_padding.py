@@ -5,15 +5,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tlqa_jax.checkpoints.save import save_pretrained
 from tlqa_jax.examples import QAExample
 from tlqa_jax.inference.answer_spans import span_logits
 from tlqa_jax.inference.classifier import class_logits
+from tlqa_jax.inference.generation_config import GenerationConfig
+from tlqa_jax.inference.predictors import open_model
 from tlqa_jax.models.bert import Bert, BertConfig
 from tlqa_jax.models.bert_heads import (
     BertForMaskedLM,
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertLMHeadModel,
 )  # fmt: skip
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.extractive_qa import make_windows
@@ -55,6 +59,19 @@ def test_a_padding_token_that_was_typed_is_read(kind, outputs):
         alone = outputs(unmasked, PAD, params, tokens[:, :length], types[:, :length])
         found = found[:, :length] if kind is BertForQuestionAnswering else found
         np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("prompt", ["the [PAD] of", "the [PAD]"])
+def test_a_padding_token_in_a_prompt_is_read(prompt, tmp_path):
+    """The first new token is the most probable one behind the whole prompt, computed without a mask."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nhouse\nof\ntarn\nmill\nmira\n")
+    tokenizer = WordPieceTokenizer(tmp_path / "vocab.txt")
+    model = BertLMHeadModel(BertConfig(**{**vars(CONFIG), "initializer_range": 1.0}), rngs=nnx.Rngs(0))
+    predictor = open_model(save_pretrained(model, tmp_path / "clm", tokenizer), to="generate")
+    [[generated]] = predictor.generate([prompt], GenerationConfig(max_new_tokens=2))
+    _, streamed, _ = next(predictor.stream(prompt, GenerationConfig(max_new_tokens=2)))
+    logits = model(jnp.array([[tokenizer.cls_id, *tokenizer.encode(prompt)]]))[0, -1]
+    assert generated.pieces[0] == streamed == tokenizer.piece(int(logits.argmax()))
 
 
 def test_one_token_type():

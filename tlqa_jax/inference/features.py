@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float32, Int
 from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.run_record import fingerprint
 from tlqa_jax.core.devices import compute_dtype, replicate, unreplicate
+from tlqa_jax.core.masks import padding_mask
 from tlqa_jax.errors import UserError
 from tlqa_jax.inference.classifier import TextClass
 from tlqa_jax.inference.length_buckets import length_buckets
@@ -70,7 +71,7 @@ class FeatureExtractor:
         states = bert_states if family == "bert" else t5_states
         self.compute = jax.pmap(
             lambda params, tokens: pool(
-                states(apply, params, tokens, mask := tokens != self.tokenizer.pad_id), mask, self.layers, pooling
+                states(apply, params, tokens, mask := padding_mask(tokens, self.tokenizer.pad_id)), mask, self.layers, pooling
             ),
             in_axes=(None, 0),
         )

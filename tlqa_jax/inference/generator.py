@@ -117,8 +117,8 @@ class Generator:
             # rows that fill up the batch are copies of a real one, so that they end when it does
             batch = inputs[rows, :length].reshape(self.devices, -1, length)
             numbers = rows.astype(np.int32).reshape(self.devices, -1)
-            seed = np.uint32(self.config.seed)
-            found = jax.device_get(self._generate(params, batch, batch != self.tokenizer.pad_id, numbers, seed))
+            mask = np.arange(length) < lengths[rows].reshape(self.devices, -1, 1)
+            found = jax.device_get(self._generate(params, batch, mask, numbers, np.uint32(self.config.seed)))
             tokens, log_probabilities = (x.reshape(len(rows), *x.shape[2:]) for x in found)
             for row, number in enumerate(rows[:count].tolist()):
                 generated[number] = self._texts(tokens[row], log_probabilities[row])
@@ -133,8 +133,10 @@ class Generator:
             texts.append(Generation(text, float(np.exp(logs.sum())), pieces, tuple(np.exp(logs[:length]).tolist())))
         return texts
 
-    def stream(self, params: Params, inputs: Int32[np.ndarray, "1 S"]) -> Iterator[tuple[str, str, float]]:
+    def stream(self, params: Params, inputs: Int32[np.ndarray, "1 S"], length: int) -> Iterator[tuple[str, str, float]]:
         """Of one row: (what is added to the text, its piece, its probability), as soon as it is generated.
+
+        `length` is the number of its tokens; behind them is padding.
 
         `params` are those of one device, not replicated. The text is the one that a call gives to its first row.
 
@@ -143,7 +145,7 @@ class Generator:
         config, row = self.config, jnp.asarray(inputs)
         if config.num_beams > 1:
             raise UserError(f"--num-beams is {config.num_beams}: a text that is streamed has one beam")
-        mask = row != self.tokenizer.pad_id
+        mask = jnp.arange(row.shape[1])[None] < length
         keys = text_keys(jnp.zeros(1, jnp.int32), config.num_return_sequences, config.seed)[:, 0]
         state, ids, shown = self._prefill(params, row, mask), [], ""
         for step in range(config.max_new_tokens):

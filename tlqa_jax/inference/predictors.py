@@ -31,7 +31,7 @@ from tlqa_jax.inference.generator import Generation, Generator
 from tlqa_jax.inference.length_buckets import padded_length
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.text_tasks import TextTask, task_of
-from tlqa_jax.tasks.text_to_text import encode_rows, encode_sources, encode_texts
+from tlqa_jax.tasks.text_to_text import encode_rows, encode_texts
 
 
 def ask(
@@ -155,16 +155,16 @@ class TextGenerator(Predictor):
         check_texts(texts)
         if not texts:
             return []
-        inputs, _ = self._encode(texts, generation)
-        lengths = (inputs != self.tokenizer.pad_id).sum(axis=1)
+        inputs, lengths = self._encode(texts, generation)
         return self._generator(generation)(self.params, inputs, lengths)
 
     def stream(
         self, text: str, generation: GenerationConfig = GenerationConfig()
     ) -> Iterator[tuple[str, str, float]]:
         """The same for one text, while it is generated: what is added to it, the piece, its probability."""
-        inputs, length = self._encode([text], generation)
-        return self._generator(generation).stream(self._params_of_one_device, inputs[:, :length])
+        inputs, [length] = self._encode([text], generation)
+        inputs = inputs[:, : padded_length(int(length), inputs.shape[1])]
+        return self._generator(generation).stream(self._params_of_one_device, inputs, int(length))
 
     @functools.cached_property
     def _params_of_one_device(self) -> Any:
@@ -179,8 +179,8 @@ class TextGenerator(Predictor):
             self._generators[config] = Generator(self.apply, self.tokenizer, config)
         return self._generators[config].with_seed(generation.seed)
 
-    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, int]:
-        """Rows of ids, and the padded length that the longest of them fits into."""
+    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of ids, and the number of tokens in each. Raises UserError for a text that is too long."""
         raise NotImplementedError
 
 
@@ -225,14 +225,13 @@ class T5Predictor(TextGenerator):
             raise UserError(f"{self.name} has no task {name!r}: {known}")
         return self.tasks[name]
 
-    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, int]:
-        longest = max(len(ids) + 1 for ids in self.tokenizer.encode_batch(texts))
-        if longest > self.input_length:
+    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, np.ndarray]:
+        inputs, lengths = encode_rows(self.tokenizer, texts, self.input_length, last=[self.tokenizer.eos_id])
+        if (longest := lengths.max()) > self.input_length:
             raise UserError(
                 f"a text of {longest} tokens is too long for {self.name}, which reads {self.input_length}: shorten it"
             )
-        inputs, _ = encode_sources(self.tokenizer, texts, self.input_length)
-        return inputs, padded_length(longest, self.input_length)
+        return inputs, lengths
 
 
 class CausalLM(TextGenerator):
@@ -245,16 +244,15 @@ class CausalLM(TextGenerator):
         self.input_length = self.usage.get("input_length", min(512, self.config.max_position_embeddings))
         self.target_length = min(32, self.input_length // 2)
 
-    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, int]:
+    def _encode(self, texts: Sequence[str], generation: GenerationConfig) -> tuple[np.ndarray, np.ndarray]:
         room = self.input_length - self._new_tokens(generation)
-        longest = max(len(ids) + 1 for ids in self.tokenizer.encode_batch(texts))
-        if longest > room:
+        inputs, lengths = encode_rows(self.tokenizer, texts, max(room, 1), first=[self.tokenizer.cls_id])
+        if (longest := lengths.max()) > room:
             raise UserError(
                 f"a text of {longest} tokens and {self._new_tokens(generation)} new ones are too many for {self.name}, "
                 f"which reads {self.input_length}: shorten it, or give a smaller --max-new-tokens"
             )
-        inputs, _ = encode_rows(self.tokenizer, texts, room, first=[self.tokenizer.cls_id])
-        return inputs, padded_length(longest, room)
+        return inputs, lengths
 
 
 class SpanPredictor(Predictor):
