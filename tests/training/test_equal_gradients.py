@@ -157,7 +157,7 @@ def test_adamw_follows_the_same_curve_on_8_devices_and_on_1():
     optimizer = adamw(schedule(3e-2, 20, warmup=4), weight_decay=0.01, relative_bias_rate=30.0)
     one, eight = (train(*t5(), uneven_batch(), n, optimizer=optimizer, steps=20).losses for n in (1, 8))
     np.testing.assert_allclose(eight, one, rtol=1e-4)
-    assert one[-1] < 0.9 * one[0]  # and it falls
+    assert one[-1] < 0.8 * one[0]  # and it falls
 
 
 def test_dropout_differs_between_devices_and_steps_but_not_between_runs():
@@ -290,4 +290,5 @@ def test_a_berts_adamw_follows_the_same_curve_on_8_devices_and_on_1(name):
     program, batch, optimizer = bert(name), uneven_texts(name), adamw(schedule(1e-2, 20, warmup=4), weight_decay=0.01)
     one, eight = (train(*program, batch, n, optimizer=optimizer, steps=20).losses for n in (1, 8))
     np.testing.assert_allclose(eight, one, rtol=1e-4)
-    assert one[-1] < 0.9 * one[0]  # and it falls
+    # and it falls; what follows a random token can only be learned by heart
+    assert one[-1] < (0.9 if name == "pretrain_clm" else 0.8) * one[0]

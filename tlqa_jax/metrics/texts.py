@@ -11,16 +11,13 @@
 GLUE uses Matthews correlation for CoLA, and Pearson and Spearman for STS-B (Wang et al. 2019, section 3).
 """
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from tlqa_jax.errors import UserError
 from tlqa_jax.metrics import squad
 
 Texts = Sequence[str]
@@ -68,16 +65,20 @@ def spearman(predictions: Texts, answers: Answers) -> float:
 
 def rouge(name: str, predictions: Texts, answers: Answers) -> float:
     """F-measure of rouge-score with stemming, the best of the right texts; for "rougeL" a text is one sentence."""
-    scorer = _library("rouge_score.rouge_scorer", name).RougeScorer([name], use_stemmer=True)
+    from rouge_score.rouge_scorer import RougeScorer  # takes a while to import
+
+    scorer = RougeScorer([name], use_stemmer=True)
     best = lambda text, right: max(scorer.score(one, text)[name].fmeasure for one in right)
     return mean_score(best, predictions, answers)
 
 
 def bleu(predictions: Texts, answers: Answers) -> float:
     """Corpus BLEU by sacrebleu, with its tokenizer and smoothing; the number of right texts may differ."""
+    from sacrebleu import corpus_bleu
+
     most = max(map(len, answers))
     references = [[right[i] if i < len(right) else None for right in answers] for i in range(most)]
-    return float(_library("sacrebleu", "bleu").corpus_bleu(list(predictions), references).score)
+    return float(corpus_bleu(list(predictions), references).score)
 
 
 METRICS: dict[str, Callable[[Texts, Answers], float]] = {
@@ -86,23 +87,6 @@ METRICS: dict[str, Callable[[Texts, Answers], float]] = {
     "rouge1": partial(rouge, "rouge1"), "rouge2": partial(rouge, "rouge2"), "rougeL": partial(rouge, "rougeL"),
     "bleu": bleu,
 }  # fmt: skip
-
-
-def check_metrics(names: Sequence[str]) -> None:
-    """Raise UserError, before any work is done, for a metric whose library is not installed."""
-    for name in names:
-        if name.startswith("rouge"):
-            _library("rouge_score.rouge_scorer", name)
-        elif name == "bleu":
-            _library("sacrebleu", name)
-
-
-def _library(module: str, metric: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0].replace("_", "-")
-        raise UserError(f"the metric {metric} needs {package}: pip install 'tlqa-jax[metrics]' ({error})") from None
 
 
 def parse_number(value: str | float | int) -> float | None:

@@ -16,7 +16,6 @@ from tlqa_jax.data.batches import ShuffledOrder
 from tlqa_jax.data.sources import Source, open_questions, open_rows
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import TextExample
-from tlqa_jax.metrics.texts import check_metrics
 from tlqa_jax.tasks.mixture import Mixture, mixing_rates
 from tlqa_jax.tasks.packing import Packing
 from tlqa_jax.tasks.text_tasks import TextTask
@@ -54,8 +53,6 @@ def find_sources(tasks: Mapping[str, TextTask], train: Sequence[str], held_out: 
             train_of[name] = [task.train]
             if task.held_out is not None:
                 held_out_of.setdefault(name, [task.held_out])
-    for name in held_out_of:
-        check_metrics(tasks[name].metrics)
     in_order = lambda sources: {name: sources[name] for name in tasks if name in sources}
     return Sources(in_order(train_of), in_order(held_out_of))
 
