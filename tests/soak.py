@@ -1,7 +1,7 @@
 """Faults at random moments, over all training programs: nothing is lost beyond the last interval, the end is the same.
 
     python tests/soak.py                    # until 100 faults are through
-    python tests/soak.py --minutes 3        # as .ci/run does
+    python tests/soak.py --minutes 3
 
 Each program is run once undisturbed. Then a second run of the same settings is disturbed again and again, and started
 again each time by the same command: kill -9, SIGTERM, Ctrl-C, changed bytes in its newest checkpoint, half a row in

@@ -543,7 +543,7 @@ ERRORS = [
     ("pretrain-mlm --out new --input-length 600", "this model reads at most 512 tokens"),
     ("pretrain-mlm --out new --texts one.txt", "one.txt: .* train without pairs"),
     ("pretrain-mlm --out new --start-from finetuned", "finetuned holds a T5ForCond.*, and this program trains a BERT"),
-    ("fill-mask finetuned [MASK]", "finetuned is a T5, and only a BERT fills masks"),
+    ("fill-mask finetuned [MASK]", "finetuned holds a T5ForConditionalGeneration, and only a BERT fills masks"),
     ("answer nowhere --question x", "nowhere: there is no such directory"),
     ("answer pretrained --question x", "pretrained was pretrained but not trained to answer"),
     ("answer pointing --question x", "finds answers in a context: give .* --context"),

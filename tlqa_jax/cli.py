@@ -2,7 +2,7 @@
 
 A command's docstring is its help: the first line stands in `tlqa --help`, lines that begin with "tlqa" are examples.
 Nothing heavy is imported before a command needs it, so that `tlqa --help` answers at once. Whatever a user can have
-wrong ends as one line on stderr and exit status 2 (Ctrl-C: 130); --debug or TLQA_DEBUG=1 shows the traceback as well.
+wrong ends as one line on stderr and exit status 2 (Ctrl-C: 130, SIGTERM: 143); --debug or TLQA_DEBUG=1 shows the traceback as well.
 """
 
 import contextlib

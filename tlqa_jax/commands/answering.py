@@ -168,7 +168,7 @@ def run_fill_mask(arguments: Namespace) -> None:
 
     pretrained = load(arguments.model)
     if pretrained.family != "bert":
-        raise UserError(f"{arguments.model} is a T5, and only a BERT fills masks")
+        raise UserError(f"{arguments.model} holds a {pretrained.architecture}, and only a BERT fills masks")
     filled = fill_mask(pretrained.model(), pretrained.tokenizer, arguments.texts, n=arguments.n)
     for text, masks in zip(arguments.texts, filled):
         print(text)

@@ -22,12 +22,13 @@ def evaluate(parser: ArgumentParser):
     """score a trained model, or a file of predictions
 
     Questions are scored by exact match and F1, as SQuAD's official script does. Every question counts. A T5 cannot
-    write characters that its vocabulary lacks, so its answer is also compared with each gold answer after that has been
-    encoded and decoded. The intervals come from resampling the questions
-    (bootstrap, 95%). The loss is that of the first gold answer. If some questions have no answer, they and the others are
-    also scored apart (NoAns, HasAns). With --task, examples of a task that the run was trained for by `tlqa finetune` are
-    scored by that task's own metrics. A classifier is scored on labelled --texts: accuracy, and precision, recall and F1
-    of each class. A causal BERT's score is its perplexity on --texts.
+    write characters that its vocabulary lacks, so its answer is compared with each gold answer after that has been
+    encoded and decoded. The intervals come from resampling the questions (bootstrap, 95%). The loss is that of the first
+    gold answer. If some questions have no answer, they and the others are also scored apart (NoAns, HasAns).
+
+    With --task, examples of a task that the run was trained for by `tlqa finetune` are scored by that task's own
+    metrics. A classifier is scored on labelled --texts: accuracy, and precision, recall and F1 of each class. A causal
+    BERT's score is its perplexity on --texts.
 
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --predictions predictions.json
     tlqa evaluate runs/finetuned --questions dev-v1.1.json --num-beams 4

@@ -45,7 +45,8 @@ def generate(parser: ArgumentParser):
     """generate text with a T5 or a causal BERT
 
     A fine-tuned T5 generates an answer. A pretrained T5 fills in the sentinels <extra_id_0>, <extra_id_1>, …, that stand
-    for missing words in the text. A BERT of `tlqa pretrain-clm` continues the text. In a terminal the text appears while it is generated (without --num-beams).
+    for missing words in the text. A BERT of `tlqa pretrain-clm` continues the text. In a terminal the text appears while
+    it is generated (without --num-beams).
 
     tlqa generate runs/small "Mira <extra_id_0> in Oss."
     tlqa generate runs/finetuned "question: Where was Mira born?" --num-beams 4 -n 4

@@ -154,7 +154,8 @@ def finetune(parser: ArgumentParser):
 
     A task is a name, or a .json file: {"name": "puns", "input": "is it a pun: {text}", "target": "label", "metrics":
     ["accuracy"], "train": "puns.jsonl"}, with labels {"0": "no", …} if the data have numbers. --train-on TASK=SOURCE
-    says what a task is learned from. Without it, that is the source in its record; built-in tasks name files of the tiny world.
+    says what a task is learned from. Without it, that is the source in its record; the built-in tasks have files of the
+    tiny world there.
 
     Held-out examples are scored task by task, and the predictions are written into the run. If the run was stopped, the
     same command again continues from the newest checkpoint.
@@ -189,8 +190,9 @@ def finetune_classifier(parser: ArgumentParser):
     """teach a pretrained BERT, or word vectors, to classify texts
 
     From a run of pretrain-vectors it makes a bag of vectors: the mean of a text's vectors, and one matrix. With --vectors
-    they become the word embeddings of a new BERT. The classes are the labels in --texts. The classes of held-out texts are written into the run, and the accuracy is
-    reported. If the run was stopped, the same command again continues from the newest checkpoint.
+    they become the word embeddings of a new BERT. The classes are the labels in --texts. The predicted classes of
+    held-out texts are written into the run, and the accuracy is reported. If the run was stopped, the same command again
+    continues from the newest checkpoint.
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
     tlqa finetune-classifier --start-from runs/bert --texts questions.jsonl --label-field coarse

@@ -16,8 +16,8 @@ ALONE, LONGER, FIRST = "course reviews alone", "alone, as many steps in all", "p
 PANEL = "course reviews never seen"
 EXPERIMENT = Experiment(
     title="Does sentiment learned in one domain help in another?",
-    design="A small BERT, pretrained by masked LM on passages about people, learns sentiment from 10 to 1,000 reviews of courses: alone, or after 1,500 "
-    "reviews of places. The same course reviews, the same steps on them and the same seeds; because the model that saw "
+    design="A small BERT, pretrained by masked LM on passages about people, learns sentiment from 10 to 1,000 reviews of "
+    "courses: alone, or after 1,500 reviews of places. The same course reviews, the same steps on them and the same seeds; because the model that saw "
     "places has trained for longer, a third one sees the course reviews alone for as many steps in all.",
     score="accuracy, %", column="course reviews with labels",
     claims=(

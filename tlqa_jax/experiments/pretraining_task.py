@@ -2,8 +2,8 @@
 
     tlqa experiment pretraining-task --quick
 
-BERTs point at answers: nothing first, causal LM, masked LM, masked LM with next-sentence prediction. T5s write them: nothing first,
-span corruption with random spans, with salient spans (names and years).
+BERTs point at answers: nothing first, causal LM, masked LM, masked LM with next-sentence prediction. T5s write them:
+nothing first, span corruption with random spans, with salient spans (names and years).
 """
 
 from tlqa_jax.experiments.claims import Claim

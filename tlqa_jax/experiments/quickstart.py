@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 
 from tlqa_jax import __version__
+from tlqa_jax.checkpoints.run_lock import lock_run, unlock_run
 from tlqa_jax.checkpoints.run_record import check_run, finish_run, start_run
 from tlqa_jax.data.sources import open_questions
 from tlqa_jax.data.tiny_world import (
@@ -83,6 +84,7 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
         if not quiet:
             print(f"{out} is complete: see {out}/report.html. To run it again: --overwrite, or another --out")
         return json.loads((out / "report.json").read_text())
+    lock_run(out)  # until it is complete, or the program ends
     start_run(out, record, overwrite=config.overwrite)
 
     build_world(out / "world", config.seed)
@@ -119,6 +121,7 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     write_report(out, report, examples(out, world))
     finish_run(out)
+    unlock_run(out)
     return report
 
 

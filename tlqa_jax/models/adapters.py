@@ -6,7 +6,7 @@
 
 Both start (nearly) as if they were not there. An adapter is a small network between the layers' parts: it stays, and
 costs a little time. LoRA is a change of a matrix: it can be added to it after training, and then costs nothing
-(`checkpoints.adapters`).
+(`checkpoints.added_parts`).
 """
 
 from collections.abc import Iterable, Iterator

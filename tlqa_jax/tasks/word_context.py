@@ -13,6 +13,8 @@ The authors also drop frequent words at random. That is left out: over 1.3 milli
 with it (t = 1e-3) gave neighbours that were no better, and over the tiny world worse ones.
 """
 
+from functools import cached_property
+
 import numpy as np
 from jaxtyping import Float64, Int
 
@@ -70,8 +72,11 @@ class WordContextRows:
 
     def build_evaluation(self, indices: Int[np.ndarray, "B"], *_) -> dict[str, np.ndarray]:
         """The same negatives at every evaluation, in whatever batch a row is."""
-        rngs = [np.random.default_rng((self.seed, index)) for index in indices]
-        return self._rows(indices, np.array([rng.random(self.negatives) for rng in rngs]))
+        return self._rows(indices, self._drawn_for_evaluation[indices])
+
+    @cached_property
+    def _drawn_for_evaluation(self) -> Float64[np.ndarray, "size negatives"]:
+        return np.random.default_rng(self.seed).random((self.size, self.negatives))
 
     def _rows(self, indices: Int[np.ndarray, "B"], drawn: Float64[np.ndarray, "B negatives"]) -> dict[str, np.ndarray]:
         """"context" int32 [B C] with its "mask" bool; "candidates" int32 [B K] with their "weights" float32."""

@@ -1,4 +1,4 @@
-"""Fine-tuning of a BERT, or of word vectors, to classify texts, over all devices with pmap: sentiment, or the type of a question.
+"""Fine-tuning of a BERT, or of word vectors, to classify texts (sentiment, type of a question), over all devices with pmap.
 
     tlqa finetune-classifier --start-from bert-base-uncased --texts train.jsonl --held-out dev.jsonl
 

@@ -57,8 +57,6 @@ class InitialModel:
         config, rngs = dataclasses.replace(self.config, **sizes), nnx.Rngs(self.seed)
         model = architecture(config, rngs=rngs, **self.options)
         kind, size = read_train(train)
-        if kind in ADDERS and architecture is BagOfVectors:
-            raise UserError(f"--train {train}: a bag of vectors has no layers to add to: give all or head")
         if kind in ADDERS:
             ADDERS[kind](model, size, rngs)
         apply, params = as_function(model)
@@ -174,6 +172,8 @@ def word_vectors(run: str) -> tuple[np.ndarray, WordPieceTokenizer]:
     if pretrained.architecture != "CBOW":
         raise UserError(f"--vectors {run} holds a {pretrained.architecture}: give a run of tlqa pretrain-vectors")
     return np.asarray(pretrained.model().vectors.table[...]), pretrained.tokenizer
+
+
 def rows_of_a_device(settings: TrainingSettings) -> int:
     """The rows of a micro-batch on one device."""
     return -(-settings.batch_size // (settings.accumulate * jax.device_count()))

@@ -73,7 +73,7 @@ class TrainingRun:
         self.status = check_run(settings.out, self.record, overwrite=settings.overwrite)
         self.is_complete = self.status == "complete"
         self.continues = self.status == "continue" and any(
-            path.name.isdecimal() for path in (self.path / "checkpoints").glob("*")
+            path.name.isdecimal() for path in (self.path / CHECKPOINTS).glob("*")
         )
         if self.is_complete:
             self.say(f"{self.path} is complete. To train it again: --overwrite, or another --out")
@@ -204,7 +204,7 @@ class TrainingLoop:
         return bool(self.evaluate) and (step == self.steps or step % self.run.settings.evaluate_every == 0)
 
     def evaluate_and_report(self, step: int, *, saved: bool) -> None:
-        """Evaluate after `step`. `saved`: whether there is a checkpoint of it, or one is needed if this is broken off."""
+        """Evaluate after `step`. If that is broken off and the step is not `saved` yet, it is saved."""
         try:
             with self.stop.raised_at_once():
                 metrics = self.evaluate(self.state["params"])
@@ -222,10 +222,8 @@ class TrainingLoop:
         for name, stat in written.items():
             path = self.run.path / name
             if not path.exists() or not os.path.samestat(stat, path.stat()):
-                raise UserError(
-                    f"{path} was deleted or renamed while the program trained, and nothing more can be saved: put it back, "
-                    "and the same command continues from the newest checkpoint"
-                )
+                what = f"{path} was deleted or renamed while the program trained, and nothing more can be saved"
+                raise UserError(f"{what}: put it back, and the same command continues from the newest checkpoint")
 
     def write_model(self, params: Any) -> None:
         """Write model.safetensors."""

@@ -3,12 +3,12 @@
     tlqa pretrain-vectors --texts corpus.txt --vocabulary vocab.txt --width 300 --out runs/vectors
 
 A row is one word: the mean of its neighbours' vectors is to score it high, and words drawn at random low. The loss is the
-mean over the words of the text. The words are pieces of a WordPiece vocabulary, that of a BERT: so the vectors can become
-a BERT's embeddings, and no word is unknown. A common word is one piece; a rare one is the mean of its pieces.
+mean over the words of the text. The words are pieces of a BERT's WordPiece vocabulary, so that the vectors can become a
+BERT's embeddings, and no word is unknown. A common word is one piece; a rare one is the mean of its pieces.
 
 Measured on 2 busy CPU cores: 20 epochs of the tiny world take 10 seconds; the nearest neighbours of "flute" are banjo,
-bassoon and harp. 5 epochs of 1.3 million tokens of the Brown corpus, 8,000 pieces, take 70 seconds: nearest to "man" is
-woman, to he - his + her she, to man - he + she woman, to going - go + come getting.
+bassoon and harp. After 5 epochs of 1.3 million tokens of the Brown corpus, 8,000 pieces, the nearest to "man" is woman,
+to he - his + her it is she, to man - he + she woman, to going - go + come getting.
 
 Read it from top to bottom: settings, data, model, `train_step`, the loop, the losses. What all programs share is in
 `loop.py`, `step.py` and `settings.py`.

@@ -27,7 +27,8 @@ class Stopped(KeyboardInterrupt):
 class StopSignals:
     """A context in which the first SIGTERM or SIGINT only sets `received`; the second has its usual effect.
 
-    Python delivers signals to the main thread alone: in another thread nothing is changed. Nor is a signal that is ignored.
+    Python delivers signals to the main thread only, so in another thread nothing is changed. A signal that is ignored
+    stays ignored.
 
     `received` is the number of the signal, or 0.
     """
@@ -54,7 +55,10 @@ class StopSignals:
 
     @contextlib.contextmanager
     def raised_at_once(self) -> Iterator[None]:
-        """Within it the signal raises Stopped: for what may be broken off. Not of several processes, which stop together."""
+        """Within it the signal raises Stopped: for work that may be broken off.
+
+        Of several processes none does, as all have to stop after the same step.
+        """
         self.raises = jax.process_count() == 1
         try:
             if self.raises and self.received:
