@@ -21,5 +21,5 @@ In reading order:
     freezing.py             which parameters are trained
     evaluation.py           every held-out example exactly once; the scores of answers
     progress.py             the progress line, metrics.jsonl, curves.png
-    memory.py               freed memory kept for the next step: no page faults
+    memory.py               what cannot fit is refused; freed memory is kept for the next step
 """
