@@ -37,9 +37,6 @@ def eight_virtual_devices():
     import jax
 
     jax.config.update("jax_num_cpu_devices", 8)  # before the backend starts
-    # what has been compiled once, here or in an earlier run, is not compiled again
-    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @cache
@@ -49,6 +46,10 @@ def compile_quickly():
     import jax
 
     jax.config.update("jax_disable_most_optimizations", True)
+    if jax.__version_info__ < (0, 11):  # later versions do not know the first of these flags
+        with pytest.MonkeyPatch.context() as patch:  # not for the processes that tests start
+            patch.setenv("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+            jax.numpy.zeros(()).block_until_ready()  # XLA reads its flags once, now
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,5 +1,8 @@
 """Padding is what stands behind the last token; token types are 0 where a model has no others."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,8 +58,8 @@ def test_a_padding_token_that_was_typed_is_read(kind, outputs):
     unmasked = lambda params, tokens, mask, **rest: apply(params, tokens, **rest)
     for row, length in ((0, 5), (1, 7)):
         tokens, types = ROWS[row : row + 1], TYPES[row : row + 1]
-        found = outputs(apply, PAD, params, tokens, types)
-        alone = outputs(unmasked, PAD, params, tokens[:, :length], types[:, :length])
+        found = jax.jit(partial(outputs, apply, PAD))(params, tokens, types)
+        alone = jax.jit(partial(outputs, unmasked, PAD))(params, tokens[:, :length], types[:, :length])
         found = found[:, :length] if kind is BertForQuestionAnswering else found
         np.testing.assert_allclose(found, alone, atol=1e-5)
 
@@ -70,7 +73,8 @@ def test_a_padding_token_in_a_prompt_is_read(prompt, tmp_path):
     predictor = open_model(save_pretrained(model, tmp_path / "clm", tokenizer), to="generate")
     [[generated]] = predictor.generate([prompt], GenerationConfig(max_new_tokens=2))
     _, streamed, _ = next(predictor.stream(prompt, GenerationConfig(max_new_tokens=2)))
-    logits = model(jnp.array([[tokenizer.cls_id, *tokenizer.encode(prompt)]]))[0, -1]
+    apply, params = as_function(model)
+    logits = jax.jit(apply)(params, jnp.array([[tokenizer.cls_id, *tokenizer.encode(prompt)]]))[0, -1]
     assert generated.pieces[0] == streamed == tokenizer.piece(int(logits.argmax()))
 
 

@@ -27,7 +27,6 @@ def run_python():
     def run(*arguments, **options):
         environment = {name: value for name, value in os.environ.items() if name != "T5_VOCABULARY"}
         environment |= {"TLQA_SMOKE": "1", "PYTHONPATH": str(ROOT)}
-        environment |= {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache/jax")}
         ran = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, **options)
         assert ran.returncode == 0, ran.stderr[-3000:]
         return ran.stdout

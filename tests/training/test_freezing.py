@@ -24,7 +24,7 @@ from tlqa_jax.training.finetune_spans import number_of_rows, span_loss
 from tlqa_jax.training.freezing import (
     check_freeze, combine, frozen_names, partition, read_train, unfreezing_stages,
 )  # fmt: skip
-from tlqa_jax.training.initial_model import ADDERS, InitialModel
+from tlqa_jax.training.initial_model import ADDERS
 from tlqa_jax.training.optimizers import make_optimizer
 from tlqa_jax.training.step import initial_state, update
 
@@ -171,8 +171,6 @@ def test_a_bag_of_vectors_has_no_layers():
     assert flatten(partition(params, frozen_names(params, "head"))[0]).keys() == {"classifier/bias", "classifier/matrix"}
     with pytest.raises(UserError, match="--train last:1: this model has 0 layers"):
         frozen_names(params, "last:1")
-    with pytest.raises(UserError, match="--train lora:2: a bag of vectors has no layers to add to: give all or head"):
-        InitialModel(WordVectorsConfig(7, 4), {}, None, 0, {}).build(BagOfVectors, "lora:2")
 
 
 def made(kind, config, train):

@@ -49,7 +49,7 @@ class Finished:
         return self.program.run(replace(self.settings, **changes), quiet=quiet)
 
 
-QUICK = ("pretrain_spans", "pretrain_mlm", "finetune_qa", "finetune_spans")
+QUICK = ("pretrain_spans", "pretrain_mlm", "finetune_spans")
 RUNS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS]
 
 
