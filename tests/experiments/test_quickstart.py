@@ -5,6 +5,7 @@ import re
 import shlex
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from tlqa_jax.commands.answering import answer
@@ -12,16 +13,19 @@ from tlqa_jax.data.tiny_world import World, closed_book_questions, make_people
 from tlqa_jax.data.tiny_world.question_forms import HELD_OUT_FORMS, TRAINING_FORMS
 from tlqa_jax.experiments import quickstart as experiment
 from tlqa_jax.experiments.quickstart import QuickstartSettings, build_world, quickstart
-from tlqa_jax.experiments.report import write_report
+from tlqa_jax.experiments.report import compared, write_report
 
 FILES = {
     "pretraining", "reading", "remembering", "mixed_in",
     "reading_dev", "reading_dev_heldout_forms", "remembering_dev", "remembering_dev_heldout_forms",
 }  # fmt: skip
 FIGURES = {
-    "context_em", "context_em_heldout_forms", "context_em_unpretrained", "context_em_baseline", "context_chance_em",
-    "closed_book_em", "closed_book_em_heldout_forms", "closed_book_em_unpretrained", "chance_em", "seed", "seconds",
+    "context_em", "context_em_heldout_forms", "context_em_questions_alone", "context_em_text_then_questions",
+    "context_em_baseline", "context_chance_em", "closed_book_em", "closed_book_em_heldout_forms",
+    "closed_book_em_questions_alone", "closed_book_em_text_then_questions", "chance_em",
 }  # fmt: skip
+OTHERS = {"context_questions", "closed_book_questions", "question_rows", "finetuning_rows", "seed", "seconds"}
+RUNS = {"pretrained", "finetuned", "questions_alone", "text_alone", "text_then_questions"}
 
 
 def make_small(patch):
@@ -118,7 +122,10 @@ def test_the_seed_decides(build, world):
     assert all(other[name] == world[name] for name in FILES - set(TRAINING))  # all seeds are measured on the same
 
 
-REPORT = {name: 10.0 + number for number, name in enumerate(sorted(FIGURES))} | {"seed": 7, "seconds": 443.4}
+REPORT = {name: 10.0 + number for number, name in enumerate(sorted(FIGURES))} | {
+    "context_questions": 300, "closed_book_questions": 150, "question_rows": 80_000, "finetuning_rows": 32_000,
+    "seed": 7, "seconds": 443.4,
+}  # fmt: skip
 EXAMPLES = [
     {"question": "Where was Mira born?", "context": "Mira [b] & co. was born in Oss.", "gold": "Oss", "text": "Oss",
      "probability": 0.9},
@@ -129,9 +136,10 @@ EXAMPLES = [
 
 def test_the_report_in_words_and_as_a_page(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
-    for run in ("pretrained", "finetuned", "unpretrained"):
+    for run in RUNS:
         (tmp_path / run).mkdir()
-        (tmp_path / run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 1, "eval_loss": 2.0}\n')
+        rows = [{"step": 1, "loss": 2.5}, {"step": 1, "eval_context_qa_em": 20.0, "eval_closed_book_qa_em": 3.0}]
+        (tmp_path / run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_report(tmp_path, REPORT, EXAMPLES)
     written = capsys.readouterr().out
     for line in ("Mira [b] & co. was born in Oss.", "Where was Mira born?  Oss  (90% sure, right)",
@@ -146,9 +154,29 @@ def test_the_report_in_words_and_as_a_page(tmp_path, capsys, monkeypatch):
                  "Who&#x27;s [/dim] &amp; &lt;i&gt;?"):  # fmt: skip
         assert text in page
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
-    for name in FIGURES - {"seed", "seconds"}:
+    for name in FIGURES:
         figure = f"{REPORT[name]:.1f}"
         assert f"<td>{figure}</td>" in page and f" {figure} " in written, name
+
+
+@pytest.mark.parametrize(
+    ("score", "other", "says"),
+    [
+        (100.0, 27.3, "better by "), (27.3, 100.0, "worse by "), (85.0, 84.0, "no difference that 300 questions could show"),
+        (100.0, 100.0, "no difference"), (100.0, 99.0, "no difference"), (5.0, 5.3, "no difference"),
+    ],
+)  # fmt: skip
+def test_a_score_is_better_where_its_interval_says_so(score, other, says):
+    assert compared(score, other, 300).startswith(says)
+
+
+def test_the_interval_holds_the_true_difference_in_19_of_20_samples():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(2000):
+        verdict = compared(*(rng.binomial(150, [0.9, 0.75]) / 1.5), 150)
+        low, high = [float(n) for n in re.findall(r"-?\d+", verdict)[:2]] if verdict.startswith("better") else (-1, 99)
+        covered += low - 0.5 <= 15 <= high + 0.5  # the interval is written in whole points
+    assert covered / 2000 > 0.93
 
 
 @pytest.mark.slow
@@ -157,17 +185,22 @@ def test_all_of_it_in_two_steps_each(monkeypatch, tmp_path, capsys):
     out = tmp_path / "quick start"
     config = QuickstartSettings(out=str(out), pretrain_steps=2, finetune_steps=2)
     report = quickstart(config, quiet=True)
-    assert report.keys() == FIGURES
+    assert report.keys() == FIGURES | OTHERS
     assert json.loads((out / "report.json").read_text()) == report
-    assert all(0 <= report[name] <= 100 for name in FIGURES - {"seed", "seconds"})
+    assert all(0 <= report[name] <= 100 for name in FIGURES)
     assert report["closed_book_em_heldout_forms"] < 20 and report["context_em"] < 20  # two steps teach nothing
     assert 0 < report["chance_em"] < 50 and 0 < report["context_em_baseline"] < 60
     assert (out / "report.html").exists()
     assert {path.name for path in out.iterdir()} == {
-        "run.json", "world", "pretrained", "finetuned", "unpretrained", "report.json", "report.html", "report.png",
+        "run.json", "world", "report.json", "report.html", "report.png", *RUNS
     }  # fmt: skip
     written = capsys.readouterr().out
     assert f"tlqa answer '{out}' --question" in written
     settings = lambda run: json.loads((out / run / "run.json").read_text())["settings"]
-    assert settings("finetuned")["start_from"] == str(out / "pretrained") and not settings("unpretrained")["start_from"]
+    assert settings("finetuned")["start_from"] == str(out / "pretrained")
+    assert settings("text_then_questions")["start_from"] == str(out / "text_alone")
+    assert settings("questions_alone")["start_from"] is None and settings("text_alone")["questions"] is None
+    rows_of_questions = 64 * (settings("finetuned")["steps"] + settings("pretrained")["steps"] // 2)
+    assert rows_of_questions == 64 * settings("questions_alone")["steps"] == report["question_rows"]
+    assert settings("text_alone")["steps"] == 1  # as much text: the other half of the rows
     assert quickstart(config) == report and "is complete: see" in capsys.readouterr().out

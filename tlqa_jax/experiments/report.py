@@ -1,4 +1,4 @@
-"""The quickstart's report: the table in the terminal, and one HTML page with the curves and the bars."""
+"""The quickstart's report: a table and what follows from it in the terminal, and one HTML page with the figures."""
 
 import html
 import io
@@ -12,12 +12,14 @@ from rich.text import Text
 from tlqa_jax.training.progress import read_metrics
 
 ROWS = {  # what is compared -> the figures of (context, closed book)
-    "pretrained, then fine-tuned": ("context_em", "closed_book_em"),
+    "pretrained on text and questions": ("context_em", "closed_book_em"),
     "the same, question forms never seen": ("context_em_heldout_forms", "closed_book_em_heldout_forms"),
-    "fine-tuned only": ("context_em_unpretrained", "closed_book_em_unpretrained"),
+    "pretrained on the text alone": ("context_em_text_then_questions", "closed_book_em_text_then_questions"),
+    "as many questions, no pretraining": ("context_em_questions_alone", "closed_book_em_questions_alone"),
     "best rule by type and position": ("context_em_baseline", None),
     "chance: the commonest answer": ("context_chance_em", "chance_em"),
 }
+GROUPS = {"context": "Reading", "closed_book": "Remembering"}
 
 
 def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> None:
@@ -29,6 +31,8 @@ def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> N
     for name, figures in ROWS.items():
         table.add_row(name, *("" if figure is None else f"{report[figure]:.1f}" for figure in figures))
     console.print(table)
+    for sentence in findings(report):
+        console.print(Text(sentence))
     for row in examples:
         if row["context"]:
             console.print(Text(f"\n{row['context']}", "dim"))
@@ -42,7 +46,7 @@ def write_report(out: Path, report: dict[str, float], examples: list[dict]) -> N
     console.print(Text(command), soft_wrap=True)
     figure = bars(report)
     figure.savefig(out / "report.png", dpi=120)
-    (out / "report.html").write_text(page(report, examples, svg(figure), svg(curves(out))))
+    (out / "report.html").write_text(page(report, examples, svg(figure), svg(curves(out, report))))
 
 
 def bars(report: dict[str, float]):
@@ -66,22 +70,56 @@ def bars(report: dict[str, float]):
     return figure
 
 
-def curves(out: Path):
-    """The training losses of the three runs: a figure."""
+def curves(out: Path, report: dict[str, float]):
+    """Exact match against the rows of questions seen, of the three models: a figure."""
     figure, axes = new_figure(7, 3, columns=2)
     runs = {
-        "pretrained": (axes[0], "pretraining"),
-        "finetuned": (axes[1], "pretrained"),
-        "unpretrained": (axes[1], "not pretrained"),
+        "finetuned": ("text and questions, then questions", report["question_rows"] - report["finetuning_rows"]),
+        "text_then_questions": ("the text alone, then questions", 0),
+        "questions_alone": ("questions alone", 0),
     }
-    for run, (axis, label) in runs.items():
-        rows = [row for row in read_metrics(out / run / "metrics.jsonl") if "loss" in row]
-        axis.plot([row["step"] for row in rows], [row["loss"] for row in rows], label=label)
-    for axis, title in zip(axes, ("pretraining", "fine-tuning")):
-        axis.set(title=title, xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
+    for axis, (group, title) in zip(axes, GROUPS.items()):
+        for run, (label, before) in runs.items():
+            name = f"eval_{group}_qa_em"
+            rows = [row for row in read_metrics(out / run / "metrics.jsonl") if name in row]
+            share = report["finetuning_rows" if run != "questions_alone" else "question_rows"] / rows[-1]["step"]
+            seen = [(before + share * row["step"]) / 1000 for row in rows]
+            axis.plot(seen, [row[name] for row in rows], "o-", markersize=4, label=label)
+        axis.set(title=title, xlabel="rows of questions seen, thousands", ylabel="exact match, %", ylim=(-3, 105))
+        axis.set_xlim(0, None)
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     return figure
+
+
+def findings(report: dict[str, float]) -> list[str]:
+    """What follows from the scores, a sentence each."""
+    sentences = []
+    for group, name in GROUPS.items():
+        score, questions = report[f"{group}_em"], report[f"{group}_questions"]
+        alone, text = report[f"{group}_em_questions_alone"], report[f"{group}_em_text_then_questions"]
+        sentences += [
+            f"{name}: {score:.1f} with pretraining, {alone:.1f} without it after as many rows of questions "
+            f"({report['question_rows']:,}): {compared(score, alone, questions)}.",
+            f"{name}: {text:.1f} after the text alone and {report['finetuning_rows']:,} rows of questions. Questions mixed "
+            f"into pretraining: {compared(score, text, questions)}.",
+        ]
+    return sentences
+
+
+def compared(score: float, other: float, questions: int) -> str:
+    """Whether one of two exact matches in percent is higher, by the 95% interval of their difference.
+
+    Agresti and Caffo 2000: the interval of a difference of proportions after one right and one wrong answer more for both.
+    """
+    first, second = ((one / 100 * questions + 1) / (questions + 2) for one in (score, other))
+    error = 1.96 * ((first * (1 - first) + second * (1 - second)) / (questions + 2)) ** 0.5
+    low, high = 100 * (first - second - error), 100 * (first - second + error)
+    if low > 0:
+        return f"better by {low:.0f} to {high:.0f} points"
+    if high < 0:
+        return f"worse by {-high:.0f} to {-low:.0f} points"
+    return f"no difference that {questions} questions could show"
 
 
 def new_figure(width: float | int, height: float | int, columns: int = 1):
@@ -102,6 +140,7 @@ def page(report: dict[str, float], examples: list[dict], *figures: str) -> str:
     """One HTML page that needs no other file."""
     passage = lambda row: f"<i>{html.escape(row['context'])}</i><br>" if row["context"] else ""
     value = lambda figure: "" if figure is None else f"{report[figure]:.1f}"
+    follows = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in findings(report))
     table = "".join(
         f"<tr><td>{name}</td>" + "".join(f"<td>{value(figure)}</td>" for figure in pair) + "</tr>"
         for name, pair in ROWS.items()
@@ -113,10 +152,12 @@ def page(report: dict[str, float], examples: list[dict], *figures: str) -> str:
     )
     return document("tlqa quickstart", f"""<h1>A tiny T5 that reads and remembers</h1>
 <p>Pretrained by span corruption on the bundled tiny world, then fine-tuned on questions; seed {report["seed"]},
-{report["seconds"]:.0f} seconds. Questions about other people were mixed into pretraining.</p>
+{report["seconds"]:.0f} seconds. Questions about other people were mixed into pretraining. Two other models show what that
+brings: one learnt from as many questions without pretraining, one was pretrained on the text alone.</p>
 <table><tr><th>exact match, %</th><th>reading</th><th>remembering</th></tr>{table}</table>
 <p>Reading: a passage and a question about people who are in no training file. Remembering: the question alone, about
 people whose passages were in the pretraining text, and about whom no question was ever asked.</p>
+<ul>{follows}</ul>
 {"".join(figures)}<h2>In words</h2>{answers}""")
 
 
