@@ -12,7 +12,6 @@ optimizer state have to be equal to the undisturbed run's bit by bit, and its me
 import argparse
 import collections
 import json
-import os
 import random
 import shutil
 import signal
@@ -136,7 +135,6 @@ def main() -> None:
     end, rng, done = time.time() + 60 * options.minutes, random.Random(options.seed), collections.Counter()
     root = Path(tempfile.mkdtemp())
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would the programs
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "cache")
     mounted, runs, whole = [], 0, {}
     try:
         while done.total() < options.faults and time.time() < end:
