@@ -26,11 +26,13 @@ from tlqa_jax.experiments.claims import Claim, Scores, judge
 from tlqa_jax.experiments.result_page import print_result, write_figure, write_page
 from tlqa_jax.fields import Settings, number, settings_class
 from tlqa_jax.training.finetune_classifier import FinetuneClassifierSettings, finetune_classifier
+from tlqa_jax.training.finetune_features import FinetuneFeaturesSettings, finetune_features
 from tlqa_jax.training.finetune_qa import FinetuneQASettings, finetune_qa
 from tlqa_jax.training.finetune_spans import FinetuneSpansSettings, finetune_spans
 from tlqa_jax.training.pretrain_clm import PretrainCLMSettings, pretrain_clm
 from tlqa_jax.training.pretrain_mlm import PretrainMLMSettings, pretrain_mlm
 from tlqa_jax.training.pretrain_spans import PretrainSpansSettings, pretrain_spans
+from tlqa_jax.training.pretrain_vectors import PretrainVectorsSettings, pretrain_vectors
 from tlqa_jax.training.progress import read_metrics
 
 EXPERIMENTS = (
@@ -38,9 +40,9 @@ EXPERIMENTS = (
     "fewer-labels", "features-or-finetuning", "pretraining-task", "quickstart-controls",
 )  # fmt: skip
 PROGRAMS = {
-    finetune_classifier: FinetuneClassifierSettings, finetune_qa: FinetuneQASettings,
-    finetune_spans: FinetuneSpansSettings, pretrain_clm: PretrainCLMSettings, pretrain_mlm: PretrainMLMSettings,
-    pretrain_spans: PretrainSpansSettings,
+    finetune_classifier: FinetuneClassifierSettings, finetune_features: FinetuneFeaturesSettings,
+    finetune_qa: FinetuneQASettings, finetune_spans: FinetuneSpansSettings, pretrain_clm: PretrainCLMSettings,
+    pretrain_mlm: PretrainMLMSettings, pretrain_spans: PretrainSpansSettings, pretrain_vectors: PretrainVectorsSettings,
 }  # fmt: skip
 # in so narrow a model, initial weights of BERT's size, 0.02, keep all attention weights alike for a long time: 0.05
 BERT_SIZES = {
@@ -108,7 +110,7 @@ class Lab:
         out = self.folder / ("shared" if shared else self.name) / run
         steps, devices = min(steps, self.settings.max_steps or steps), jax.device_count()
         rows = -(-settings.pop("batch_size", 32) // devices) * devices
-        if settings.get("start_from") is None:
+        if settings.get("start_from") is None and program is not pretrain_vectors:
             model = "t5" if program in (finetune_qa, pretrain_spans) else "bert"
             settings = {"model": str(self.root / f"{model}.json")} | settings
         evaluate_every = min(settings.pop("evaluate_every", steps), steps)
