@@ -53,6 +53,16 @@ def compile_quickly():
 
 
 @pytest.fixture(autouse=True, scope="module")
+def forget_what_is_compiled(request):
+    """Not kept for the next module, where the slow tests run: together they would need 6 GB."""
+    yield
+    if request.config.getoption("markexpr") == "slow":
+        import jax
+
+        jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
 def strict_promotion(request):
     """float32 + int32, or [L] + [B, L], is an error in the tests of arrays and models."""
     if Path(request.path).parent.name not in STRICT:

@@ -11,15 +11,12 @@ import pytest
 
 from tlqa_jax.lessons import NotYet, show
 
+from .test_lesson_runs import TRAINING
+
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
 SHORT = ("01", "02")  # the others compile much, and most of them train models
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-lessons_by_length = pytest.mark.parametrize(
-    "lesson",
-    [path if path.stem.startswith(SHORT) else pytest.param(path, marks=pytest.mark.slow) for path in LESSONS],
-    ids=lambda path: path.stem,
-)
 
 SMALL = '''\
 # %% [markdown]
@@ -190,7 +187,11 @@ for definitions, exercises in json.load(sys.stdin):
 """
 
 
-@lessons_by_length
+@pytest.mark.parametrize(
+    "lesson",
+    [pytest.param(path, id=path.stem, marks=() if path.stem[:2] in SHORT else pytest.mark.slow)
+     for path in LESSONS if path not in TRAINING],  # they run one after the other
+)  # fmt: skip
 def test_lesson_runs(build, run_python, lesson, tmp_path):
     """The script, with the solutions, in smoke mode."""
     assert run_python(lesson, cwd=tmp_path).count("Right: ") == len(exercises_of(build, lesson))
