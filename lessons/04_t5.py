@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 4: T5
 #
-# **Time** 70 minutes, of which the computer needs half a minute.
+# **Time** 100 minutes, of which the computer needs half a minute.
 #
 # **Know first** Attention, heads and masks (lesson 3); subwords (lesson 2). What a residual connection is: $x + f(x)$.
 #
@@ -10,7 +10,7 @@
 # - turn a distance into a bucket, and read the picture of relative positions;
 # - write RMSNorm, and name the three places where T5 leaves something out;
 # - corrupt a text by hand, and restore it;
-# - write a whole T5 in two cells, and show that it is the package's, number for number.
+# - write T5's encoder and decoder from parts, and show that they are the package's, number for number.
 
 # %%
 import jax
@@ -391,17 +391,20 @@ assert parameters(t5_small) == embedding + (6 + 12) * attention + 12 * feed_forw
 # %% [markdown]
 # Check the sum in the assertion with a pencil: six layers with one attention, six with two, a feed-forward in each.
 #
-# ## The whole T5 in two cells
+# ## T5 from parts
 #
-# You have all the parts. Here is one layer with your functions, for one row, without batch and dropout. `attend` is
-# lesson 3's, with the bias instead of the division:
+# Now you write it: a layer of the encoder, a layer of the decoder, and the whole. Here are the parts, for one text,
+# without batch and without dropout. `attend` is lesson 3's attention for all heads, with projections, and with a bias
+# on the scores. It serves any transformer, so you tell it what is special about yours: what `scale` multiplies the
+# scores by, which relative bias is added to them, and what the mask allows. Without `bias` nothing is added; without
+# `mask` every query may look at every key.
 
 # %%
-def attend(p: dict, x: jax.Array, seen: jax.Array, bias: jax.Array, mask: jax.Array) -> jax.Array:
-    """x [L D] looks at `seen` [S D]; bias [H L S] (0 for none), mask [L S]."""
+def attend(p: dict, x: jax.Array, seen: jax.Array, *, scale: float, bias=0.0, mask=True) -> jax.Array:
+    """Queries from x [L D], keys and values from `seen` [S D]; bias [H L S], mask [L S] -> [L D]."""
     query = jnp.einsum("ld,dhk->hlk", x, p["query"])
     key, value = (jnp.einsum("sd,dhk->hsk", seen, p[name]) for name in ("key", "value"))
-    scores = jnp.einsum("hlk,hsk->hls", query, key) + bias
+    scores = scale * jnp.einsum("hlk,hsk->hls", query, key) + bias
     weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
     return jnp.einsum("hls,hsk,hkd->ld", weights, value, p["out"])
 
@@ -416,32 +419,115 @@ def relative_bias(p: dict, length: int, bidirectional: bool) -> jax.Array:
     rows = buckets(position[None, :] - position[:, None], bidirectional)  # [L L]
     return jnp.moveaxis(p["table"][rows], -1, 0)  # [H L L]
 
+# %% [markdown]
+# ## Exercise 4: a layer of the encoder
+#
+# Look at the left box of the first drawing: self-attention, then feed-forward. Each part reads a *normed* copy of x,
+# and its result is added to x itself:
+#
+# $$h = x + \text{attention}\big(\text{norm}_1(x)\big) \qquad
+#   \text{layer}(x) = h + \text{feedforward}\big(\text{norm}_2(h)\big)$$
+#
+# In self-attention, queries, keys and values come from the same vectors. `p` is the dictionary of one layer:
+# `p["attention_norm"]`, `p["attention"]`, `p["feed_forward_norm"]`, `p["feed_forward"]`.
+
 # %%
-def encode(p: dict, inputs: jax.Array, layers: int) -> jax.Array:
-    x, all_pairs = p["embedding"]["table"][inputs], jnp.ones((len(inputs), len(inputs)), bool)
-    bias = relative_bias(p["encoder_bias"], len(inputs), bidirectional=True)
-    for layer in (p[f"encoder_{i}"] for i in range(layers)):
-        normed = rms_norm(x, layer["attention_norm"]["scale"])
-        x = x + attend(layer["attention"], normed, normed, bias, all_pairs)
-        x = x + feed_forward(layer["feed_forward"], rms_norm(x, layer["feed_forward_norm"]["scale"]))
-    return rms_norm(x, p["encoder_norm"]["scale"])
+def encoder_layer(p: dict, x: jax.Array, bias: jax.Array) -> jax.Array:
+    # Hint: rms_norm(x, **p["attention_norm"]) hands over its scale; attend(p["attention"], ..., ..., scale=..., ...).
+    # What does T5 multiply the scores by? Is there a mask?
+    # BLANK
+    normed = rms_norm(x, **p["attention_norm"])
+    x = x + attend(p["attention"], normed, normed, scale=1.0, bias=bias)
+    return x + feed_forward(p["feed_forward"], rms_norm(x, **p["feed_forward_norm"]))
+    # END BLANK
 
 
-def decode(p: dict, targets_in: jax.Array, encoded: jax.Array, layers: int) -> jax.Array:
-    x, length = p["embedding"]["table"][targets_in], len(targets_in)
-    bias = relative_bias(p["decoder_bias"], length, bidirectional=False)
-    for layer in (p[f"decoder_{i}"] for i in range(layers)):
-        normed = rms_norm(x, layer["self_attention_norm"]["scale"])
-        x = x + attend(layer["self_attention"], normed, normed, bias, causal_mask(length))
-        normed = rms_norm(x, layer["cross_attention_norm"]["scale"])
-        x = x + attend(layer["cross_attention"], normed, encoded, 0.0, jnp.ones((length, len(encoded)), bool))
-        x = x + feed_forward(layer["feed_forward"], rms_norm(x, layer["feed_forward_norm"]["scale"]))
-    x = rms_norm(x, p["decoder_norm"]["scale"])
-    return x @ p["output"] if "output" in p else (x * x.shape[-1] ** -0.5) @ p["embedding"]["table"].T
+check.encoder_layer(encoder_layer)
 
 # %% [markdown]
-# Is that all? The package's model is the judge. In a new model some parameters have hardly any effect, so first every
-# parameter is changed so that it matters: norm scales that are not 1, relative biases as large as the scores.
+# ## Exercise 5: a layer of the decoder
+#
+# The right box has three parts. Self-attention looks at what is written so far, so it has the causal mask of lesson 3,
+# `causal_mask(length)`. **Cross-attention** asks the input: the queries come from the decoder, keys and values from
+# `encoded`, the encoder's output. Then feed-forward. Each part has its norm before it and its residual around it. The
+# relative bias is for self-attention only: a distance between a word of the output and a word of the input has no
+# meaning.
+#
+# The names in `p` are `self_attention`, `cross_attention`, `feed_forward`, and each of them with `_norm`.
+
+# %%
+def decoder_layer(p: dict, x: jax.Array, encoded: jax.Array, bias: jax.Array) -> jax.Array:
+    # Hint: x = x + ... three times. In cross-attention, which of x and `encoded` has to be normed here? The encoder
+    # ends with a norm of its own.
+    # BLANK
+    normed = rms_norm(x, **p["self_attention_norm"])
+    x = x + attend(p["self_attention"], normed, normed, scale=1.0, bias=bias, mask=causal_mask(len(x)))
+    x = x + attend(p["cross_attention"], rms_norm(x, **p["cross_attention_norm"]), encoded, scale=1.0)
+    return x + feed_forward(p["feed_forward"], rms_norm(x, **p["feed_forward_norm"]))
+    # END BLANK
+
+
+check.decoder_layer(decoder_layer)
+
+# %% [markdown]
+# Does it see what it should, and nothing else? Change one vector at a time, and look at which outputs change:
+
+# %%
+states, written = np.random.default_rng(8).standard_normal((2, 6, D), np.float32)
+one_layer = jax.jit(lambda x, encoded: decoder_layer(params["decoder_0"], x, encoded, 0.0))
+before = one_layer(written, states)
+for place in (0, 4):
+    changed = states.copy(), written.copy()
+    for vectors in changed:
+        vectors[place] += 1
+    by_input, by_output = one_layer(written, changed[0]), one_layer(changed[1], states)
+    reached = [np.flatnonzero((after != before).any(axis=-1)).tolist() for after in (by_input, by_output)]
+    print(f"place {place} of the input changes outputs {reached[0]}, place {place} of what is written {reached[1]}")
+    assert reached == [[0, 1, 2, 3, 4, 5], list(range(place, 6))]
+
+# %% [markdown]
+# ## Exercise 6: the whole T5
+#
+# What is left is around the layers. The **encoder**: the rows of the embedding table for the inputs, the layers, one
+# more norm at the end. All layers get the same relative bias. The **decoder**: the targets one step late (with a 0, the
+# start token, in front), the same table, the layers, a norm at the end, and the logits: in T5 1.0 times $1/\sqrt D$ and
+# the embedding table, in T5 1.1 with a matrix of its own, `p["output"]` [D V], without the factor.
+#
+# Write both. The names in `p` are `embedding` (with its `table`), `encoder_bias`, `encoder_0`, `encoder_1`, ...,
+# `encoder_norm`, and the same with `decoder`.
+
+# %%
+def encode(p: dict, inputs: jax.Array, layers: int) -> jax.Array:
+    """inputs [S] -> [S D]"""
+    # Hint: relative_bias(p["encoder_bias"], len(inputs), bidirectional=...) once, then a loop over p[f"encoder_{i}"].
+    # BLANK
+    x = p["embedding"]["table"][inputs]
+    bias = relative_bias(p["encoder_bias"], len(inputs), bidirectional=True)
+    for i in range(layers):
+        x = encoder_layer(p[f"encoder_{i}"], x, bias)
+    return rms_norm(x, **p["encoder_norm"])
+    # END BLANK
+
+
+def decode(p: dict, targets: jax.Array, encoded: jax.Array, layers: int) -> jax.Array:
+    """targets [L], not yet shifted, encoded [S D] -> logits [L V]"""
+    # Hint: jnp.pad(targets[:-1], (1, 0)) puts a 0 in front. Is there an "output" in p, or is it T5 1.0?
+    # BLANK
+    x = p["embedding"]["table"][jnp.pad(targets[:-1], (1, 0))]
+    bias = relative_bias(p["decoder_bias"], len(targets), bidirectional=False)
+    for i in range(layers):
+        x = decoder_layer(p[f"decoder_{i}"], x, encoded, bias)
+    x = rms_norm(x, **p["decoder_norm"])
+    return x @ p["output"] if "output" in p else x.shape[-1] ** -0.5 * x @ p["embedding"]["table"].T
+    # END BLANK
+
+
+check.whole_t5(encode, decode)
+
+# %% [markdown]
+# Is that all of T5? Hold it against the package's model once more, at the size of the beginning, compiled. In a new
+# model some parameters have hardly any effect, so first every parameter is changed so that it matters: norm scales that
+# are not 1, relative biases as large as the scores.
 
 # %%
 def stirred(params: dict, seed: int = 0) -> dict:
@@ -456,15 +542,15 @@ variants = {
 for name, its_config in variants.items():
     apply, params = as_function(T5(its_config, rngs=nnx.Rngs(3)))
     params, count = stirred(params), its_config.num_layers
-    whole = lambda params: decode(params, shift_right(targets)[0], encode(params, inputs[0], count), count)
+    whole = lambda params: decode(params, targets[0], encode(params, inputs[0], count), count)
     yours, package = jax.jit(whole)(params), jax.jit(apply)(params, inputs, shift_right(targets))[0]
     difference = float(jnp.abs(yours - package).max() / jnp.abs(package).max())
     print(f"T5 {name}: largest difference {difference:.1e} of the largest logit")
     assert difference < 1e-4
 
 # %% [markdown]
-# Number for number. (The gelu of 1.1 is its approximation by tanh, which is what `jax.nn.gelu` computes by default;
-# BERT's is the exact one.)
+# You have written T5, number for number. (The gelu of 1.1 is its approximation by tanh, which is what `jax.nn.gelu`
+# computes by default; BERT's is the exact one.)
 #
 # And what is its loss on the example above? A model that has learned nothing should be about as surprised by each token
 # as by a throw of a fair die with 1000 sides:

@@ -5,9 +5,18 @@ import pytest
 
 from tlqa_jax.lessons import NotYet
 
-from . import attempts_bert_tasks, attempts_jax, attempts_models, attempts_texts, attempts_training
+from . import (
+    attempts_architectures,
+    attempts_bert_tasks,
+    attempts_jax,
+    attempts_models,
+    attempts_texts,
+    attempts_training,
+)
 
-TABLES = (attempts_jax, attempts_texts, attempts_models, attempts_training, attempts_bert_tasks)
+TABLES = (
+    attempts_jax, attempts_texts, attempts_models, attempts_architectures, attempts_training, attempts_bert_tasks,
+)  # fmt: skip
 EXERCISES = {name: exercise for table in TABLES for name, exercise in table.EXERCISES.items()}
 
 

@@ -211,7 +211,7 @@ def test_lesson_exercises_notice_that_they_are_blank(build, run_python):
 @lessons
 def test_lesson_exercises_have_hint_and_check(build, lesson):
     exercises = exercises_of(build, lesson)
-    assert 2 <= len(exercises) <= 4
+    assert 2 <= len(exercises) <= 6
     for exercise, solution in exercises:
         ast.parse(exercise)
         assert "..." in exercise

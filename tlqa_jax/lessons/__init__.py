@@ -14,9 +14,11 @@ installed. A lesson imports its checks as `from tlqa_jax.lessons import attentio
     subwords               of lesson 2
     attention              of lesson 3
     t5                     of lesson 4
+    t5_layers              of its last exercises: T5's layers, its encoder and its decoder
     pretraining_with_pmap  of lesson 5
     answering_questions    of lesson 6
     bert                   of lesson 7
+    bert_encoder           of its embeddings and its whole encoder
     masked_lm              of lesson 8
     pointing_at_answers    of lesson 9
     many_tasks             of lesson 10

@@ -1,4 +1,4 @@
-"""The checks of lesson 7: LayerNorm, BERT's block, who may see whom, and counting parameters."""
+"""The checks of lesson 7: LayerNorm, embeddings, BERT's block, who may see whom, the encoder, counting parameters."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from tlqa_jax.core.masks import causal_mask
+from tlqa_jax.lessons.bert_encoder import embed, encode
 from tlqa_jax.lessons.checks import compare
 from tlqa_jax.models.bert import BertConfig, BertLayer
 from tlqa_jax.models.functional import as_function, as_module
 from tlqa_jax.models.layers import LayerNorm
+
+__all__ = ["block", "embed", "encode", "layer_norm", "may_see", "parameters"]
 
 
 def layer_norm(layer_norm: Callable[..., Float[Array, "L D"]]) -> None:

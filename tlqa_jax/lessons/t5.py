@@ -1,4 +1,4 @@
-"""The checks of lesson 4: relative position buckets, RMS normalisation, and span corruption by hand."""
+"""The checks of lesson 4: relative position buckets, RMS normalisation, span corruption by hand, and T5's layers."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,11 @@ from jaxtyping import Array, Float
 
 from tlqa_jax.core.relative_positions import relative_position_bucket
 from tlqa_jax.lessons.checks import NotYet, compare, filled
+from tlqa_jax.lessons.t5_layers import decoder_layer, encoder_layer, whole_t5
 from tlqa_jax.models.layers import RMSNorm
 from tlqa_jax.tasks import span_corruption
+
+__all__ = ["buckets", "corrupt", "decoder_layer", "encoder_layer", "rms_norm", "whole_t5"]
 
 END = 1
 
