@@ -15,7 +15,7 @@
 
 # %%
 import json
-import time
+import timeit
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from matplotlib import pyplot as plt
-from matplotlib.colors import ListedColormap
-from matplotlib.patches import Patch
 
 from tlqa_jax.checkpoints.load import load
 from tlqa_jax.core.losses import cross_entropy
@@ -33,13 +31,15 @@ from tlqa_jax.data.tiny_world import VALUES, bundled
 from tlqa_jax.inference.fill_mask import fill_mask
 from tlqa_jax.lessons import SMOKE, masked_lm as check, show, street
 from tlqa_jax.lessons.claims import claim, percent
+from tlqa_jax.lessons.masked_lm_figures import draw_accuracy, draw_bars, draw_rows
+from tlqa_jax.lessons.masked_lm_trials import (
+    HIDDEN, distance_to_others, fill_places, halves, hidden_kinds, pair_rows, renamed, rows_of_texts, unmasked,
+)  # fmt: skip
 from tlqa_jax.models.bert import BertConfig
 from tlqa_jax.models.bert_heads import BertForMaskedLM, BertForPreTraining
 from tlqa_jax.models.functional import as_function
 from tlqa_jax.tasks.masked_lm import mask_tokens, reassemble
 from tlqa_jax.tasks.masked_lm_rows import MaskedLMRows
-from tlqa_jax.tasks.next_sentence import assemble
-from tlqa_jax.text.sentences import split_sentences
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 from tlqa_jax.training.initial_model import bert_config
 from tlqa_jax.training.pretrain_mlm import (
@@ -78,9 +78,8 @@ if KEEP_ON_DRIVE:
 
 files = street.write_street(runs / "street")
 unread = street.unread_passages()  # which are in unread_residents.jsonl and unread_strangers.jsonl
-groups = {name: [person for person, _ in pairs] for name, pairs in unread.items()}
-passages = {name: [passage for _, passage in pairs] for name, pairs in unread.items()}
-residents, strangers = street.people_of_the_street(), groups["strangers"]
+residents, strangers = street.people_of_the_street(), [person for person, _ in unread["strangers"]]
+people_of = {"residents": residents, "strangers": strangers}
 texts = [json.loads(line)["text"] for line in (files / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
 print(len(texts), "passages to learn from. The first:", texts[0])
 
@@ -168,10 +167,7 @@ check.mask_row(mask_row)
 # shape: [B P] positions and targets, and weights that are 0 where a row has fewer predictions than P.
 
 # %%
-some = [np.array([tokenizer.cls_id, *tokenizer.encode(text), tokenizer.sep_id]) for text in texts]
-rows = np.full((len(some), max(map(len, some))), tokenizer.pad_id, np.int32)
-for row, tokens in zip(rows, some, strict=True):
-    row[: len(tokens)] = tokens
+rows = rows_of_texts(tokenizer, texts)  # [CLS] text [SEP], and padding
 is_text = ~np.isin(rows, tokenizer.special_ids)
 rules = dict(mask_id=tokenizer.mask_id, vocab_size=tokenizer.vocab_size, special_ids=tokenizer.special_ids)
 package = mask_tokens(np.random.default_rng(0), rows, maskable=is_text, max_predictions=12, **rules)
@@ -227,43 +223,15 @@ print(data.size, "rows. A batch:", {name: x.shape for name, x in batch.items()})
 # short inputs.
 
 # %%
-KINDS = {
-    "first segment": "#dce9f7", "second segment": "#fde3c8", "[CLS], [SEP]": "#bbbbbb", "padding": "#ffffff",
-    "masked": "#3b6fb6", "random": "#d62728", "kept": "#2ca02c",
-}  # fmt: skip
-shown = [*np.flatnonzero(batch["next_sentence"] == 0)[:3], *np.flatnonzero(batch["next_sentence"] == 1)[:3]]
-picture = np.zeros((len(shown), config.input_length), int)
-written = []  # (position, row, what stands there, whether it is asked for)
-for i, row in enumerate(shown):
-    tokens, types, weights = (batch[name][row] for name in ("tokens", "token_types", "weights"))
-    picture[i] = np.where(np.isin(tokens, (tokenizer.cls_id, tokenizer.sep_id)), 2, types)
-    picture[i][tokens == tokenizer.pad_id] = 3
-    answers = dict(zip(batch["positions"][row][weights > 0].tolist(), batch["targets"][row].tolist()))
-    for place, token in enumerate(tokens.tolist()):
-        text = "" if token == tokenizer.pad_id else pieces[token]
-        if place in answers:
-            picture[i, place] = 4 if token == tokenizer.mask_id else 6 if token == answers[place] else 5
-            text += "" if token == answers[place] else f"\n({pieces[answers[place]]})"
-        written.append((place, i, text, place in answers))
 ends = batch["tokens"] == tokenizer.sep_id
 assert (ends.sum(axis=1) == 2).all() and (batch["tokens"][:, 0] == tokenizer.cls_id).all()
-behind = (np.cumsum(ends, axis=1) - ends == 1)  # after the first [SEP], up to and with the second
+behind = np.cumsum(ends, axis=1) - ends == 1  # after the first [SEP], up to and with the second
 assert (batch["token_types"] == behind).all()
 
-# %%
+shown = [row for label in (0, 1) for row in np.flatnonzero(batch["next_sentence"] == label)[:3]]
 figure, axes = plt.subplots(figsize=(16, 7.5), layout="constrained")
-for place, i, text, asked in written:
-    style = dict(color="white" if asked else "black", fontsize=8, linespacing=0.9)
-    axes.text(place, i, text, rotation=90, ha="center", va="center", **style)
-axes.imshow(picture, cmap=ListedColormap(list(KINDS.values())), vmin=0, vmax=len(KINDS) - 1, aspect="auto")
-axes.set_xticks(np.arange(-0.5, config.input_length), minor=True)
-axes.set_yticks(np.arange(-0.5, len(shown)), minor=True)
-axes.grid(which="minor", color="white")
-axes.tick_params(which="minor", length=0)
-axes.set_yticks(range(len(shown)), ["follows"] * 3 + ["from elsewhere"] * 3)
-axes.set(xlabel="position", title="What the model sees (and, in brackets, what it is asked for)")
-handles = [Patch(facecolor=colour, edgecolor="gray", label=name) for name, colour in KINDS.items()]
-axes.legend(handles=handles, ncols=len(KINDS), loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
+draw_rows(axes, batch, shown, tokenizer)
+axes.set_yticks(range(6), ["follows"] * 3 + ["from elsewhere"] * 3)
 show(figure, "08_batch")
 
 # %% [markdown]
@@ -387,14 +355,10 @@ seconds = {}
 for everywhere in (True, False):
     step = jax.jit(jax.value_and_grad(partial(loss, everywhere)))
     value, gradient = jax.block_until_ready(step(its_params))  # compiles
-    times = []
-    for _ in range(2 if SMOKE else 7):
-        begin = time.perf_counter()
-        jax.block_until_ready(step(its_params))
-        times.append(time.perf_counter() - begin)
-    seconds[everywhere] = min(times), float(value), gradient
+    again = lambda step=step: jax.block_until_ready(step(its_params))
+    seconds[everywhere] = min(timeit.repeat(again, number=1, repeat=2 if SMOKE else 7)), float(value), gradient
     where = "all 128 positions" if everywhere else "the 20 chosen ones"
-    print(f"{where:18}  {min(times) * 1000:6.0f} ms, loss {value:.5f}")
+    print(f"{where:18}  {seconds[everywhere][0] * 1000:6.0f} ms, loss {value:.5f}")
 print(f"{seconds[True][0] / seconds[False][0]:.1f} times as fast; counted were {saved['tiny']:.1f}")
 assert np.isclose(seconds[True][1], seconds[False][1], rtol=1e-5)
 same = jax.tree.map(lambda a, b: float(abs(a - b).max() / max(abs(a).max(), 1e-6)), seconds[True][2], seconds[False][2])
@@ -428,8 +392,7 @@ run = pretrain_mlm(config)
 # %%
 held_out = MaskedLMRows(config.held_out, tokenizer, **row_settings)
 rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
-whole = reassemble(package._replace(**{name: rows[name] for name in package._fields}))
-before = np.take_along_axis(whole, np.maximum(rows["positions"] - 1, 0), axis=1)
+before = np.take_along_axis(unmasked(rows), np.maximum(rows["positions"] - 1, 0), axis=1)
 learned = reassemble(package)  # the passages of the training text, one a row
 pairs = np.zeros((tokenizer.vocab_size, tokenizer.vocab_size), int)
 np.add.at(pairs, (learned[:, :-1][is_text[:, 1:]], learned[:, 1:][is_text[:, 1:]]), 1)
@@ -442,26 +405,20 @@ guesses = {
 print({name: f"{100 * share:.1f} %" for name, share in guesses.items()}, f"of {asked.sum()} predictions")
 
 # %%
-metrics = read_metrics(run / "metrics.jsonl")
-curve = lambda name: np.array([(row["step"], row[name]) for row in metrics if name in row]).T
-figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharex=True)
 start = predict(fresh, rows)
 starts = {
-    "eval_mlm_accuracy": (start.masked_lm.argmax(axis=-1) == rows["targets"])[asked].mean(),
-    "eval_nsp_accuracy": (start.next_sentence.argmax(axis=-1) == rows["next_sentence"]).mean(),
+    "mlm_accuracy": (start.masked_lm.argmax(axis=-1) == rows["targets"])[asked].mean(),
+    "nsp_accuracy": (start.next_sentence.argmax(axis=-1) == rows["next_sentence"]).mean(),
 }
-for axes, name, title, its_guesses in [
-    (panels[0], "eval_mlm_accuracy", "Which piece stood here?", guesses),
-    (panels[1], "eval_nsp_accuracy", "Does it follow?", {"half": 0.5}),
-]:
-    x, y = curve(name)
-    axes.plot([0, *x], [100 * starts[name], *(100 * y)], ".-")
-    for label, share in its_guesses.items():
-        axes.axhline(100 * share, color="tab:gray", linestyle=":")
-        axes.text(x[-1], 100 * share + 1, f"{label}, {100 * share:.0f} %", ha="right", color="tab:gray")
-    axes.set(xlabel="step", ylabel="held-out accuracy, %", ylim=(0, 103), title=title)
+evaluations = [row for row in read_metrics(run / "metrics.jsonl") if "eval_mlm_accuracy" in row]
+steps = [0, *(row["step"] for row in evaluations)]
+figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharex=True)
+for axes, name, its_guesses in zip(panels, starts, (guesses, {"half": 0.5}), strict=True):
+    draw_accuracy(axes, steps, [starts[name], *(row[f"eval_{name}"] for row in evaluations)], its_guesses)
+panels[0].set_title("Which piece stood here?")
+panels[1].set_title("Does it follow?")
 show(figure, "08_curves")
-final = {name: float(curve(f"eval_{name}")[1][-1]) for name in ("mlm_accuracy", "nsp_accuracy")}
+final = {name: evaluations[-1][f"eval_{name}"] for name in starts}
 print({name: f"{100 * share:.1f} %" for name, share in final.items()})
 claim("it is over 20 points better than both guesses", final["mlm_accuracy"] > max(guesses.values()) + 0.2)
 claim("it tells what follows in over 75 % of the pairs", final["nsp_accuracy"] > 0.75)
@@ -502,7 +459,7 @@ for who, person in [("before", robin), ("after", robin), ("after", elsewhere)]:
 
 # %%
 kind_of = {value.lower(): kind for kind, values in VALUES.items() for value in values}
-table, people_of = {}, {"residents": residents, "strangers": strangers}
+table = {}
 for group, people in people_of.items():
     for relation, frame in FRAMES.items():
         filled = fill_mask(model, tokenizer, [frame.format(name=person.name) for person in people], n=1)
@@ -511,18 +468,17 @@ for group, people in people_of.items():
         kinds = np.mean([kind_of.get(a) == kind_of[b] for a, b in zip(first, truth, strict=True)])
         table[group, relation] = kinds, np.mean([a == b for a, b in zip(first, truth, strict=True)])
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)
-for axes, group in zip(panels, groups, strict=True):
-    for offset, number, label in [(-0.2, 0, "right kind of thing"), (0.2, 1, "right")]:
-        heights = [100 * table[group, relation][number] for relation in FRAMES]
-        bars = axes.bar(np.arange(4) + offset, heights, 0.38, label=label)
-        axes.bar_label(bars, fmt="%.0f")
-    axes.set_xticks(range(4), [relation.replace("_", " ") for relation in FRAMES])
+for axes, group in zip(panels, people_of, strict=True):
+    right_kind, right = zip(*(table[group, relation] for relation in FRAMES), strict=True)
+    draw_bars(axes, [name.replace("_", " ") for name in FRAMES], {"right kind of thing": right_kind, "right": right})
     axes.set(title=f"{group}: the first guess", ylabel="%", ylim=(0, 112))
 figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 show(figure, "08_fills")
-known, guessed = (np.mean([table[group, relation] for relation in FRAMES], axis=0) for group in groups)
-print(f"residents: right kind {100 * known[0]:.0f} %, right {100 * known[1]:.0f} %")
-print(f"strangers: right kind {100 * guessed[0]:.0f} %, right {100 * guessed[1]:.0f} %")
+
+# %%
+known, guessed = (np.mean([table[group, relation] for relation in FRAMES], axis=0) for group in people_of)
+for group, (right_kind, right) in {"residents": known, "strangers": guessed}.items():
+    print(f"{group}: right kind {100 * right_kind:.0f} %, right {100 * right:.0f} %")
 claim("it is right about residents more than twice as often as about strangers", known[1] > 2 * guessed[1])
 claim("for strangers, too, over 80 % of the first guesses are of the right kind", guessed[0] > 0.8)
 
@@ -575,53 +531,37 @@ claim("two masks make more firms that do not exist for strangers", split["strang
 # or with *this* person's name.
 
 # %%
-def follows(firsts: list[str], seconds: list[str]) -> np.ndarray:
-    """For each pair of texts the probability that the second follows the first."""
-    ids = [tokenizer.encode_batch(texts) for texts in (firsts, seconds)]
-    tokens = np.concatenate([np.array(x, np.int32) for pair in zip(*ids, strict=True) for x in pair])
-    borders = np.cumsum([0] + [len(x) for pair in zip(*ids, strict=True) for x in pair]).reshape(-1)
-    spans = np.stack([borders[:-1], borders[1:]], axis=1)
-    made = assemble(tokens, spans[::2], spans[1::2], length=64, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id,
-                    pad_id=tokenizer.pad_id)  # fmt: skip
-    rows = {"tokens": made.tokens, "token_types": made.token_types, "positions": np.zeros((len(firsts), 1), np.int32)}
-    return np.array(jax.nn.softmax(predict(as_function(model)[1], rows).next_sentence)[:, 0])
-
-
-# %% [markdown]
-# The passages, each cut in two, and for each of them another's:
-
-# %%
-cut = []
-for person, passage in zip(groups["residents"], passages["residents"], strict=True):
-    sentences = split_sentences(passage.text)
-    first, second = " ".join(sentences[:2]), " ".join(sentences[2:])
-    if person.name in first and person.name in second and len(tokenizer.encode(passage.text)) < 50:
-        cut.append((person.name, first, second))
-names, firsts, seconds = map(list, zip(*cut, strict=True))
-shift = next(n for n in range(1, len(cut)) if all(a != b for a, b in zip(names, names[n:] + names[:n], strict=True)))
+names, firsts, seconds = halves(tokenizer, unread["residents"])
+shift = distance_to_others(names)
 others, their_seconds = names[shift:] + names[:shift], seconds[shift:] + seconds[:shift]
-
-
-# %%
-def renamed(texts: list[str], old: list[str], new: list[str]) -> list[str]:
-    """The new person's name, first and last, for the old one's."""
-    for part in (0, 1):
-        texts = [text.replace(a.split()[part], b.split()[part]) for text, a, b in zip(texts, old, new, strict=True)]
-    return texts
-
-
 trials = {
     "its own second half": seconds,
     "another's second half": their_seconds,
     "its own, another's name in it": renamed(seconds, names, others),
     "another's, this name in it": renamed(their_seconds, others, names),
 }
-said = {name: (follows(firsts, texts) > 0.5).mean() for name, texts in trials.items()}
+for name, second_halves in trials.items():
+    print(f"{name + ':':31} {firsts[0].split('. ')[-1]} | {second_halves[0].split('. ')[0]}.")
+
+# %% [markdown]
+# Which of these does the model say follow?
+
+# %%
+answer = partial(predict, as_function(model)[1])  # a batch -> the trained model's logits for both tasks
+
+
+def follows(firsts: list[str], seconds: list[str]) -> np.ndarray:
+    """For each pair of texts the probability that the second follows the first."""
+    logits = answer(pair_rows(tokenizer, firsts, seconds)).next_sentence
+    return np.array(jax.nn.softmax(logits)[:, 0])
+
+
+said = {name: (follows(firsts, second) > 0.5).mean() for name, second in trials.items()}
 figure, axes = plt.subplots(figsize=(8, 2.6), layout="constrained")
 bars = axes.barh(list(said), [100 * share for share in said.values()], color=["tab:blue"] * 2 + ["tab:orange"] * 2)
 axes.invert_yaxis()
 axes.bar_label(bars, fmt=" %.0f")
-axes.set(xlabel=f"said to follow, % of {len(cut)}", xlim=(0, 108))
+axes.set(xlabel=f"said to follow, % of {len(names)}", xlim=(0, 108))
 show(figure, "08_follows")
 print({name: f"{100 * share:.0f} %" for name, share in said.items()})
 own, another, own_renamed, another_renamed = said.values()
@@ -632,10 +572,10 @@ claim("with a wrong name in it, under 30 % are", max(another, own_renamed) < 0.3
 # And how often is it right about pairs from new passages, of the street's residents and of strangers?
 
 # %%
-for group in groups:
+for group in people_of:
     held_out = MaskedLMRows(str(files / f"unread_{group}.jsonl"), tokenizer, **row_settings)
     rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
-    right = predict(as_function(model)[1], rows).next_sentence.argmax(axis=-1) == rows["next_sentence"]
+    right = answer(rows).next_sentence.argmax(axis=-1) == rows["next_sentence"]
     print(f"{group}: {100 * right.mean():.0f} % of {held_out.size} pairs right")
 
 # %% [markdown]
@@ -655,17 +595,7 @@ for group in groups:
 # is learned.
 
 # %%
-def ask(text: str, places: list[int]) -> tuple[list[str], np.ndarray]:
-    """The first guess at each of these places of [CLS] text [SEP], all of them hidden, and the truth's probability."""
-    ids = np.array([[tokenizer.cls_id, *tokenizer.encode(text), tokenizer.sep_id]], np.int32)
-    truth, hidden = ids[0, places].copy(), ids.copy()
-    hidden[0, places] = tokenizer.mask_id
-    its_row = {"tokens": hidden, "token_types": 0 * ids, "positions": np.array([places], np.int32)}
-    logits = predict(as_function(model)[1], its_row).masked_lm[0]
-    probabilities = np.array(jax.nn.softmax(logits[:, : tokenizer.vocab_size]))
-    return [pieces[id] for id in probabilities.argmax(axis=-1)], probabilities[np.arange(len(places)), truth]
-
-
+ask = partial(fill_places, answer, tokenizer)  # text, places -> the first guess at each, and the truth's probability
 text = next(text for text in texts if "newspaper" in text)
 row = ["[CLS]", *tokenizer.pieces(text), "[SEP]"]
 print(text, "\n", *row)
@@ -715,45 +645,34 @@ for tokens, positions, weights in zip(learned, whole_word_masks.positions, whole
 # hidden: one of several pieces of a word, a value, a name, or any other word.
 
 # %%
-WHAT = ("part of a word", "value", "name", "other word")
-value_ids = {id for values in VALUES.values() for value in values for id in tokenizer.encode(value)}
-name_ids = {id for person in [*residents, *strangers] for id in tokenizer.encode(person.name)}
 score = {}
-for group in groups:
-    for whole_words_hidden in (False, True):
-        its_settings = row_settings | dict(whole_words=whole_words_hidden)
-        held_out = MaskedLMRows(str(files / f"unread_{group}.jsonl"), tokenizer, **its_settings)
-        rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
-        hits = np.array(predict(as_function(model)[1], rows).masked_lm.argmax(axis=-1) == rows["targets"])
-        whole = reassemble(package._replace(**{name: rows[name] for name in package._fields}))
-        goes_on = tokenizer.continuation[whole]
-        part = goes_on | np.roll(goes_on, -1, axis=1)
-        part = np.take_along_axis(part, rows["positions"], axis=1)
-        is_value, is_name = (np.isin(rows["targets"], list(ids)) for ids in (value_ids, name_ids))
-        kinds = np.select([part, is_value, is_name], [0, 1, 2], 3)
-        for number, what in enumerate(WHAT):
-            these = hits[(kinds == number) & (rows["weights"] > 0)]
-            score[group, whole_words_hidden, what] = these.mean() if len(these) else np.nan
-        names_there = (kinds == 2) & (rows["weights"] > 0)  # after the loops: those of the strangers
-        in_sight = (rows["tokens"][:, None, :] == rows["targets"][:, :, None]).any(axis=2)[names_there].mean()
+for group, whole in [(group, whole) for group in people_of for whole in (False, True)]:
+    held_out = MaskedLMRows(str(files / f"unread_{group}.jsonl"), tokenizer, **row_settings, whole_words=whole)
+    rows = held_out.build_evaluation(np.arange(held_out.size), slice(0, held_out.size), 0)
+    hits = np.array(answer(rows).masked_lm.argmax(axis=-1) == rows["targets"])
+    kinds = hidden_kinds(rows, tokenizer, [*residents, *strangers])
+    for what, these in kinds.items():
+        score[group, whole, what] = hits[these].mean() if these.any() else np.nan
+names_there = kinds["name"]  # after the loop: those of the strangers
+in_sight = (rows["tokens"][:, None, :] == rows["targets"][:, :, None]).any(axis=2)[names_there].mean()
 
-# %%
 figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
-for i, (group, hidden) in enumerate((group, hidden) for group in groups for hidden in (False, True)):
-    heights = [100 * score[group, hidden, what] for what in WHAT]
-    label = group + ", whole words hidden" * hidden
-    bars = axes.bar(np.arange(4) + 0.2 * (i - 1.5), heights, 0.2, label=label)
-    axes.bar_label(bars, fmt="%.0f", fontsize=8)
-axes.set_xticks(range(4), WHAT)
+series = {
+    group + ", whole words hidden" * whole: [score[group, whole, what] for what in HIDDEN]
+    for group in people_of for whole in (False, True)
+}  # fmt: skip
+draw_bars(axes, HIDDEN, series)
 axes.set(ylabel="accuracy on new passages, %", ylim=(0, 125), yticks=range(0, 101, 20), title="What was hidden?")
 axes.legend(ncols=2, loc="upper center", fontsize=8)
 show(figure, "08_what_was_hidden")
+
+# %%
 for (group, hidden, what), share in score.items():
     print(f"{group}, {what}{', whole words hidden' * hidden}: {100 * share:.0f} %")
 print(f"of the hidden names of strangers {100 * in_sight:.0f} % stand elsewhere in their row, to be seen")
-lost = {group: score[group, False, WHAT[0]] - score[group, True, WHAT[0]] for group in groups}
-known, guessed = (score[group, False, "value"] for group in groups)
-claim("parts of words are over 10 points harder if the whole word is hidden", min(lost.values()) > 0.1)
+lost = [score[group, False, HIDDEN[0]] - score[group, True, HIDDEN[0]] for group in people_of]
+known, guessed = (score[group, False, "value"] for group in people_of)
+claim("parts of words are over 10 points harder if the whole word is hidden", min(lost) > 0.1)
 claim("values of residents are filled in more than twice as often as those of strangers", known > 2 * guessed)
 
 # %% [markdown]

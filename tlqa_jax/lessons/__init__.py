@@ -20,6 +20,8 @@ installed. A lesson imports its checks as `from tlqa_jax.lessons import attentio
     bert                   of lesson 7
     bert_encoder           of its embeddings and its whole encoder
     masked_lm              of lesson 8
+    masked_lm_figures      its figures
+    masked_lm_trials       its pairs of texts, and the kinds of what is hidden
     pointing_at_answers    of lesson 9
     many_tasks             of lesson 10
     public_checkpoints     of lesson 11
