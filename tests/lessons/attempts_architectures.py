@@ -185,6 +185,11 @@ DECODER_LAYER = (
             lambda x, e, s, c, f, n1, n2, n3: (h := x + s(n1(x)) + c(n2(x))) + f(n3(h))),
         "keys not normed": of_decoder(
             lambda x, e, s, c, f, n1, n2, n3: (h := (g := x + s(n1(x), x)) + c(n2(g))) + f(n3(h))),
+        "bias in cross-attention": of_decoder(lambda x, e, s, c, f, n1, n2, n3: (
+            h := (g := x + s(n1(x))) + c(n2(g), bias=np.ones((3, 4, 4)))) + f(n3(h))),
+        "causal mask of self-attention in cross-attention": second_of(mask=np.tri(4, dtype=bool)),
+        "queries from the encoder": of_decoder(lambda x, e, s, c, f, n1, n2, n3: (
+            h := (g := x + s(n1(x))) + c(n2(np.asarray(e)), n2(g))) + f(n3(h))),
         "one norm at the end": of_decoder(
             lambda x, e, s, c, f, n1, n2, n3: n3((h := (g := x + s(n1(x))) + c(n2(g))) + f(n3(h)))),
     },

@@ -25,6 +25,8 @@ NAMED = {
         "no residual of cross-attention": "no residual around cross-attention",
         "an encoder's layer": "cross-attention is missing",
         "cross-attention first": "comes before self-attention",
+        "bias in cross-attention": "shapes do not fit",
+        "queries from the encoder": "shapes do not fit",
         "cross-attention scaled": "scores of cross-attention are divided",
     },
     "whole_t5": {
