@@ -395,9 +395,9 @@ assert parameters(t5_small) == embedding + (6 + 12) * attention + 12 * feed_forw
 #
 # Now you write it: a layer of the encoder, a layer of the decoder, and the whole. Here are the parts, for one text,
 # without batch and without dropout. `attend` is lesson 3's attention for all heads, with projections, and with a bias
-# on the scores. It serves any transformer, so you tell it what is special about yours: what `scale` multiplies the
-# scores by, which relative bias is added to them, and what the mask allows. Without `bias` nothing is added; without
-# `mask` every query may look at every key.
+# on the scores. It can be used in any transformer, and its arguments say what is special about T5: `scale` multiplies
+# the scores, the relative `bias` is added to them, and `mask` says who may look at whom. Without `bias` nothing is
+# added; without `mask` every query may look at every key.
 
 # %%
 def attend(p: dict, x: jax.Array, seen: jax.Array, *, scale: float, bias=0.0, mask=True) -> jax.Array:
@@ -488,10 +488,13 @@ for place in (0, 4):
 # %% [markdown]
 # ## Exercise 6: the whole T5
 #
-# What is left is around the layers. The **encoder**: the rows of the embedding table for the inputs, the layers, one
-# more norm at the end. All layers get the same relative bias. The **decoder**: the targets one step late (with a 0, the
-# start token, in front), the same table, the layers, a norm at the end, and the logits: in T5 1.0 times $1/\sqrt D$ and
-# the embedding table, in T5 1.1 with a matrix of its own, `p["output"]` [D V], without the factor.
+# Only the parts around the layers are missing now.
+#
+# - The **encoder** begins with the rows of the embedding table for the inputs. Then come the layers, which all get the
+#   same relative bias, and one more norm at the end.
+# - The **decoder** begins with the targets one step late (a 0, the start token, stands in front) and the same table.
+#   Then come its layers, with a relative bias of their own, a norm at the end, and the logits. T5 1.0 multiplies by
+#   $1/\sqrt D$ and by the embedding table; T5 1.1 has a matrix of its own, `p["output"]` [D V], and no factor.
 #
 # Write both. The names in `p` are `embedding` (with its `table`), `encoder_bias`, `encoder_0`, `encoder_1`, ...,
 # `encoder_norm`, and the same with `decoder`.
@@ -525,7 +528,7 @@ def decode(p: dict, targets: jax.Array, encoded: jax.Array, layers: int) -> jax.
 check.whole_t5(encode, decode)
 
 # %% [markdown]
-# Is that all of T5? Hold it against the package's model once more, at the size of the beginning, compiled. In a new
+# Is that all of T5? Compare it with the package's model once more, compiled, at the size of the beginning. In a new
 # model some parameters have hardly any effect, so first every parameter is changed so that it matters: norm scales that
 # are not 1, relative biases as large as the scores.
 

@@ -167,8 +167,9 @@ assert off > 1e-3
 #
 # ## Exercise 2: the embeddings
 #
-# Three rows for each token, from three tables; their sum; your norm. `p` has `word`, `position` and `token_type`, each
-# with its `table`, and `norm` with its scale and bias. `tokens` and `token_types` are both [L].
+# Each token takes one row from each of the three tables. Add the three rows, and apply your norm to the sum. `p` has
+# `word`, `position` and `token_type`, each with its `table`, and `norm` with its scale and bias. `tokens` and
+# `token_types` are both [L].
 
 # %%
 def embed(p: dict, tokens: np.ndarray, token_types: np.ndarray) -> jax.Array:
@@ -302,14 +303,14 @@ check.may_see(may_see)
 # %% [markdown]
 # ## Exercise 5: the whole encoder
 #
-# You have all the parts. The embeddings, then one block after the other: `p["embeddings"]`, `p["layer_0"]`,
-# `p["layer_1"]`, ... The result is called *last*, a vector for each token.
+# You have all the parts. The embeddings come first, then one block after the other; their parameters are
+# `p["embeddings"]`, `p["layer_0"]`, `p["layer_1"]`, ... The result is called *last*, a vector for each token.
 #
 # On top of it is the **pooler**, one vector for the whole text. It reads the vector of the first token, `[CLS]`:
 #
 # $$\text{pooled} = \tanh\big(\text{last}_{0} \, W + b\big)$$
 #
-# with `p["pooler"]["matrix"]` and `p["pooler"]["bias"]`. We shall see what it is for.
+# with `p["pooler"]["matrix"]` and `p["pooler"]["bias"]`. Below you see what it is for.
 
 # %%
 def encode(
@@ -328,8 +329,8 @@ def encode(
 check.encode(encode)
 
 # %% [markdown]
-# That is the whole BERT. Hold it against the package's model at the size of this lesson, compiled, both ways, with two
-# texts and padding:
+# That is the whole BERT. Compare it with the package's model at the size of this lesson: compiled, both ways, with two
+# texts and padding.
 
 # %%
 compiled = jax.jit(encode, static_argnames="layers")
