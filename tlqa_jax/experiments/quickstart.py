@@ -1,6 +1,6 @@
 """The main job in minutes: a tiny T5 learns the tiny world by itself, is taught to answer, and answers.
 
-    tlqa quickstart --out runs/quickstart --seed 0      # context EM 100.0, closed-book EM 82.7
+    tlqa quickstart --out runs/quickstart --seed 0      # context EM 99.7, closed-book EM 88.0
 
 Two things are measured, on two groups of people:
 
