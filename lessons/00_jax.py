@@ -173,6 +173,8 @@ assert np.allclose(by_loops, a @ b)
 # %%
 def project(x: jax.Array, weights: jax.Array) -> jax.Array:
     # Hint: one einsum. Which letter is in both, and not in the result?
+    # Hint: `x` is "bld", `weights` are "dhk". After the arrow stand the axes of the result, in their order:
+    # `jnp.einsum("bld,dhk->...", x, weights)`.
     # BLANK
     return jnp.einsum("bld,dhk->bhlk", x, weights)
     # END BLANK
@@ -218,7 +220,8 @@ assert gradient["layer"]["weights"].tolist() == [6.0, 12.0]  # 2 * scale * weigh
 
 # %%
 def descend(loss, params: dict, rate: float) -> dict:
-    # Hint: jax.grad(loss)(params) is a tree like params. jax.tree.map(lambda p, g: ..., tree, other_tree).
+    # Hint: the gradient is a tree of the same form as `params`, so both can be walked through together, leaf by leaf.
+    # Hint: `gradient = jax.grad(loss)(params)`, then `jax.tree.map(lambda p, g: ..., params, gradient)`.
     # BLANK
     gradient = jax.grad(loss)(params)
     return jax.tree.map(lambda p, g: p - rate * g, params, gradient)
@@ -291,7 +294,8 @@ assert jax.vmap(distance, in_axes=(0, None))(points, points[0]).tolist() == [0.0
 
 # %%
 def all_pairs(function, a: jax.Array, b: jax.Array) -> jax.Array:
-    # Hint: vmap over b alone gives, for one row of a, the M numbers of a row of the table. Then vmap that over a.
+    # Hint: vmap twice. Over b alone: for one row of a, the M numbers of a row of the table. Then vmap that over a.
+    # Hint: `one_row = jax.vmap(function, in_axes=(None, 0))`. Which `in_axes` does the vmap of `one_row` need?
     # BLANK
     one_row = jax.vmap(function, in_axes=(None, 0))
     return jax.vmap(one_row, in_axes=(0, None))(a, b)
@@ -330,7 +334,9 @@ assert (jax.random.normal(key, (3,)) == jax.random.normal(key, (3,))).all()
 
 # %%
 def random_arrays(key: jax.Array, shapes: dict) -> dict:
-    # Hint: jax.random.split(key, n) are n keys. zip(keys, shapes.items()) puts them together.
+    # Hint: one key for each array, and all of them made from `key` before anything is drawn.
+    # Hint: `jax.random.split(key, len(shapes))` are the keys, `zip(keys, shapes.items())` puts them together, and
+    # `jax.random.normal(its_key, shape)` draws.
     # BLANK
     keys = jax.random.split(key, len(shapes))
     return {name: jax.random.normal(its, shape) for its, (name, shape) in zip(keys, shapes.items())}
@@ -382,3 +388,47 @@ assert np.allclose([trained["slope"], trained["intercept"]], exact, atol=1e-2)
 #
 # *Read on:* JAX's documentation, "Key concepts", "Just-in-time compilation" and "The Sharp Bits"
 # (https://docs.jax.dev/); Flax, "NNX basics" (https://flax.readthedocs.io/).
+
+# %% [markdown]
+# ## Bonus: momentum
+#
+# Write `descend_with_momentum(loss, params, velocity, rate, momentum)`. It returns new parameters and a new velocity.
+# The velocity is `momentum` times the old one, plus the gradient; the parameters move by minus `rate` times the new
+# velocity. Fit the line with it, at the same rate and a momentum of 0.5, and draw its loss beside the one above. With a
+# momentum of 0 every step must be exactly that of `descend`.
+#
+# > The velocity is a tree like `params`. It begins as `jax.tree.map(jnp.zeros_like, params)`.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** A function under `jit` has the line `print(x)`. You call it a hundred times, always with an array of the same
+# shape. How often does it print, and does it print numbers?
+#
+# > Once, and no numbers. It prints while JAX traces, and then `x` is a tracer with a shape and a type.
+# > (`jax.debug.print` prints in each call.)
+#
+# **2.** Your texts have 900 different lengths, and the step of your training is under `jit`. Why is the first epoch so
+# slow, and what would you change?
+#
+# > Each new shape is traced and compiled again: 900 compilations. Pad the texts to one length, or to a few.
+#
+# **3.** What would change in the result if you wrote `einsum("bij,bjk->ik", a, b)` instead of `einsum("bij,bjk->bik",
+# a, b)`?
+#
+# > b is not behind the arrow any more, so it is summed over. The result is one matrix: the sum of the products of all
+# > b.
+#
+# **4.** `params` is a dictionary with three arrays of 10, 20 and 30 numbers. What does `jax.grad(loss)(params)` return?
+# And what happens if `loss` returns five numbers?
+#
+# > A dictionary with the same three names, and arrays of 10, 20 and 30 numbers. With five numbers there is an error:
+# > `grad` needs a function with one number as its result.
+#
+# **5.** Somebody draws the noise of every training step from the same key. Which error message do they get, and what is
+# wrong?
+#
+# > None. The noise is the same in every step, so it does not average out: it is a constant, and the model can get used
+# > to it.

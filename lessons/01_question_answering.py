@@ -102,7 +102,9 @@ assert astray, "the wrong way is wrong somewhere"
 
 # %%
 def answer_span(context: str, answer: dict) -> tuple[int, int]:
-    # Hint: answer["answer_start"] is the first character; a Python slice ends one after the last.
+    # Hint: the data say where the answer begins, and its text says how long it is. A Python slice ends one after the
+    # last character.
+    # Hint: `start = answer["answer_start"]`. The end is `start` plus the length of `answer["text"]`.
     # BLANK
     start = answer["answer_start"]
     return start, start + len(answer["text"])
@@ -186,7 +188,10 @@ for prediction in ["trumpet", "Trumpet", "the trumpet", "trumpet.", "a brass tru
 
 # %%
 def normalize(text: str) -> str:
-    # Hint: re.sub(r"\b(a|an|the)\b", " ", text) replaces whole words; " ".join(text.split()) squeezes spaces.
+    # Hint: four lines, one for each step, in the order of the list. An article is a whole word: the a's of "banana"
+    # stay.
+    # Hint: `"".join(c for c in text if c not in string.punctuation)` removes punctuation, `re.sub(r"\b(a|an|the)\b", "
+    # ", text)` replaces whole words, `" ".join(text.split())` squeezes spaces.
     # BLANK
     text = text.lower()
     text = "".join(character for character in text if character not in string.punctuation)
@@ -227,7 +232,10 @@ assert exact_match("The Trumpet.", "trumpet") == 1.0
 # %%
 def word_f1(prediction: str, gold: str) -> float:
     prediction_words, gold_words = normalize(prediction).split(), normalize(gold).split()
-    # Hint: (Counter(a) & Counter(b)).total() is the number of shared words. Where it is 0, so is F1.
+    # Hint: count the shared words first. A word that one side says twice and the other once is shared once. If none is
+    # shared, F1 is 0.
+    # Hint: `shared = (Counter(prediction_words) & Counter(gold_words)).total()`. Precision is `shared /
+    # len(prediction_words)`; recall divides by the other length.
     # BLANK
     shared = (Counter(prediction_words) & Counter(gold_words)).total()
     if shared == 0:
@@ -340,3 +348,44 @@ for number in [20, 100, 500]:
 #
 # *Read on:* Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text"; Roberts et al. 2020,
 # "How Much Knowledge Can You Pack Into the Parameters of a Language Model?"
+
+# %% [markdown]
+# ## Bonus: is it ahead by more than luck?
+#
+# Is "first of type" ahead of "commonest" by more than the choice of questions explains? Compute the exact match of both
+# for each question of `dev` (0 or 100), subtract one from the other question by question, and give the differences to
+# `package.bootstrap_interval`. Does the interval contain 0? Then do it again with the first twenty questions only.
+#
+# > `package.exact_match(answer(q), [a["text"] for a in q["answers"]])` is 0 or 1, and `answerers["commonest"]` is such
+# > an `answer`.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** A passage has the year 1928 twice, of a birth and of a house. The question is about the house, and a function
+# returns the first place. Does comparing the *texts* of the spans find the mistake?
+#
+# > No. Both places have the same text, so the text is right. Only a comparison of the positions finds it.
+#
+# **2.** Somebody removes all double spaces from the passages of a data set, and keeps every `answer_start`. Which
+# answers are wrong now, and which check of this lesson notices?
+#
+# > All answers behind the first removed space of their passage: they are some characters too far to the right.
+# > `context[start:end]` is not the answer's text any more, and the left number of the table shows it.
+#
+# **3.** What are exact match and F1 of the prediction "the, the cat" for the gold answer "Cat!"?
+#
+# > Both are 1. After normalisation both sides are `cat`: articles, punctuation and capitals are gone.
+#
+# **4.** A model always writes the right answer, of one word, and three more words after it. What are its exact match
+# and its F1? And if it learns to write one word less?
+#
+# > Exact match is 0, F1 is 0.4 (precision 1/4, recall 1). With two more words instead of three, F1 is 0.5 and exact
+# > match is still 0: it does not see the improvement.
+#
+# **5.** Model A is right on 61 of 100 questions, and model B on 58 of 100 other questions. What do you know?
+#
+# > Hardly anything. The interval of each is about ten points wide on either side. Ask both the same questions, and more
+# > of them.

@@ -71,7 +71,8 @@ assert sum(word not in word_counts for word in sentence.split()) >= 3
 # %%
 def count_pairs(words: dict[tuple[str, ...], int]) -> Counter:
     """{symbols of a word: occurrences of the word} -> {pair of neighbours: its occurrences in the text}."""
-    # Hint: zip(word, word[1:]) are the pairs of one word; each occurs as often as the word does.
+    # Hint: find the pairs of one word. Each of them occurs as often as the word does.
+    # Hint: for each `word, count` in `words.items()`: the pairs are `zip(word, word[1:])`, and `pairs[pair] += count`.
     # BLANK
     pairs = Counter()
     for word, count in words.items():
@@ -117,7 +118,9 @@ print("last: ", *(" ".join(pair) for pair in merges[-10:]), sep=" | ")
 
 # %%
 def cut_word(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    # Hint: begin with [*word, "</w>"], and use bpe.merge_pair.
+    # Hint: begin with the characters and the mark of the end. Then do all merges, in the order in which they were
+    # learned.
+    # Hint: `symbols = [*word, "</w>"]`, and for each pair `symbols = bpe.merge_pair(symbols, pair)`.
     # BLANK
     symbols = [*word, "</w>"]
     for pair in merges:
@@ -210,8 +213,11 @@ assert tokenizer.decode(tokenizer.encode("Casper  Moss\n")) == "Casper Moss"  # 
 # %%
 def likeliest_cut(word: str, log_probability: dict[str, float]) -> list[str]:
     best = {0: (0.0, [])}  # position -> (log probability, pieces) of the best cut of word[:position]
-    # Hint: for each end from 1 to len(word), every start in best for which word[start:end] is a known piece offers a
-    # cut of word[:end]. best[end] is the max of the offers (pairs are compared by their first entry), if there are any.
+    # Hint: the best cut of a beginning does not depend on what follows. For each end ask: where can the last piece
+    # begin?
+    # Hint: for each `end` from 1 to `len(word)`, every `start` in `best` for which `word[start:end]` is a known piece
+    # offers `(best[start][0] + its log probability, [*best[start][1], piece])`. `best[end]` is the max of the offers
+    # (pairs are compared by their first entry), if there are any. Return the pieces of `best[len(word)]`.
     # BLANK
     for end in range(1, len(word) + 1):
         offers = [
@@ -328,3 +334,43 @@ print(tokenizer.encode("Casper plays the <extra_id_0> in <extra_id_1>."))
 #
 # *Read on:* Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; Kudo 2018, "Subword
 # Regularization"; Kudo and Richardson 2018, "SentencePiece".
+
+# %% [markdown]
+# ## Bonus: what do capitals cost?
+#
+# To our BPE "The" and "the" are two different words. Learn 400 merges on the passages in lower case. How many symbols
+# per word do the words of `dev` need then, also in lower case? Predict first whether it is more or fewer, and name what
+# is lost in exchange.
+#
+# > `bpe.learn_bpe([passage.lower() for passage in passages], 400)`, and the loop of the figure with counts of
+# > lower-case words.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** You learn 0 merges. How is "low" cut? And after how many merges, at least, can it be one symbol?
+#
+# > `l`, `o`, `w`, `</w>`: four symbols. Each merge makes one symbol of two, so three merges at least.
+#
+# **2.** You carry out the learned merges in the reverse order. Why are the cuts worse?
+#
+# > A late merge is made of symbols that earlier merges produce. In the reverse order these symbols are not there yet,
+# > so it does nothing, and many words stay in small pieces.
+#
+# **3.** In a unigram vocabulary the log probabilities are -2 for `a`, -2 for `b` and -5 for `ab`. How is "ab" cut? And
+# if `ab` had -3?
+#
+# > As `a` `b`, because -4 is larger than -5. With -3 it would be one piece.
+#
+# **4.** From today on a town with a long name is in the news every day. The vocabulary is not trained again. What
+# changes in the cut of its name?
+#
+# > Nothing. A cut depends on the pieces and their probabilities only. A model that is trained further may learn to read
+# > and write these pieces better.
+#
+# **5.** With a vocabulary twice as large, texts are a tenth shorter. What does a model gain, and what does it pay?
+#
+# > Shorter texts: less work for each text, and more text fits into one input. It pays with twice as many rows in its
+# > table of embeddings, and the new ones belong to rare pieces, which are seldom trained.

@@ -109,7 +109,10 @@ show(figure, "03_why_divide")
 
 # %%
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    # Hint: jnp.einsum("lk,sk->ls", query, key) are the scores, one row per query. jax.nn.softmax(x, axis=-1).
+    # Hint: three steps: the scores of all pairs, divided by the root of K; a softmax over the keys of each query; the
+    # values, mixed in these shares.
+    # Hint: `jnp.einsum("lk,sk->ls", query, key) / query.shape[-1] ** 0.5` are the scores, one row for each query. Then
+    # `jax.nn.softmax(scores, axis=-1)`, and an einsum with "ls,sk->lk".
     # BLANK
     scores = jnp.einsum("lk,sk->ls", query, key) / query.shape[-1] ** 0.5
     weights = jax.nn.softmax(scores, axis=-1)
@@ -171,7 +174,9 @@ assert share > 5 * proper
 
 # %%
 def causal_mask(length: int) -> jax.Array:
-    # Hint: compare positions, position[:, None] of the query with position[None, :] of the key.
+    # Hint: compare the position of the query with the position of the key. Which of the two must not be the larger one?
+    # Hint: `position = jnp.arange(length)`; `position[:, None]` is that of the query, `position[None, :]` that of the
+    # key.
     # BLANK
     position = jnp.arange(length)
     return position[:, None] >= position[None, :]
@@ -202,7 +207,10 @@ assert not np.allclose(struck_out.sum(axis=-1), 1)
 
 # %%
 def masked_weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    # Hint: jnp.where(mask, a, b); jnp.finfo(scores.dtype).min is the lowest finite number.
+    # Hint: replace the forbidden scores before the softmax. By which number, if even a row in which all are forbidden
+    # must stay finite?
+    # Hint: `jnp.where(mask, scores, jnp.finfo(scores.dtype).min)` has the lowest finite number there. Then a softmax
+    # over the last axis.
     # BLANK
     scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     return jax.nn.softmax(scores, axis=-1)
@@ -381,3 +389,44 @@ print("Attention alone does not know the order of words.")
 # %% [markdown]
 # *Read on:* Vaswani et al. 2017, "Attention Is All You Need", section 3.2; Raffel et al. 2020, "Exploring the Limits
 # of Transfer Learning with a Unified Text-to-Text Transformer", section 2.1.
+
+# %% [markdown]
+# ## Bonus: one key for all heads
+#
+# In *multi-query attention* (Shazeer 2019) each head has its own queries, but all heads share one key and one value for
+# each position. Write it from `masked_attend`, with `query` [B H L K], `key` and `value` [B S K]. Show that it equals
+# `multi_head` if the same key and value are repeated for every head. A decoder keeps keys and values of everything that
+# it has written. How much less has it to keep with 8 heads?
+#
+# > `jax.vmap(masked_attend, in_axes=(0, None, None, None))` for the heads. `np.repeat(key[:, None], H, axis=1)`
+# > repeats. An eighth has to be kept.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** You add 100 to all scores of one query. What happens to its weights?
+#
+# > Nothing. Softmax depends on the differences of the scores only: the factor exp(100) is above and below the line.
+#
+# **2.** A layer divides its scores by 8, which was right for K = 64. You make the vectors longer, K = 256, and keep the
+# 8. What happens?
+#
+# > The scores have a deviation of 16 / 8 = 2 instead of 1. The softmax is sharper from the start, and its gradient
+# > smaller.
+#
+# **3.** Forbidden scores are set to 0, and all allowed scores happen to be about -5. Who gets the attention?
+#
+# > The forbidden keys: exp(0) is 148 times exp(-5). A mask must use the lowest number there is, and not 0.
+#
+# **4.** You forget the causal mask of a decoder and train it. What do you see in the training loss, and what when it
+# writes?
+#
+# > The loss falls nearly to 0, because each position can look at the token that it has to predict. When it writes, this
+# > token is not there yet, and the text is nonsense.
+#
+# **5.** Keys at padding are masked. What is the output *at* a position of padding, and why does it do no harm?
+#
+# > Some mixture of the values of real tokens, because its query is not masked. Nobody looks at this position, and the
+# > loss gives it the weight 0.

@@ -118,8 +118,11 @@ def buckets(relative: np.ndarray, bidirectional: bool, number: int = 32, max_dis
         start = 0
         distance = np.maximum(-relative, 0)
     exact = number // 2
-    # Hint: np.where(distance < exact, ..., ...). np.log(np.maximum(distance, 1) / exact) / np.log(max_distance / exact)
-    # grows from 0 to 1. Add 1e-4 before .astype(int) rounds down: a logarithm may come out as 1.9999 instead of 2.
+    # Hint: near distances are their own bucket. The others follow the formula above, and the last bucket takes all that
+    # would come after it.
+    # Hint: `np.log(np.maximum(distance, 1) / exact) / np.log(max_distance / exact)` grows from 0 to 1; multiply it by
+    # `number - exact` and add `exact`. Add 1e-4 before `.astype(int)` rounds down: a logarithm may come out as 1.9999
+    # instead of 2. Then `start + np.where(distance < exact, distance, np.minimum(far, number - 1))`.
     # BLANK
     growth = np.log(np.maximum(distance, 1) / exact) / np.log(max_distance / exact)
     far = (exact + growth * (number - exact) + 1e-4).astype(int)
@@ -195,7 +198,9 @@ show(figure, "04_bias_alone")
 
 # %%
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float = 1e-6) -> jax.Array:
-    # Hint: x is [L D]. jnp.mean(..., axis=-1, keepdims=True) keeps the axis, so that the division lines up.
+    # Hint: nothing is subtracted. What is the mean of, and over which axis?
+    # Hint: `x` is [L D]. `jnp.mean(x**2, axis=-1, keepdims=True)` keeps the axis, so that the division lines up.
+    # Epsilon is added under the root.
     # BLANK
     mean_square = jnp.mean(x**2, axis=-1, keepdims=True)
     return x / jnp.sqrt(mean_square + epsilon) * scale
@@ -303,6 +308,8 @@ assert moved == {"as they are": [2, 3, 4, 5], "shifted right": [3, 4, 5]}
 def corrupt(tokens: list[int], mask: list[bool], sentinels: list[int]) -> tuple[list[int], list[int]]:
     # Hint: go through the tokens one by one. A span begins where a token is hidden, and the one before it (is there
     # one?) is not.
+    # Hint: where a span begins, append `sentinels[spans]` to both lists and count the span. Then append the token: to
+    # the targets if it is hidden, else to the inputs. Both lists end with 1.
     # BLANK
     inputs, targets, spans = [], [], 0
     for i, (token, hidden) in enumerate(zip(tokens, mask, strict=True)):
@@ -582,3 +589,44 @@ assert abs(loss / weight - np.log(1000)) < 2
 # *Read on:* Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
 # sections 2.1 and 3.1 to 3.3; Zhang and Sennrich 2019, "Root Mean Square Layer Normalization"; Shazeer 2020, "GLU
 # Variants Improve Transformer".
+
+# %% [markdown]
+# ## Bonus: an encoder that does not know order
+#
+# Set the table of the encoder's relative positions to zeros, all else as it is. Encode a row of tokens, and the same
+# row reversed. The second output must be the first one reversed, to rounding. With the table as it was it must not be.
+# So these few numbers are all that tells the encoder the order of its words.
+#
+# > `apply(params, inputs, method="encode")` is [B L D]. The table is `params["encoder_bias"]["table"]`; make new
+# > dictionaries with `{**params, ...}`. A fresh table is small, so use `stirred(params)`.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** Can the encoder tell a word that is 500 pieces ahead from one that is 600 pieces ahead?
+#
+# > Not by the bias: both distances are in the last bucket. It knows that both are far, and on which side.
+#
+# **2.** You multiply the input of RMSNorm by 10. Then instead you add 10 to each entry. Which of the two changes the
+# output?
+#
+# > Adding does. A factor goes away in the division, but RMSNorm does not subtract the mean, so what is added stays.
+#
+# **3.** The targets are 5, 9, 1. What are the decoder's inputs? If 9 is replaced by 7, which predictions can change?
+#
+# > The inputs are 0, 5, 9. The 9 is the third input, so only the third prediction, the one of the end token, can
+# > change.
+#
+# **4.** A text has 12 tokens. You hide three neighbours, or three tokens that are far from each other. How long are
+# inputs and targets, with their end tokens?
+#
+# > Neighbours: one sentinel, so inputs 9 + 1 + 1 = 11 and targets 1 + 3 + 1 = 5. Far from each other: three sentinels,
+# > so 9 + 3 + 1 = 13 and 3 + 3 + 1 = 7. Then the inputs are longer than the text was.
+#
+# **5.** A vocabulary gets 10,000 pieces more. How many parameters are added to a T5 1.0 of width 512, and how many to a
+# T5 1.1?
+#
+# > 10,000 times 512, so 5.12 million, in T5 1.0. Twice as many in T5 1.1, because its output matrix is not the
+# > embedding.

@@ -169,7 +169,9 @@ show(figure, "05_mean_of_means")
 
 # %%
 def global_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    # Hint: jax.lax.psum(x, AXIS) adds x over the devices. It takes one number, or a tuple of them.
+    # Hint: sums may be added over devices, means may not. Which two sums does this device know?
+    # Hint: `jax.lax.psum(x, AXIS)` adds x over the devices. It takes one number, or a tuple: `(losses * weights).sum()`
+    # and `weights.sum()`.
     # BLANK
     total, weight = jax.lax.psum(((losses * weights).sum(), weights.sum()), AXIS)
     return total / weight
@@ -204,7 +206,10 @@ def gradients(loss_sum, params, rows: dict):
 
     `params` is a dictionary of arrays, and so is the result.
     """
-    # Hint: jax.grad(function)(params) differentiates by the first argument. jax.lax.psum takes dictionaries as well.
+    # Hint: three steps, in this order: the weight of all devices; the gradient of this device's sum, divided by that
+    # weight; the gradients, added over the devices.
+    # Hint: `weight = jax.lax.psum(rows["weights"].sum(), AXIS)`. `jax.grad(lambda params: loss_sum(params, rows) /
+    # weight)(params)` is this device's share. `jax.lax.psum` takes dictionaries as well.
     # BLANK
     weight = jax.lax.psum(rows["weights"].sum(), AXIS)
     share = jax.grad(lambda params: loss_sum(params, rows) / weight)(params)
@@ -293,8 +298,9 @@ assert (np.array(same) == np.array(same)[0]).all() and not (np.array(own) == np.
 # %%
 def dropout_key(seed: int, step: jax.Array) -> jax.Array:
     """Called on each device; `step` counts the steps of the training."""
-    # Hint: jax.random.key(seed); jax.random.fold_in(key, number), as often as there are numbers.
-    # jax.lax.axis_index(AXIS) is the device's own number.
+    # Hint: the key is a function of three numbers: seed, step and device. They go in one after the other.
+    # Hint: `jax.random.key(seed)`; then `jax.random.fold_in(key, number)` for the step, and once more for
+    # `jax.lax.axis_index(AXIS)`, the device's own number.
     # BLANK
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
@@ -624,3 +630,46 @@ if jax.default_backend() == "cpu":  # on a GPU, XLA_FLAGS=--xla_gpu_deterministi
 #
 # *Read on:* Raffel et al. 2020, section 3.1; Roberts et al. 2020, "How Much Knowledge Can You Pack Into the Parameters
 # of a Language Model?"; Guu et al. 2020, "REALM: Retrieval-Augmented Language Model Pre-Training", section 3.4.
+
+# %% [markdown]
+# ## Bonus: gradient accumulation
+#
+# A device may have too little memory for its two rows at once. Write `accumulated_gradients(loss_sum, params, rows)`,
+# which goes through its rows one at a time and adds the gradients up. Call it in the place of `gradients` above: it
+# must be off by less than 1e-4 as well. The question behind it: by which weight is each of the small gradients divided?
+#
+# > By the weight of *all* rows on all devices, so `psum` comes first. Then a Python loop over the rows, slices `x[i : i
+# > + 1]`, and `jax.tree.map(jnp.add, ...)`.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** All devices have the same number of real tokens in every batch. Is the mean of means wrong?
+#
+# > No. With equal weights it is the global mean. It goes wrong where the weights differ: texts of different lengths,
+# > masks, the last batch of an epoch.
+#
+# **2.** You train with a batch of 16 rows on eight devices, and then with the same batch on four. What happens to the
+# gradient, and to the memory?
+#
+# > The gradient is the same, to rounding. Each device has four rows instead of two, so it needs more memory for them
+# > and more time.
+#
+# **3.** You forget the last `psum`, the one of the gradients. Is there an error? What happens to the eight copies?
+#
+# > There is no error. Each device takes the step of its own rows, so after the first step the copies are eight
+# > different models. `out_axes=None` shows only one of them.
+#
+# **4.** Checkpoints are saved every 600 steps, and the machine is lost at step 700. What does the continued run do in
+# step 601, and what is lost?
+#
+# > The same as the lost run in step 601: the same rows and the same noise, because both are functions of (seed, step).
+# > Lost is the time of 100 steps, and nothing else.
+#
+# **5.** You take a vocabulary twice as large, all else alike. How much higher is the loss of a model that has learned
+# nothing?
+#
+# > By log 2, which is 0.69 nats: a uniform guess costs log V. So losses of models with different vocabularies cannot be
+# > compared.

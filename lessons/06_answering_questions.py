@@ -90,7 +90,7 @@ for name in ("unasked", "reading_held_out"):
 # finds it complete.)
 
 # %%
-pretrained = pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True)
+pretrained = pretrain_spans(street.pretraining(files, runs / "pretrained"))
 t5 = load(pretrained)
 tokenizer, (apply, params) = t5.tokenizer, as_function(t5.model())
 
@@ -176,7 +176,10 @@ claim(
 
 # %%
 def write_answer(logits, max_length: int) -> list[int]:
-    # Hint: the row that predicts the next token is the last one; int(np.argmax(row)).
+    # Hint: the row that predicts the next token is the last one. Stop after the end token, or when `max_length` tokens
+    # are written. The start token was given, not written.
+    # Hint: `targets_in = [0]`; append `int(np.argmax(logits(targets_in)[-1]))` as long as there is room, and break at
+    # 1. Return `targets_in[1:]`.
     # BLANK
     targets_in = [0]
     while len(targets_in) <= max_length:
@@ -228,7 +231,10 @@ for row in rows["unasked"][:4]:
 
 # %%
 def keys_computed(T: int, S: int, cached: bool) -> int:
-    # Hint: 1 + 2 + ... + T = T (T + 1) / 2. What is computed once, and what at each of the T steps?
+    # Hint: what is computed once, and what at each of the T steps? Without a cache, step t computes the keys of all its
+    # t tokens, and of all S inputs.
+    # Hint: `1 + 2 + ... + T` is `T * (T + 1) // 2`. With a cache, the key of each token and of each input is computed
+    # once.
     # BLANK
     if cached:
         return T + S
@@ -304,7 +310,10 @@ def answer_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
 
     An answer that was cut off at max_length has no end token: all of its tokens were written.
     """
-    # Hint: jax.nn.log_softmax(logits, axis=-1). The entries of the tokens: x[np.arange(n), tokens[:n]]. Add, then exp.
+    # Hint: a product of probabilities is a sum of logarithms. Which tokens were written? All through the end token; the
+    # padding after it was not.
+    # Hint: `n = list(tokens).index(1) + 1 if 1 in tokens else len(tokens)`. Of `x = jax.nn.log_softmax(logits,
+    # axis=-1)` the entries of the tokens are `x[np.arange(n), tokens[:n]]`. Add, then exp.
     # BLANK
     n = list(tokens).index(1) + 1 if 1 in tokens else len(tokens)
     log_p = np.array(jax.nn.log_softmax(jnp.array(logits), axis=-1))[np.arange(n), tokens[:n]]
@@ -498,3 +507,47 @@ assert believed.total() == len(contradicted)
 # *Read on:* Roberts et al. 2020, "How Much Knowledge Can You Pack Into the Parameters of a Language Model?"; Lewis et
 # al. 2021, "Question and Answer Test-Train Overlap in Open-Domain Question Answering Datasets", on what held out
 # should mean.
+
+# %% [markdown]
+# ## Bonus: when should it be silent?
+#
+# Give one point for each right answer, none for silence, and take one point away for each wrong answer. (Every answer
+# about a person who does not exist is wrong.) Divide the three lists of `sure` into two halves. Choose the probability
+# below which the model is silent on the first half, and count the points on the second. How many points has the model
+# that always answers?
+#
+# > Try every probability of the first half as the threshold. Choose on one half and count on the other: points on the
+# > half that chose are too good.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** A model from random weights reaches the same training loss as the pretrained one. Was the pretraining useless?
+#
+# > That does not follow. Both can learn the training questions by heart. Look at questions about people of whom neither
+# > was asked in training.
+#
+# **2.** You allow 3 tokens for an answer instead of 6, and some right answers need 5. What happens to exact match, and
+# to the probabilities of these answers?
+#
+# > These answers are cut off and count as wrong. Their probabilities rise: factors are missing from the product, the
+# > end token's among them.
+#
+# **3.** Inputs have 512 tokens. You write answers of 64 tokens instead of 32. About how many more keys does a layer
+# compute, with and without a cache?
+#
+# > With a cache 576 instead of 544, which is 6 % more. Without one about twice as many, since the keys of the inputs
+# > are computed again in each step.
+#
+# **4.** The model writes "Oss" for a person who does not exist, with probability 0.9. Of what is 0.9 the probability?
+#
+# > That this model writes this text after this question. It compares texts with each other. It does not say that there
+# > is something to know.
+#
+# **5.** Somebody tests reading with passages about residents, whom the model knows from pretraining, and is proud of
+# the score. What would you change?
+#
+# > The people. Such a model may answer from memory. Ask about strangers, or write passages that contradict what it has
+# > read.

@@ -143,7 +143,9 @@ for name, its_params in [("no positions", without), ("with positions", params)]:
 
 # %%
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float = 1e-12) -> jax.Array:
-    # Hint: x is [L D]. jnp.mean(..., axis=-1, keepdims=True) keeps the axis, so that the subtraction lines up.
+    # Hint: mean and variance are those of one token's entries. Epsilon is added to the variance, under the root.
+    # Hint: `x` is [L D]. `jnp.mean(x, axis=-1, keepdims=True)` keeps the axis, so that the subtraction lines up. The
+    # variance is the mean of the squares of what is left.
     # BLANK
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
@@ -240,8 +242,9 @@ assert off > 1e-4 and np.allclose(jax.nn.gelu(grid, approximate=False), gelu(gri
 
 # %%
 def block(p: dict, x: jax.Array, may_see: jax.Array) -> jax.Array:
-    # Hint: attend(p["attention"], x, may_see); feed_forward(p["feed_forward"], x);
-    # layer_norm(x, **p["attention_norm"]) hands over its scale and bias.
+    # Hint: two lines, one for each of the two formulas. A norm takes the sum of a part and of what went into this part.
+    # Hint: `layer_norm(x + attend(p["attention"], x, may_see), **p["attention_norm"])` is the first: `**` hands over
+    # scale and bias. The second has the same form, with `feed_forward(p["feed_forward"], x)`.
     # BLANK
     x = layer_norm(x + attend(p["attention"], x, may_see), **p["attention_norm"])
     return layer_norm(x + feed_forward(p["feed_forward"], x), **p["feed_forward_norm"])
@@ -288,8 +291,10 @@ for name, its_block in [("post-norm", jax.jit(block)), ("pre-norm", jax.jit(pre_
 
 # %%
 def may_see(real: np.ndarray, causal: bool) -> np.ndarray:
-    # Hint: position = np.arange(len(real)); position[:, None] is of the query, position[None, :] of the key.
-    # `&` is "and", entry by entry.
+    # Hint: two conditions, and both must hold: the key is no padding; and, if it is causal, the key does not come after
+    # the query.
+    # Hint: `position = np.arange(len(real))`; `position[:, None]` is of the query, `position[None, :]` and `real[None,
+    # :]` are of the key. `&` is "and", entry by entry. If it is not causal, begin with `np.ones((L, L), bool)`.
     # BLANK
     position = np.arange(len(real))
     earlier = position[:, None] >= position[None, :]
@@ -571,8 +576,10 @@ for name in ("BertForMaskedLM", "BertForPreTraining", "BertForQuestionAnswering"
 def parameters(config: BertConfig) -> int:
     D, F = config.hidden_size, config.intermediate_size
     # Hint: embeddings (three tables and a norm), then for each layer attention (four matrices), feed-forward (two) and
-    # two norms, then the pooler. Every matrix has a bias, every norm a scale and a bias. Their names are
-    # config.vocab_size, .max_position_embeddings, .type_vocab_size, .num_hidden_layers, .num_attention_heads.
+    # two norms, then the pooler. Every matrix has a bias, every norm a scale and a bias.
+    # Hint: a norm is `2 * D`, attention `4 * (D * D + D)` whatever the number of heads, the way into the feed-forward
+    # `D * F + F`. The sizes are `config.vocab_size`, `.max_position_embeddings`, `.type_vocab_size` and
+    # `.num_hidden_layers`.
     # BLANK
     norm = 2 * D
     tables = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) * D
@@ -645,3 +652,46 @@ else:
 # *Read on:* Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
 # sections 3 and 5.1; Ba et al. 2016, "Layer Normalization"; Hendrycks and Gimpel 2016, "Gaussian Error Linear Units";
 # Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture".
+
+# %% [markdown]
+# ## Bonus: both ways in the first part, one way after it
+#
+# A third mask is in use, the *prefix* mask. The first `n` tokens, a question, see each other in both directions; those
+# after them, the answer, see the whole prefix and what is before them. Write `prefix_mask(length, n)`. How many entries
+# are True with 8 tokens and n = 4? Predict it, then count. With n = 0 and with n = 8 it must equal two masks that you
+# know.
+#
+# > A key may be seen if it does not come after the query, or if it is in the prefix: `|` is "or", entry by entry. 42
+# > entries are True.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** You set the table of positions of the *causal* BERT to zeros. Can it still tell "baker paid tailor" from
+# "tailor paid baker"?
+#
+# > Yes. The first token sees one token, the second sees two, and so on, so what a token sees depends on its place. In
+# > the plain BERT all see the same, and the order is lost.
+#
+# **2.** In a BERT of two layers the first has the causal mask and the second has none. Does the vector of `[CLS]`
+# depend on the last word?
+#
+# > Yes, through the second layer: there `[CLS]` looks at the last word directly. One layer without the mask is enough.
+#
+# **3.** You exchange 12 heads of size 64 for 6 heads of size 128. How many parameters are added or lost, and what
+# changes?
+#
+# > None: each matrix is still 768 x 768. There are 6 distributions of attention instead of 12 in each layer.
+#
+# **4.** The causal model cannot fill the gap if the clue comes after it. Which would help: more layers, more steps, or
+# asking at the last `[SEP]` instead of at the gap?
+#
+# > Only the last one. The clue never reaches the gap, with any number of layers or steps. `[SEP]` stands after the
+# > clue, so it can see both.
+#
+# **5.** Somebody loads the weights of BERT into pre-norm blocks. Is there an error? How would you find the mistake?
+#
+# > There is none: all shapes are the same. Compare the vectors with those of another implementation, number by number,
+# > on the same text.

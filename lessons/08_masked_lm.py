@@ -145,9 +145,11 @@ print(f"{len(words)} words of the street: yours and the package's agree on each.
 def mask_row(
     rng: np.random.Generator, tokens: np.ndarray, special_ids: tuple, mask_id: int, vocab_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # Hint: np.isin(tokens, special_ids) says which tokens are special. Choose max(1, round(0.15 * how many are not)):
-    # rng.choice(positions, number, replace=False). Then one throw for each: rng.random(number) below 0.8, below 0.9.
-    # np.setdiff1d(np.arange(vocab_size), special_ids) are the ordinary pieces.
+    # Hint: find the positions that are text, and choose 15 % of them, at least one. Then one throw for each: below 0.8
+    # it is hidden, below 0.9 replaced, otherwise kept. Change a copy of the tokens.
+    # Hint: `text = np.flatnonzero(~np.isin(tokens, special_ids))`; `rng.choice(text, max(1, round(0.15 * len(text))),
+    # replace=False)`, sorted. `np.setdiff1d(np.arange(vocab_size), special_ids)` are the ordinary pieces. With `throw =
+    # rng.random(number)`, two `np.where` in each other make the three cases.
     # BLANK
     text = np.flatnonzero(~np.isin(tokens, special_ids))
     positions = np.sort(rng.choice(text, max(1, round(0.15 * len(text))), replace=False))
@@ -253,8 +255,11 @@ show(figure, "08_batch")
 def pretraining_loss(
     mlm_logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, nsp_logits: np.ndarray, next_sentence: np.ndarray
 ) -> float:
-    # Hint: log softmax(z) = z - m - log(sum(exp(z - m))), with m the largest logit, over the last axis, keepdims=True.
-    # np.take_along_axis(x, targets[..., None], axis=-1)[..., 0] picks the target's entry of each row of logits.
+    # Hint: one function for both halves: logits and right answers in, one loss for each answer out. Then a weighted
+    # mean over predictions, and a plain mean over rows.
+    # Hint: log softmax of z is `z - m - log(sum(exp(z - m)))`, with m the largest logit, over the last axis,
+    # `keepdims=True`. `np.take_along_axis(x, targets[..., None], axis=-1)[..., 0]` picks the target's entry of each row
+    # of logits.
     # BLANK
     def losses(logits, answers):
         shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -305,7 +310,9 @@ assert np.isclose(by_hand, of_package, rtol=1e-4)
 # %%
 def multiplications(L: int, P: int, D: int, F: int, layers: int, V: int) -> tuple[int, int]:
     """(of the encoder, of the head at P positions)."""
-    # Hint: the sentences above, as products and sums.
+    # Hint: the sentences above, as products and sums. What is multiplied by L, what by L * L, and what by P?
+    # Hint: in a layer, each of the L tokens costs `4 * D * D + 2 * D * F`, and each of the L * L pairs costs D twice.
+    # In the head each position costs `D * D + D * V`.
     # BLANK
     layer = L * (4 * D * D + 2 * D * F) + 2 * L * L * D
     return layers * layer, P * (D * D + D * V)
@@ -610,7 +617,10 @@ print(text, "\n", *row)
 # %%
 def whole_words(pieces: list[str]) -> list[list[int]]:
     """For each word the positions of its pieces. Special pieces such as [SEP] are no words."""
-    # Hint: a piece that begins with "##" goes into the list of the word before; any other begins a new list.
+    # Hint: a piece that begins with two hash signs goes on with the word before it. Any other begins a new word, unless
+    # it is special.
+    # Hint: for each `place, piece`: `words[-1].append(place)` if `piece.startswith("##")`, else
+    # `words.append([place])`. Skip `[CLS]`, `[SEP]` and `[PAD]`.
     # BLANK
     words = []
     for place, piece in enumerate(pieces):
@@ -699,3 +709,44 @@ claim("values of residents are filled in more than twice as often as those of st
 #
 # *Read on:* Devlin et al. 2019, "BERT", sections 3.1 and 5.1, appendices A.1, A.2 and C.2; Liu et al. 2019, "RoBERTa",
 # section 4; Lan et al. 2020, "ALBERT", section 3.1; Clark et al. 2020, "ELECTRA".
+
+# %% [markdown]
+# ## Bonus: how much of a text is ever asked about?
+#
+# Mask one row ten times, with ten seeds. Which share of its text tokens was chosen at least once? Predict it first,
+# from 15 %, then count it with your `mask_row` over many rows of `learned`. How many epochs does it take until 99 % of
+# the tokens were asked about? Compare that with masks that are drawn once and kept.
+#
+# > A token is not chosen ten times in a row with probability 0.85 to the power of 10, which is 0.20. And 0.85 to the
+# > power of 29 is below 0.01.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** A row has 100 text tokens. On average, how many of them are `[MASK]` in the end, how many are wrong, how many
+# are as they were? How many count in the loss?
+#
+# > 12 are `[MASK]`, 1.5 are replaced at random, and 86.5 are as they were. 15 count in the loss, 1.5 of those unchanged
+# > among them.
+#
+# **2.** A model only copies its input. In which share of the predictions is it right? And how often with BERT's rules
+# replaced by "always `[MASK]`"?
+#
+# > In about 10 %: those that were kept. With masks only it is never right.
+#
+# **3.** You compute logits at all positions, and give those that were not chosen the weight 0. What changes in the
+# loss, the gradient and the time?
+#
+# > Loss and gradient stay the same. The time grows, most in a small model with a large vocabulary.
+#
+# **4.** The second segment of a wrong pair now comes from *later in the same document*. Does the accuracy of "follows"
+# rise or fall, and why?
+#
+# > It falls. The name fits in both cases, so the cheap way is closed, and the model would have to understand order.
+#
+# **5.** In a hundred words of three pieces, one piece each is hidden. The accuracy is 95 %. What may you conclude about
+# what the model knows of these words?
+#
+# > Little. The two pieces that can be seen nearly determine the third. Hide whole words, and measure again.

@@ -146,7 +146,9 @@ assert answer == "Renée Ångström's café"
 
 # %%
 def answer_tokens(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
-    # Hint: token (s, e) has some of the answer exactly if e > start and s < end.
+    # Hint: a token belongs to the answer if their characters overlap, even by one.
+    # Hint: token `(s, e)` has some of the answer exactly if `e > start` and `s < end`. Collect the numbers of these
+    # tokens; the first and the last are wanted.
     # BLANK
     inside = [i for i, (s, e) in enumerate(offsets) if e > start and s < end]
     return inside[0], inside[-1]
@@ -182,7 +184,9 @@ print("All", len(reading), "answers, to the character.")
 # %%
 def span_loss(start_logits: jax.Array, end_logits: jax.Array, start: jax.Array, end: jax.Array) -> jax.Array:
     """Logits [B L], right positions [B] -> [B]."""
-    # Hint: jax.nn.log_softmax(x, axis=-1). One entry of each row: jnp.take_along_axis(x, i[:, None], axis=-1)[:, 0].
+    # Hint: two classification losses, in which the positions of the row are the classes, and their mean.
+    # Hint: `jax.nn.log_softmax(x, axis=-1)`; one entry of each row is `jnp.take_along_axis(x, i[:, None], axis=-1)[:,
+    # 0]`. Mind the sign.
     # BLANK
     loss = 0.0
     for logits, target in [(start_logits, start), (end_logits, end)]:
@@ -263,7 +267,9 @@ assert words[a : b + 1] == ["Oss"]
 
 # %%
 def best_span(start: np.ndarray, end: np.ndarray, max_length: int) -> tuple[int, int]:
-    # Hint: two loops and max(..., key=...) will do; or a table start[:, None] + end, with -inf where not allowed.
+    # Hint: only allowed pairs may compete: list them all, or put -inf where a pair is not allowed.
+    # Hint: the pairs are `(i, j) for i in range(L) for j in range(i, min(i + max_length, L))`. Then `max(pairs,
+    # key=lambda pair: start[pair[0]] + end[pair[1]])`.
     # BLANK
     L = len(start)
     spans = [(i, j) for i in range(L) for j in range(i, min(i + max_length, L))]
@@ -299,6 +305,8 @@ print("Yours is the first of the package's n best, on every one.")
 # %%
 def cut(length: int, room: int, stride: int) -> list[tuple[int, int]]:
     # Hint: how far does a window move if `room` tokens fit and `stride` of them were in the window before?
+    # Hint: begin with `(0, min(room, length))`. While first + number of the last window is below `length`, the next one
+    # begins `room - stride` later and has `min(room, length - first)` tokens.
     # BLANK
     found = [(0, min(room, length))]
     while sum(found[-1]) < length:
@@ -813,3 +821,46 @@ print(f"right with the question taken away: {with_question_away:.1f} %")
 # *Read on:* Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
 # sections 4.2, 4.3 and 5.3; Rajpurkar et al. 2018, "Know What You Don't Know: Unanswerable Questions for SQuAD";
 # Kaushik and Lipton 2018, "How Much Reading Does Reading Comprehension Require?"
+
+# %% [markdown]
+# ## Bonus: a wrong answer costs three
+#
+# The best threshold depends on what a mistake costs. Give one point for a right answer, none for silence, and take
+# three points away for a wrong answer (every answer to a question without an answer is wrong). Choose the threshold
+# with the most points on `tuning`. How many points does it get in the examination, and how many does the threshold from
+# above get?
+#
+# > `said, scores = spans_and_scores(tuning)`, and the thresholds to try are `scores.values()`. Expect a lower one: the
+# > model should be silent more often.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** You add 5 to all start logits of a row. What happens to the probabilities, and to the best span?
+#
+# > Nothing happens to either: a softmax depends on differences only, and each span's score rises by the same 5.
+#
+# **2.** A text of 100 tokens, and room for 40. How many windows are there with a stride of 10, and how many with a
+# stride of 39?
+#
+# > With 10 a window moves by 30: 0 to 40, 30 to 70, 60 to 100, so three. With 39 it moves by one token: 61 windows.
+#
+# **3.** You raise the longest allowed answer from 8 tokens to 30. Can the score of the best span fall? Can the exact
+# match?
+#
+# > The score cannot: more pairs compete, and the old ones are still among them. The exact match can: a long pair that
+# > is wrong may now win.
+#
+# **4.** What are the scores on questions with an answer and without one, if the threshold is higher than every
+# no-answer score? And if it is lower than all?
+#
+# > Higher than all: it always answers, so it has 0 % on those without an answer. Lower than all: it is always silent,
+# > so it has 100 % on these and 0 % on the others.
+#
+# **5.** A model has 94 %, and 92 % if the question is replaced by "?". Is it a good reader? What would you do to the
+# data?
+#
+# > The score does not show it: the passages can nearly be answered without the question. Ask several different
+# > questions about one passage, so that the question decides.

@@ -104,7 +104,8 @@ assert same and not {e.input for e in types} & {e.input for e in answers}
 # is to be written; what counts is accuracy.
 
 # %%
-# Hint: SENTIMENT is TextTask("sentiment", input="sentiment: {text}", target="label", labels={"0": …, "1": …}, …)
+# Hint: each field of the record is named in the paragraph above. Which words are to be written for 0 and for 1?
+# Hint: `TextTask("sport", input="sport: {headline}", target=..., labels={"0": ..., "1": ...}, metrics=(...,))`.
 # BLANK: sport = ...
 sport = TextTask(
     "sport",
@@ -133,7 +134,8 @@ check.record(sport)
 
 # %%
 def number_text(value: float) -> str:
-    # Hint: how many fifths is it? And f"{x:.1f}" writes one decimal.
+    # Hint: how many fifths is it, rounded? Write that number of fifths.
+    # Hint: `round(value * 5) / 5` is the nearest fifth, and `f"{x:.1f}"` writes one decimal.
     # BLANK
     return f"{round(value * 5) / 5:.1f}"
     # END BLANK
@@ -170,7 +172,8 @@ print(f"correlation of the rounded numbers with the others: {np.corrcoef(judged,
 
 # %%
 def rates(sizes: list[int], cap: float, temperature: float) -> np.ndarray:
-    # Hint: np.minimum(sizes, cap); ** (1 / temperature); then make them add up to 1.
+    # Hint: first the cap, then the temperature. At the end the rates must add up to 1.
+    # Hint: `weights = np.minimum(sizes, cap) ** (1 / temperature)`, divided by their sum.
     # BLANK
     weights = np.minimum(sizes, cap) ** (1 / temperature)
     return weights / weights.sum()
@@ -251,7 +254,7 @@ for task, size in enumerate(small.values()):
 # (As in lesson 5, the same call again continues, and of a run that is complete it returns at once.)
 
 # %%
-pretrained = pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True)
+pretrained = pretrain_spans(street.pretraining(files, runs / "pretrained"))
 SOURCES = {
     "sentiment": ("tiny_world:reviews_train.jsonl", "tiny_world:reviews_dev.jsonl"),
     "question_type": (files / "reading.jsonl", files / "reading_held_out.jsonl"),
@@ -263,7 +266,7 @@ SOURCES = {
 STEPS = 4 if SMOKE else 400
 
 
-def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
+def learn(out: str, tasks: tuple[str, ...], steps: int, quiet: bool) -> Path:
     return finetune_qa(FinetuneQASettings(
         out=str(runs / out), start_from=str(pretrained), tasks=tasks, mixing="equal",
         train_on=tuple(f"{task}={SOURCES[task][0]}" for task in tasks),
@@ -271,13 +274,16 @@ def learn(out: str, tasks: tuple[str, ...], steps: int) -> Path:
         input_length=64, target_length=36, batch_size=8 if SMOKE else 64, steps=steps, warmup=2 if SMOKE else 20,
         optimizer="adamw", learning_rate=5e-4, decay="constant", relative_bias_rate=100.0, dropout=0.0,
         log_every=STEPS // 4, evaluate_every=STEPS, save_every=STEPS,
-    ), quiet=True)  # fmt: skip
+    ), quiet=quiet)  # fmt: skip
 
 
-alone = {task: learn(f"alone_{task}", (task,), STEPS) for task in SOURCES}
+alone = {}
+for task in SOURCES:
+    print(f"a model for {task.replace('_', ' ')}: {STEPS} steps")
+    alone[task] = learn(f"alone_{task}", (task,), STEPS, quiet=True)
 
 # %%
-together = learn("together", tuple(SOURCES), len(SOURCES) * STEPS)
+together = learn("together", tuple(SOURCES), len(SOURCES) * STEPS, quiet=False)
 
 # %% [markdown]
 # And what does guessing give? The commonest class; the first of the passage's values that is of the right kind; from
@@ -395,7 +401,9 @@ claim("under the second prefix nearly every answer names a type", share.value > 
 
 # %%
 def matthews(said: list[bool], right: list[bool]) -> float:
-    # Hint: TP = sum(s and r for s, r in zip(said, right)), and so on. Below the line a square root; mind 0/0.
+    # Hint: count the four cases first. Below the line is the square root of a product; if it is 0, the result is 0.
+    # Hint: `tp = sum(s and r for s, r in zip(said, right))`, `fp = sum(s and not r for s, r in zip(said, right))`, and
+    # so on.
     # BLANK
     pairs = list(zip(said, right))
     tp, tn = sum(s and r for s, r in pairs), sum(not s and not r for s, r in pairs)
@@ -440,3 +448,44 @@ for name, said in guessers.items():
 # *Read on:* Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
 # sections 2.4 and 3.5; McCann et al. 2018, "The Natural Language Decathlon: Multitask Learning as Question Answering";
 # Wang et al. 2019, "GLUE"; Aribandi et al. 2022, "ExT5: Towards Extreme Multi-Task Scaling for Transfer Learning".
+
+# %% [markdown]
+# ## Bonus: a temperature for the smallest task
+#
+# In the figure of the mixtures: at which temperature, without a cap, is each example of the smallest task seen exactly
+# ten times in 2**19 rows? Find it with your `rates`, to two decimals. How often is each example of the largest task
+# seen then?
+#
+# > The number grows with the temperature, so begin with 1 and 100 and halve the interval again and again.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** Two tasks have 900 and 100 examples. What are their rates in proportion, with a cap of 100, and with a
+# temperature of 2?
+#
+# > 0.9 and 0.1; 0.5 and 0.5; 0.75 and 0.25 (the roots are 30 and 10).
+#
+# **2.** The right text is "2.4". One model gives all of its other probability to "2.6", and another to "0.0"; both give
+# "2.4" the same. Which one has the higher loss, and which one the better correlation?
+#
+# > The losses are equal: only the probability of the right text counts. When they are wrong, the first one is nearly
+# > right, so its correlation is better.
+#
+# **3.** A model has an accuracy of 70 % on sentences of which 70 % are acceptable, and a Matthews correlation of 0.
+# What does it probably do? And with a correlation of -1, what would you do?
+#
+# > It probably always says "acceptable". With -1 it is always wrong: exchange its two words, and it is always right.
+#
+# **4.** You add a seventh task, with equal rates, and keep the number of steps. What happens to the six others?
+#
+# > Each of them has a seventh of the rows instead of a sixth. A worse score may come from fewer rows alone, and not
+# > from the new task.
+#
+# **5.** Only the sentiment task loses its prefix; the others keep theirs. Can the model still tell the tasks apart?
+# When does it go wrong?
+#
+# > Mostly yes: an input without a prefix must be a review. It goes wrong if a second task loses its prefix, or if a
+# > review begins like a prefix, "question: …".

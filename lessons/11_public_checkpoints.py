@@ -69,7 +69,7 @@ files = street.write_street(runs / "street")
 if PUBLIC:
     pretrained = load("google-t5/t5-small")
 else:
-    pretrained = load(pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True))
+    pretrained = load(pretrain_spans(street.pretraining(files, runs / "pretrained")))
 directory = pretrained.complete_directory
 for file in sorted(file for file in directory.iterdir() if file.is_file()):
     print(f"{file.stat().st_size:12,} bytes   {file.name}")
@@ -163,7 +163,10 @@ print([name for name in sizes if "relative_attention_bias" in name])
 
 # %%
 def their_name(stack: str, i: int, part: str, matrix: str) -> str:
-    # Hint: a list of the parts of a block of this stack, in order; its .index(part) is the number after "layer.".
+    # Hint: a block of the decoder has three parts, a block of the encoder two. The number after "layer." is the place
+    # of the part in its block.
+    # Hint: a list of the parts of a block of this stack, in order: its `.index(part)` is the number. A dictionary from
+    # our names to `SelfAttention`, `EncDecAttention` and `DenseReluDense`. Then one f-string.
     # BLANK
     names = {"self_attention": "SelfAttention", "cross_attention": "EncDecAttention", "feed_forward": "DenseReluDense"}
     order = [each for each in names if stack == "decoder" or each != "cross_attention"]
@@ -222,7 +225,8 @@ print("theirs", theirs.shape, "wanted", (D, H, K), "reshaped", None if tempting 
 # %%
 def our_query(theirs: np.ndarray, heads: int) -> np.ndarray:
     """[H * K, D] -> [D, H, K]; the K rows of a head stand together in `theirs`."""
-    # Hint: first the transpose, then split its last axis.
+    # Hint: in `theirs` the outputs come first. Bring the D inputs to the front before you split anything.
+    # Hint: `theirs.T` is [D, H * K]. A `reshape` to `(D, heads, -1)` splits its last axis.
     # BLANK
     return theirs.T.reshape(theirs.shape[1], heads, -1)
     # END BLANK
@@ -296,7 +300,9 @@ print(f"loss without the factor: {loss(wrong):.2f} nats a token; guessing blindl
 
 # %%
 def checkpoint_logits(hidden: np.ndarray, arrays: dict[str, np.ndarray], config: dict) -> np.ndarray:
-    # Hint: config.get(name, what to take where it is missing); hidden.shape[-1] is D.
+    # Hint: two decisions, one after the other: which matrix, and which factor. Each has evidence of its own.
+    # Hint: `arrays.get("lm_head.weight", arrays["shared.weight"])` is the matrix. `config.get(name, what to take where
+    # it is missing)`, one inside the other, says whether it is scaled. `hidden.shape[-1]` is D.
     # BLANK
     matrix = arrays.get("lm_head.weight", arrays["shared.weight"])
     scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
@@ -462,3 +468,45 @@ for question, answer in list(zip(questions, ask(given_back), strict=True))[:4]:
 #
 # *Read on:* Raffel et al. 2020, section 3.7; Shazeer 2020, "GLU Variants Improve Transformer", on what changed in T5
 # 1.1; Roberts et al. 2020 on why closed-book questions want 1.1.
+
+# %% [markdown]
+# ## Bonus: half of the bytes
+#
+# Many checkpoints on the hub are stored in bfloat16, which has two bytes a number and two or three digits. Round all
+# parameters to it and back. By how much does the loss on the sentences with a hole change, and for how many of the
+# tokens is another word the most probable one? Compare this with the mistake of the missing factor.
+#
+# > `jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)`, then `jax.jit(apply)(...,
+# > input_mask=inputs != 0)` as above, and `loss`.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** A matrix has the shape [512, 512] and the dtype float32. How far apart are the two numbers of its
+# `data_offsets`? And in bfloat16?
+#
+# > 4 x 512 x 512 = 1,048,576 bytes, and half of that in bfloat16.
+#
+# **2.** A matrix is square, and you forget to transpose it. Which of these notices: the check of names, the check of
+# shapes, a comparison of logits with another library?
+#
+# > Only the comparison of logits. Names and shapes are right.
+#
+# **3.** The factor 1/sqrt(D) is missing. Which of these give other texts: greedy decoding, beam search, sampling at
+# temperature 1?
+#
+# > Greedy decoding does not: the order of the words stays. Beam search may, since it compares products of sharpened
+# > probabilities. Sampling does: it is as if the temperature were much lower.
+#
+# **4.** A program that loads a file silently skips names that it does not know. Somebody has renamed the layers of one
+# block. What do you notice?
+#
+# > No error. One block has random weights, and the model is worse than it should be. You may take that for a weakness
+# > of the model.
+#
+# **5.** You fine-tune the public T5-small on SQuAD and get 79, and 50 from random weights. May you say that reading the
+# web explains the 29 points?
+#
+# > No. The T5 1.0 files were trained on SQuAD's training questions as well. Start from T5 1.1, which saw text only.

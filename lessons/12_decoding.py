@@ -101,7 +101,10 @@ assert greedy_text == "a lute" and most_probable[:2] == ("the", "flute")
 
 # %%
 def beam_step(beams: list, log_p, width: int) -> list:
-    # Hint: one list of all continuations, ((*tokens, v), score + ...); sorted(..., key=...), then cut.
+    # Hint: all continuations of all beams compete in one list. The score of a continuation is its beam's plus the
+    # log-probability of the new token.
+    # Hint: `((*tokens, v), score + x)` for each beam and each `v, x` of `enumerate(log_p(tokens))`; then `sorted(found,
+    # key=lambda beam: -beam[1])`, cut to `width`.
     # BLANK
     found = [((*tokens, v), score + x) for tokens, score in beams for v, x in enumerate(log_p(tokens))]
     return sorted(found, key=lambda beam: -beam[1])[:width]
@@ -155,6 +158,7 @@ for width in (1, 2, 3):
 # %%
 def text_score(log_p: np.ndarray, penalty: float) -> float:
     # Hint: with a penalty of 0 it is the sum, with 1 the mean.
+    # Hint: divide `log_p.sum()` by `len(log_p)` to the power of `penalty`.
     # BLANK
     return log_p.sum() / len(log_p) ** penalty
     # END BLANK
@@ -194,7 +198,8 @@ assert len(set(best)) >= 3
 
 # %%
 def with_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    # Hint: jax.nn.softmax, of what?
+    # Hint: temperature divides the logits. What makes probabilities of logits?
+    # Hint: `jax.nn.softmax(jnp.array(logits) / ...)`.
     # BLANK
     return np.array(jax.nn.softmax(jnp.array(logits) / temperature))
     # END BLANK
@@ -210,7 +215,10 @@ check.with_temperature(with_temperature)
 
 # %%
 def nucleus(p: np.ndarray, share: float) -> np.ndarray:
-    # Hint: np.argsort(-p), np.cumsum; the token that reaches the share belongs to them.
+    # Hint: sort them, the most probable first. The token that reaches the share belongs to the nucleus: so ask what the
+    # tokens *before* it have together.
+    # Hint: `order = np.argsort(-p)`, and `np.cumsum(p[order]) - p[order]` is what the more probable ones have together.
+    # `kept = np.zeros(len(p), bool)`, then set `kept[order[...]]`.
     # BLANK
     order = np.argsort(-p)
     before = np.cumsum(p[order]) - p[order]  # what the more probable ones have together
@@ -266,7 +274,7 @@ if KEEP_ON_DRIVE:
     runs = Path("/content/drive/MyDrive/tlqa_jax")
 
 files = street.write_street(runs / "street")
-model = open_model(pretrain_spans(street.pretraining(files, runs / "pretrained"), quiet=True))
+model = open_model(pretrain_spans(street.pretraining(files, runs / "pretrained")))
 
 
 def with_holes(row: dict) -> str:
@@ -387,3 +395,44 @@ assert len({x.pieces for x in draws[0.3]}) <= len({x.pieces for x in draws[2.0]}
 # *Read on:* Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration" (top-p); Fan et al. 2018,
 # "Hierarchical Neural Story Generation" (top-k); Stahlberg and Byrne 2019, "On NMT Search Errors and Model Errors: Cat
 # Got Your Tongue?", where the exact search finds that the most probable translation is often the empty one.
+
+# %% [markdown]
+# ## Bonus: searching by sampling
+#
+# Draw n texts from the table at temperature 1, and keep the most probable of those that you drew. How many draws are
+# needed to find "the flute" in nine of ten tries? Predict it from its probability, 0.232, then try it a thousand times.
+# Greedy decoding never finds it. Why can sampling?
+#
+# > All n draws miss it with probability 0.768 to the power of n. That is 0.093 for n = 9. `rng.choice(len(texts), n,
+# > p=...)` draws from the list of all texts.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** All logits of a model are multiplied by 2. What happens to the greedy text, and to samples?
+#
+# > The greedy text stays. Samples are drawn as if at temperature 0.5, so they are less varied.
+#
+# **2.** Text A has 3 tokens and a log probability of -3.0, text B has 6 tokens and -4.5. Which one is better with a
+# length penalty of 0, and which one with 1?
+#
+# > With 0 it is A, -3.0 against -4.5. With 1 it is B, -0.75 a token against -1.0.
+#
+# **3.** The probabilities are 0.5, 0.3, 0.15 and 0.05. What do top-k = 2 and top-p = 0.9 leave, and with which
+# probabilities?
+#
+# > Top-k leaves two: 0.625 and 0.375. Top-p needs three to reach 0.9: 0.526, 0.316 and 0.158.
+#
+# **4.** In 500 samples at temperature 1 a text comes 40 times. What is its probability, roughly? And if the temperature
+# was 0.3?
+#
+# > About 0.08, give or take 0.024. At 0.3 the shares are not the model's probabilities any more: frequent texts come
+# > more often than that.
+#
+# **5.** With a wider beam the texts have a higher probability, and the scores of your answers fall. Is the search
+# broken?
+#
+# > No. It finds better what the model prefers. What the model prefers is not what you want, and that is a question
+# > about the model, or about the length penalty.

@@ -90,7 +90,10 @@ truth = np.array([LABELS.index(review.label) for review in held_out])
 
 # %%
 def word_log_probabilities(texts: list[list[str]], vocabulary: list[str]) -> np.ndarray:
-    # Hint: Counter(word for text in texts for word in text) counts; a word that is not there has the count 0.
+    # Hint: count the words of all texts together. Each word of the vocabulary gets 1 more, and the probabilities must
+    # add up to 1.
+    # Hint: `counts = Counter(word for text in texts for word in text)`: a word that is not there has the count 0.
+    # Divide `1 + counts[word]` by the sum of these numbers, then take the logarithm.
     # BLANK
     counts = Counter(word for text in texts for word in text)
     smoothed = np.array([1 + counts[word] for word in vocabulary])
@@ -135,7 +138,9 @@ for name, right in accuracy.items():
 # %%
 def class_loss(pooled: jax.Array, matrix: jax.Array, bias: jax.Array, labels: jax.Array) -> jax.Array:
     """pooled [B D], matrix [D C], bias [C], labels [B] -> [B]."""
-    # Hint: jax.nn.log_softmax(x, axis=-1); one entry of each row: x[jnp.arange(len(labels)), labels].
+    # Hint: logits, log softmax over the classes, and of each text the entry of its label.
+    # Hint: `log_p = jax.nn.log_softmax(pooled @ matrix + bias, axis=-1)`, and `log_p[jnp.arange(len(labels)), labels]`
+    # are the entries. Mind the sign.
     # BLANK
     log_p = jax.nn.log_softmax(pooled @ matrix + bias, axis=-1)
     return -log_p[jnp.arange(len(labels)), labels]
@@ -185,8 +190,8 @@ def learn(out: str, start_from: Path | None, steps: int, **settings) -> Path:
     return finetune_classifier(FinetuneClassifierSettings(
         out=str(runs / out), start_from=start_from and str(start_from), model=pretraining.model, steps=steps,
         input_length=64, batch_size=32, learning_rate=1e-3, dropout=0.0, weight_decay=0.0,
-        evaluate_every=-(-steps // 4), **settings,
-    ), quiet=True)  # fmt: skip
+        log_every=-(-steps // 4), evaluate_every=-(-steps // 4), **settings,
+    ))  # fmt: skip
 
 
 kind = {
@@ -348,3 +353,45 @@ claim("those of random weights do not: under 45 %", who["random weights"] < 0.45
 #
 # *Read on:* Devlin et al. 2019, "BERT", section 4.1; Liu et al. 2019, "RoBERTa", section 4.2; Pang et al. 2002, "Thumbs
 # up?"; Wang and Manning 2012, "Baselines and Bigrams", on how far counting words gets.
+
+# %% [markdown]
+# ## Bonus: words in pairs
+#
+# Counting words cannot see "not good". Let the bag also hold the pairs of neighbours: for each text its pieces, and
+# each two that stand side by side as one more word. Train naive Bayes on that, with your function, and compare it with
+# the first one by `lead`. Which pairs speak most for each class?
+#
+# > `pairs = [" ".join(pair) for pair in zip(pieces, pieces[1:])]`. The vocabulary is what occurs in the training texts;
+# > skip the other pairs of a held-out text.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** You leave out the 1 in the formula. A review has one word that never occurs in the positive reviews. What
+# happens?
+#
+# > The logarithm of 0 is minus infinity, so the review is negative, whatever its other words say.
+#
+# **2.** In a data set 90 % of the mails are no spam. A classifier is right in 91 %. What do you ask before you praise
+# it?
+#
+# > What always saying "no spam" scores (90 %), how wide the interval is, and how much of the spam it finds.
+#
+# **3.** You fine-tune a BERT for five classes. What should the loss be before the first step, and what do you suspect
+# if it is 6?
+#
+# > About log 5, which is 1.6. With 6 it is very sure and wrong: labels in another order, or a head whose initial
+# > weights are too large.
+#
+# **4.** A pretrained model has 79 %, the control from random weights 75 %, of 300 reviews, one run each. Is pretraining
+# better?
+#
+# > It is not shown. The interval of the difference is several points wide, and another seed gives another training.
+# > Take several seeds of each.
+#
+# **5.** "The vector says who, and that is why it is worse with 50 labels." Which experiment could prove this wrong?
+#
+# > For example: replace every name by the same one. Then the vector cannot say who. If the pretrained model is still
+# > behind, the explanation is wrong.

@@ -1,6 +1,8 @@
 """Every lesson runs, its exercises begin blank and say so, and the notebooks equal their scripts."""
 
 import ast
+import base64
+import io
 import json
 import re
 import subprocess
@@ -18,14 +20,18 @@ LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
 SHORT = ("01", "02")  # the others compile much, and most of them train models
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 
-SMALL = '''\
+SMALL = """\
 # %% [markdown]
 # # Lesson 9: addition
 # **Time** now. **Know first** nothing. **You will be able to** add.
+#
+# ## Exercise 1: a sum
 
 # %%
 def add(a, b):
-    # Hint: +
+    # Hint: a plus sign
+    # has two sides.
+    # Hint: `a + ...`
     # BLANK
     return a + b
     # END BLANK
@@ -34,7 +40,27 @@ def add(a, b):
 # BLANK: four = ...
 four = 2 + 2
 # END BLANK
-'''
+
+# %% [markdown]
+# ## Bonus: three numbers
+#
+# Add three of them.
+#
+# > Twice.
+
+# %% [markdown]
+# ## Five questions
+#
+# **1.** What is 1 + 1?
+#
+# > 2, and
+# > no less.
+#
+# **2.** What is 1 + 2?
+#
+# > 3
+"""
+MAP = "## The exercises\n\n| 8 | others | 1 | 1 |\n| 9 | a sum | 3 | 4 |\n\n## Words\n"
 
 
 @pytest.fixture
@@ -42,6 +68,15 @@ def small(tmp_path):
     path = tmp_path / "09_addition.py"
     path.write_text(SMALL)
     return path
+
+
+@pytest.fixture
+def small_folder(build, small, monkeypatch):
+    """The folder of a course that has the small lesson only, and its map."""
+    monkeypatch.setattr(build, "LESSONS", small.parent)
+    monkeypatch.setattr(build, "NOTEBOOKS", small.parent / "notebooks")
+    (small.parent / "README.md").write_text(MAP)
+    return small.parent
 
 
 def sources(notebook, kind):
@@ -52,22 +87,19 @@ def test_lesson_notebooks_are_up_to_date(build):
     assert [path.name for path in build.differing(build.built_for())] == [], "run `python lessons/build.py`"
 
 
-def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, small, monkeypatch, capsys):
-    monkeypatch.setattr(build, "LESSONS", small.parent)
-    monkeypatch.setattr(build, "NOTEBOOKS", small.parent / "notebooks")
-
+def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, small_folder, monkeypatch, capsys):
     def main(*arguments):
         monkeypatch.setattr(sys, "argv", ["build.py", *arguments])
         return build.main(), sorted(re.findall(r"(?:differs|written): .*?(\w+/\w+\.ipynb)", capsys.readouterr().out))
 
     both = ["exercise/09_addition.ipynb", "solved/09_addition.ipynb"]
     assert main("--check") == (1, both)
-    assert not (small.parent / "notebooks").exists()  # a check writes nothing
+    assert not (small_folder / "notebooks").exists()  # a check writes nothing
     assert main("--repository", "anna/course") == (0, both)
     assert main("--check") == (0, [])
     assert main() == (0, [])  # without a remote, the address stays what the notebooks say
 
-    solved = small.parent / "notebooks/solved"
+    solved = small_folder / "notebooks/solved"
     (solved / "09_addition.ipynb").write_text("edited")
     (solved / "08_gone.ipynb").write_text("its lesson is gone")
     assert main("--check") == (1, ["solved/08_gone.ipynb", "solved/09_addition.ipynb"])
@@ -75,33 +107,138 @@ def test_lesson_build_writes_then_notices_an_edit_and_what_is_left_over(build, s
     assert main("--check") == (0, [])
 
 
-def test_lesson_exercise_notebook_has_blanks_and_a_solution_to_unfold(build, small):
+def test_lesson_exercise_notebook_has_blanks_and_hints_to_unfold_and_no_solution(build, small):
     notebook = build.notebook(small, "exercise")
     install, exercise = sources(notebook, "code")
     assert install.endswith("%pip install --quiet --constraint kept.txt {COURSE}")
-    assert exercise == "def add(a, b):\n    # Hint: +\n    ...  # your code here\n\n\nfour = ..."
-    solution = sources(notebook, "markdown")[-1]
-    assert solution.startswith("<details>")
-    assert "    return a + b\n\n\nfour = 2 + 2\n```" in solution
+    assert exercise == "def add(a, b):\n    ...  # your code here\n\n\nfour = ..."
+    hints = sources(notebook, "markdown")[2]
+    assert hints == (
+        "<details><summary>Hint 1: the idea</summary>\n\na plus sign has two sides.\n\n</details>\n\n"
+        "<details><summary>Hint 2: nearly the code</summary>\n\n`a + ...`\n\n</details>"
+    )
+    assert "a + b" not in build.written(notebook)
 
 
-def test_lesson_solved_notebook_has_the_solution_and_no_marks(build, small):
+def test_lesson_solved_notebook_has_the_solution_and_neither_marks_nor_hints(build, small):
     exercise = sources(build.notebook(small, "solved"), "code")[-1]
-    assert exercise == "def add(a, b):\n    # Hint: +\n    return a + b\n\n\nfour = 2 + 2"
+    assert exercise == "def add(a, b):\n    return a + b\n\n\nfour = 2 + 2"
+
+
+@pytest.mark.parametrize("variant", ["exercise", "solved"])
+def test_lesson_answers_are_folded(build, small, variant):
+    bonus, questions = sources(build.notebook(small, variant), "markdown")[-2:]
+    assert bonus.endswith("them.\n\n<details><summary>Hint</summary>\n\nTwice.\n\n</details>")
+    assert questions.count("<details><summary>Answer</summary>") == 2
+    assert "1 + 1?\n\n<details><summary>Answer</summary>\n\n2, and\nno less.\n\n</details>\n\n**2.**" in questions
+
+
+def test_lesson_teachers_notebook_has_points_and_neither_hints_nor_answers(
+    build, small_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["build.py", "--teacher", str(tmp_path / "out")])
+    assert build.main() == 0
+    assert not (small_folder / "notebooks").exists()
+    notebook = json.loads((tmp_path / "out/09_addition.ipynb").read_text())
+    install, first, exercise, bonus, questions = ["".join(cell["source"]) for cell in notebook["cells"]]
+    assert first.startswith("# Lesson 9: addition\n\n**Points** 5: 3 for exercises, 2 for questions.")
+    assert first.endswith("## Exercise 1: a sum (3 points)")
+    assert exercise == "def add(a, b):\n    ...  # your code here\n\n\nfour = ..."
+    assert bonus == "## Bonus: three numbers\n\nAdd three of them."
+    assert questions.endswith("**1.** (1 point) What is 1 + 1?\n\n*Your answer:*\n\n"
+                              "**2.** (1 point) What is 1 + 2?\n\n*Your answer:*")  # fmt: skip
+
+
+def test_lesson_teachers_notebook_with_points_for_an_exercise_that_is_not_there_is_refused(build, small, small_folder):
+    (small_folder / "README.md").write_text(MAP.replace("| 3 | 4 |", "| 3, 1 | 4, 2 |"))
+    with pytest.raises(ValueError, match="difficulty for exercise 2"):
+        build.notebook(small, "teacher")
 
 
 def test_lesson_notebooks_are_the_same_bytes_twice_and_hold_no_outputs(build, small):
     once, twice = build.notebook(small, "solved"), build.notebook(small, "solved")
     assert once == twice
-    assert [cell.id for cell in once.cells] == ["cell-00", "cell-01", "cell-02", "cell-03"]
+    assert [cell.id for cell in once.cells] == [f"cell-0{number}" for number in range(6)]
     assert all(not cell.get("outputs") for cell in once.cells)
 
 
-def test_lesson_notebook_begins_with_a_badge_and_an_installation_of_its_own_copy(build, small):
+def test_lesson_notebook_begins_with_badges_and_an_installation_of_its_own_copy(build, small):
     notebook = build.notebook(small, "exercise", "anna/course")
-    assert "Open in Colab" in notebook.cells[0].source
-    assert notebook.cells[0].source.endswith("anna/course/blob/main/lessons/notebooks/exercise/09_addition.ipynb)")
+    colab, kaggle = re.findall(
+        r"\[!\[Open in (?:Colab|Kaggle)\]\([^)]+\)\]\((https://[^)]+)\)", notebook.cells[0].source
+    )
+    path = "anna/course/blob/main/lessons/notebooks/exercise/09_addition.ipynb"
+    assert colab == f"https://colab.research.google.com/github/{path}"
+    assert kaggle == f"https://kaggle.com/kernels/welcome?src=https://github.com/{path}"
+    assert (
+        "](https://github.com/anna/course/blob/main/lessons/notebooks/solved/09_addition.ipynb)"
+        in notebook.cells[0].source
+    )
     assert 'COURSE = "git+https://github.com/anna/course"' in notebook.cells[1].source
+
+
+def test_lesson_notebook_asks_for_a_tpu_only_where_a_training_program_runs(build, small):
+    plain = build.notebook(small, "exercise").metadata
+    assert "accelerator" not in plain and plain.colab == {"provenance": []}
+    small.write_text(SMALL.replace("def add", "from tlqa_jax.training.finetune_qa import finetune_qa\n\n\ndef add"))
+    trains = build.notebook(small, "exercise").metadata
+    assert (trains.accelerator, trains.colab.gpuType) == ("TPU", "V5E1")
+    assert plain.kaggle.isInternetEnabled and trains.kaggle.isInternetEnabled
+
+
+SHOWS = """
+
+# %%
+import sys
+from matplotlib import pyplot as plt
+from tlqa_jax.lessons import show
+for line in range(900):
+    print("line", line)
+print("a warning of this machine", file=sys.stderr)
+figure, axes = plt.subplots()
+show(figure, "09_nothing")
+four
+"""
+
+
+def test_lesson_outputs_are_written_short_and_stay_until_the_lesson_changes(
+    build, small, small_folder, monkeypatch, capsys
+):
+    small.write_text(SMALL + SHOWS)
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["build.py", *arguments])
+        return build.main(), json.loads((small_folder / "notebooks/solved/09_addition.ipynb").read_text())
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    main()
+    _, notebook = main("--run", "--outputs", "09")
+    text, figure, value = notebook["cells"][-1]["outputs"]
+    lines = "".join(text["text"]).splitlines()
+    assert lines[0] == "line 0" and lines[-1] == "line 899" and len("".join(text["text"])) < 4100
+    left_out = next(line for line in lines if line.startswith("[..."))
+    assert int(re.search(r"\d+", left_out)[0]) == 900 - (len(lines) - 1)
+    assert base64.b64decode(figure["data"]["image/png"]).startswith(b"\x89PNG")
+    assert "".join(value["text"]) == "4\n"
+    assert main("--check") == (0, notebook)
+    assert main() == (0, notebook)
+    small.write_text(SMALL + SHOWS + "# changed\n")
+    assert main("--check")[0] == 1
+    assert not any(cell.get("outputs") for cell in main()[1]["cells"])
+
+
+def test_lesson_large_picture_becomes_small(build):
+    import numpy as np
+    from PIL import Image
+
+    noise, file = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    assert len(file.getvalue()) > 300_000
+    small = build.small_png(file.getvalue())
+    assert len(small) <= 100_000
+    width, height = Image.open(io.BytesIO(small)).size
+    assert abs(width / height - 4 / 3) < 0.02
+    assert build.small_png(small) == small
 
 
 @pytest.mark.parametrize(
@@ -209,21 +346,40 @@ def test_lesson_exercises_notice_that_they_are_blank(build, run_python):
 
 
 @lessons
-def test_lesson_exercises_have_hint_and_check(build, lesson):
+def test_lesson_exercises_have_two_hints_and_a_check(build, lesson):
     exercises = exercises_of(build, lesson)
     assert 2 <= len(exercises) <= 6
     for exercise, solution in exercises:
         ast.parse(exercise)
         assert "..." in exercise
-        assert "# Hint: " in exercise
         assert re.search(r"^check\.\w+\(", exercise, re.MULTILINE), "the check is called in the exercise's own cell"
-        assert "BLANK" not in exercise + solution
+        assert "BLANK" not in exercise + solution and "# Hint" not in exercise + solution
+    cells = build.notebook(lesson, "exercise").cells
+    handed_out = [exercise for exercise, _ in exercises]
+    after = [b.source for a, b in zip(cells, cells[1:], strict=False) if a.source in handed_out]
+    assert all(cell.count("<details><summary>Hint ") >= 2 for cell in after)
+    teacher = build.written(build.notebook(lesson, "teacher"))
+    assert "<details>" not in teacher and len(re.findall(r"\(\d points?\)", teacher)) == len(exercises) + 5
+
+
+@lessons
+def test_lesson_ends_with_a_bonus_and_five_questions_and_their_answers(build, lesson):
+    bonus, questions = sources(build.notebook(lesson, "exercise"), "markdown")[-2:]
+    assert bonus.startswith("## Bonus: ")
+    assert questions.startswith("## Five questions\n")
+    one_by_one = re.split(r"^\*\*(\d)\.\*\* ", questions, flags=re.MULTILINE)[1:]
+    assert one_by_one[::2] == list("12345")
+    for question in one_by_one[1::2]:
+        asked, answer = re.fullmatch(
+            r"(.+?)\n\n<details><summary>Answer</summary>\n\n(.+?)\n\n</details>\s*", question, re.S
+        ).groups()
+        assert "?" in asked and len(answer.split()) >= 5
 
 
 def exercises_of(build, lesson):
     """(cell as handed out, its solution) of each exercise."""
-    cells = build.notebook(lesson, "exercise").cells
-    return [(a.source, b.source) for a, b in zip(cells, cells[1:], strict=False) if b.source.startswith("<details>")]
+    handed_out, solved = (sources(build.notebook(lesson, variant), "code") for variant in ("exercise", "solved"))
+    return [pair for pair in zip(handed_out, solved, strict=True) if pair[0] != pair[1]]
 
 
 def test_lesson_show_writes_a_file_from_a_script(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,7 @@ def right(exercise: str) -> None:
 def filled(value: Any, exercise: str) -> Any:
     """The value itself. Raises NotYet if it, or an item of it, is None or `...`: what a blank leaves behind."""
     if any(item is None or item is ... for item in (value if isinstance(value, list | tuple) else [value])):
-        raise NotYet(f"{exercise}: the blank is still empty. The hint is above it; a solution unfolds below.")
+        raise NotYet(f"{exercise}: the blank is still empty. Two hints unfold below it.")
     return value
 
 
