@@ -343,7 +343,7 @@ print(tokenizer.encode("Casper plays the <extra_id_0> in <extra_id_1>."))
 # is lost in exchange.
 #
 # > `bpe.learn_bpe([passage.lower() for passage in passages], 400)`, and the loop of the figure with counts of
-# > lower-case words.
+# > lower-case words. It is 1.86 instead of 1.97, and nothing tells a name such as Post from a post any more.
 
 # %% [markdown]
 # ## Five questions

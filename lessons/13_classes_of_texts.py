@@ -362,7 +362,8 @@ claim("those of random weights do not: under 45 %", who["random weights"] < 0.45
 # the first one by `lead`. Which pairs speak most for each class?
 #
 # > `pairs = [" ".join(pair) for pair in zip(pieces, pieces[1:])]`. The vocabulary is what occurs in the training texts;
-# > skip the other pairs of a held-out text.
+# > skip the other pairs of a held-out text. They have 76.7 % right instead of 55.0 %: more order than one would think is
+# > in pairs.
 
 # %% [markdown]
 # ## Five questions
