@@ -440,8 +440,10 @@ def relative_bias(p: dict, length: int, bidirectional: bool) -> jax.Array:
 
 # %%
 def encoder_layer(p: dict, x: jax.Array, bias: jax.Array) -> jax.Array:
-    # Hint: rms_norm(x, **p["attention_norm"]) hands over its scale; attend(p["attention"], ..., ..., scale=..., ...).
-    # What does T5 multiply the scores by? Is there a mask?
+    # Hint: two parts, each with its norm before it and a residual around both. By what does T5 multiply the scores? Is
+    # there a mask?
+    # Hint: `rms_norm(x, **p["attention_norm"])` hands over its scale; then `attend(p["attention"], ..., ..., scale=...,
+    # ...)`.
     # BLANK
     normed = rms_norm(x, **p["attention_norm"])
     x = x + attend(p["attention"], normed, normed, scale=1.0, bias=bias)
@@ -464,8 +466,9 @@ check.encoder_layer(encoder_layer)
 
 # %%
 def decoder_layer(p: dict, x: jax.Array, encoded: jax.Array, bias: jax.Array) -> jax.Array:
-    # Hint: x = x + ... three times. In cross-attention, which of x and `encoded` has to be normed here? The encoder
-    # ends with a norm of its own.
+    # Hint: three parts, each with its norm before it. In cross-attention, which of `x` and `encoded` has to be normed
+    # here? The encoder ends with a norm of its own.
+    # Hint: `x = x + ...` three times: `attend` to itself with the causal mask, `attend` to `encoded`, `feed_forward`.
     # BLANK
     normed = rms_norm(x, **p["self_attention_norm"])
     x = x + attend(p["self_attention"], normed, normed, scale=1.0, bias=bias, mask=causal_mask(len(x)))
@@ -509,7 +512,8 @@ for place in (0, 4):
 # %%
 def encode(p: dict, inputs: jax.Array, layers: int) -> jax.Array:
     """inputs [S] -> [S D]"""
-    # Hint: relative_bias(p["encoder_bias"], len(inputs), bidirectional=...) once, then a loop over p[f"encoder_{i}"].
+    # Hint: encoder: rows of the table, one bias for all layers, the layers one after the other, the last norm.
+    # Hint: `relative_bias(p["encoder_bias"], len(inputs), bidirectional=...)`, then a loop over `p[f"encoder_{i}"]`.
     # BLANK
     x = p["embedding"]["table"][inputs]
     bias = relative_bias(p["encoder_bias"], len(inputs), bidirectional=True)
@@ -521,7 +525,8 @@ def encode(p: dict, inputs: jax.Array, layers: int) -> jax.Array:
 
 def decode(p: dict, targets: jax.Array, encoded: jax.Array, layers: int) -> jax.Array:
     """targets [L], not yet shifted, encoded [S D] -> logits [L V]"""
-    # Hint: jnp.pad(targets[:-1], (1, 0)) puts a 0 in front. Is there an "output" in p, or is it T5 1.0?
+    # Hint: decoder: its inputs are one step late; at the end, logits. Is there an "output" in `p`, or is it T5 1.0?
+    # Hint: `jnp.pad(targets[:-1], (1, 0))` puts a 0 in front. T5 1.0 multiplies by 1/sqrt(D), then by the table again.
     # BLANK
     x = p["embedding"]["table"][jnp.pad(targets[:-1], (1, 0))]
     bias = relative_bias(p["decoder_bias"], len(targets), bidirectional=False)

@@ -175,8 +175,9 @@ assert off > 1e-3
 
 # %%
 def embed(p: dict, tokens: np.ndarray, token_types: np.ndarray) -> jax.Array:
-    # Hint: p["word"]["table"][tokens] are the rows of the words, [L D]. Which rows does the table of positions give?
-    # layer_norm(x, **p["norm"]) hands over scale and bias.
+    # Hint: three rows for each token, added up, then the norm. Which rows does the table of positions give?
+    # Hint: `p["word"]["table"][tokens]` are the rows of the words, [L D]. `layer_norm(x, **p["norm"])` hands over scale
+    # and bias.
     # BLANK
     x = p["word"]["table"][tokens] + p["position"]["table"][: len(tokens)] + p["token_type"]["table"][token_types]
     return layer_norm(x, **p["norm"])
@@ -322,7 +323,8 @@ def encode(
     p: dict, tokens: np.ndarray, token_types: np.ndarray, may_see: np.ndarray, layers: int
 ) -> tuple[jax.Array, jax.Array]:
     """tokens and token_types [L], may_see [L L] -> last [L D], pooled [D]"""
-    # Hint: `embed` once, `block` in a loop over p[f"layer_{i}"]. Does a norm follow after the last block, as in T5?
+    # Hint: the embeddings, then one block after the other. Does a norm follow after the last block, as in T5?
+    # Hint: `embed(p["embeddings"], ...)` once, then `block` in a loop over `p[f"layer_{i}"]`.
     # BLANK
     x = embed(p["embeddings"], tokens, token_types)
     for i in range(layers):
