@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from tlqa_jax.data.corpus import (
     check_tokens_file,
     mark_corpus,
+    parts_of,
     read_corpus,
     token_report,
     tokenize_corpus,
@@ -56,6 +57,33 @@ def test_all_tokens_in_order(letters, tmp_path_factory, texts, limit, at_once):
     assert tokens.dtype == mapped.dtype == np.int32
     assert mapped.tolist() == tokens.tolist()
     assert not list(folder.glob("**/*.tmp"))
+
+
+SHORT_WORDS = st.lists(st.sampled_from(["a", "bc", "cd.", "e"]), max_size=12).map(" ".join)
+
+
+@given(st.lists(SHORT_WORDS, max_size=4), st.integers(4, 9), st.integers(1, 30), st.none() | st.integers(0, 20))
+def test_long_texts_in_parts(letters, texts, longest, at_once, limit):
+    """Neither tokens nor borders tell where a text was cut."""
+    import tlqa_jax.data.corpus as module
+
+    tokenize = lambda: (tokenize_corpus(texts, letters, limit=limit), tokenize_sentences(texts, letters, limit=limit))
+    whole, sentences = tokenize()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LONGEST_PART", longest)
+        patch.setattr(module, "CHARACTERS_AT_ONCE", at_once)
+        parts, sentences_in_parts = tokenize()
+        assert all(len(part) <= longest for text in texts for part in parts_of(text))
+        assert ["".join(parts_of(text)) for text in texts] == texts
+    assert parts.tolist() == whole.tolist()
+    for name in ("tokens", "sentences", "documents"):
+        assert getattr(sentences_in_parts, name).tolist() == getattr(sentences, name).tolist()
+
+
+def test_where_a_long_text_is_cut(monkeypatch):
+    monkeypatch.setattr("tlqa_jax.data.corpus.LONGEST_PART", 4)
+    assert [*parts_of("ab cd\nefghijk  l")] == ["ab", " cd", "\nefg", "hijk", "  l"]
+    assert [*parts_of("")] == [""]
 
 
 def test_documents_are_read_no_further_than_needed(letters):
