@@ -123,8 +123,8 @@ def tokenize_corpus(
     """Ids of all texts, one after the other: the first `limit` tokens, or all of them.
 
     Texts are read as needed, and long ones are tokenised in parts (`parts_of`). With `file` the ids are written to that
-    file (raw int32, this machine's byte order), and the result is a read-only memory map of it; memory then holds only a
-    few documents at a time. An existing file is replaced when all is written. Several processes may do this at once:
+    file (raw int32, this machine's byte order), and the result is a read-only memory map of it; memory then holds only
+    a few documents at a time. An existing file is replaced when all is written. Several processes may do this at once:
     they write the same bytes. Raises UserError if it cannot be written.
     """
 
