@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from tlqa_jax.data.corpus import (
     check_tokens_file,
     mark_corpus,
-    parts_of,
+    in_parts,
     read_corpus,
     token_report,
     tokenize_corpus,
@@ -76,8 +76,8 @@ def test_long_texts_in_parts(letters, texts, longest, at_once, limit):
         patch.setattr(module, "LONGEST_PART", longest)
         patch.setattr(module, "CHARACTERS_AT_ONCE", at_once)
         parts, sentences_in_parts = tokenize()
-        assert all(len(part) <= longest for text in texts for part in parts_of(text))
-        assert ["".join(parts_of(text)) for text in texts] == texts
+        assert all(len(part) <= longest for text in texts for part in in_parts(text))
+        assert ["".join(in_parts(text)) for text in texts] == texts
     assert parts.tolist() == whole.tolist()
     for name in ("tokens", "sentences", "documents"):
         assert getattr(sentences_in_parts, name).tolist() == getattr(sentences, name).tolist()
@@ -85,8 +85,8 @@ def test_long_texts_in_parts(letters, texts, longest, at_once, limit):
 
 def test_where_a_long_text_is_cut(monkeypatch):
     monkeypatch.setattr("tlqa_jax.data.corpus.LONGEST_PART", 4)
-    assert [*parts_of("ab cd\nefghijk  l")] == ["ab", " cd", "\nefg", "hijk", "  l"]
-    assert [*parts_of("")] == [""]
+    assert [*in_parts("ab cd\nefghijk  l")] == ["ab", " cd", "\nefg", "hijk", "  l"]
+    assert [*in_parts("")] == [""]
 
 
 def test_documents_are_read_no_further_than_needed(letters):

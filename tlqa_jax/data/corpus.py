@@ -80,7 +80,7 @@ def read_corpus(
         return mark_corpus(checked(open_marked_texts(source, field=field)), tokenizer, limit=limit)
     texts = checked(open_texts(source, data_dir=data_dir, field=field))
     if spans == "rule":
-        parts = (part for text in texts for part in parts_of(text))
+        parts = (part for text in texts for part in in_parts(text))
         marked = (MarkedText(part, tuple(names_and_dates(part))) for part in parts)
         return mark_corpus(marked, tokenizer, limit=limit)
     return Corpus(tokenize_corpus(texts, tokenizer, limit=limit, file=file))
@@ -122,14 +122,14 @@ def tokenize_corpus(
 ) -> Int32[np.ndarray, "n"]:  # fmt: skip
     """Ids of all texts, one after the other: the first `limit` tokens, or all of them.
 
-    Texts are read as needed, and long ones are tokenised in parts (`parts_of`). With `file` the ids are written to that
+    Texts are read as needed, and long ones are tokenised in parts (`in_parts`). With `file` the ids are written to that
     file (raw int32, this machine's byte order), and the result is a read-only memory map of it; memory then holds only
     a few documents at a time. An existing file is replaced when all is written. Several processes may do this at once:
     they write the same bytes. Raises UserError if it cannot be written.
     """
 
     def encoded() -> Iterator[Int32[np.ndarray, "m"]]:
-        left, parts = limit, (part for text in texts for part in parts_of(text))
+        left, parts = limit, (part for text in texts for part in in_parts(text))
         for some in _some_at_a_time(parts):
             ids = np.fromiter(itertools.chain.from_iterable(tokenizer.encode_batch(some)), np.int32)[:left]
             yield ids
@@ -154,7 +154,7 @@ def tokenize_sentences(
         """(a part of a sentence, the number of the sentence in its document, the number of the document)."""
         for document, text in enumerate(texts):
             for number, sentence in enumerate(sentences_of(text)):
-                yield from ((part, number, document) for part in parts_of(sentence))
+                yield from ((part, number, document) for part in in_parts(sentence))
 
     def encoded() -> Iterator[Int32[np.ndarray, "m"]]:
         left, last = limit, [-1, -1]
@@ -211,7 +211,7 @@ def mark_corpus(
     return Corpus(np.concatenate(tokens)[:limit], np.concatenate(numbers)[:limit])
 
 
-def parts_of(text: str) -> Iterator[str]:
+def in_parts(text: str) -> Iterator[str]:
     """The text in parts of at most `LONGEST_PART` characters, so that the memory for its tokens is bounded.
 
     It is cut before a space or at the end of a line, which no token crosses. If a part has neither, it is cut at that
