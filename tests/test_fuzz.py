@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tlqa_jax.checkpoints.load import load
 from tlqa_jax.checkpoints.tokenizer_files import read_tokenizer

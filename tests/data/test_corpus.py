@@ -6,12 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tlqa_jax.data.corpus import (
     check_tokens_file,
-    mark_corpus,
     in_parts,
+    mark_corpus,
     read_corpus,
     token_report,
     tokenize_corpus,
