@@ -154,6 +154,8 @@ QUESTIONS = [
     ("a.csv", cells("[" * 10_000), Line("write it as JSON")),
     ("a.csv", cells("['" + "x" * 5000), Line("write it as JSON")),
     ("a.csv", cells("__import__('os').getcwd()"), [("q1", ("__import__('os').getcwd()",))]),
+    ("a.csv", '"id\n",question\nq1,a,b', Line("the first row names 2 (id, question)")),
+    ("a.csv", '"i\nd",question\nq1,a,b', Line(r"the first row names 2 (i\nd, question)")),
     ("a.tsv", cells("Tarn", mark="\t"), ONE),
     ("a.tsv", MARK + cells("['Tarn']", mark="\t"), ONE),
     ("a.tsv", "id\tquestion\nq1", Line("put cells with tabs in quotes")),
@@ -586,6 +588,11 @@ def test_errors_of_libraries(error, part):
     assert part in cli.explained(error)
     with pytest.raises(ZeroDivisionError):
         cli.explained(ZeroDivisionError("a defect of ours"))
+
+
+def test_a_message_is_one_line_of_bounded_length():
+    assert str(UserError("a\nb\tc\x1b\ud83d é …")) == r"a\nb\tc\x1b\ud83d é …"
+    assert str(UserError("a" * 2000 + "z")) == f"{'a' * 500} … {'a' * 499}z"
 
 
 @pytest.mark.parametrize("platforms", ["cuda", "unknown"])

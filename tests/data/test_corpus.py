@@ -1,19 +1,24 @@
 """A corpus as one array of tokens: nothing lost, in order, in memory or in a file."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tlqa_jax.data.corpus import (
     check_tokens_file,
+    in_parts,
     mark_corpus,
     read_corpus,
     token_report,
     tokenize_corpus,
     tokenize_sentences,
 )  # fmt: skip
+from tlqa_jax.data.sources import local_path
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import MarkedText
 from tlqa_jax.tasks.span_corruption import number_spans, salient_spans_mask
@@ -56,6 +61,33 @@ def test_all_tokens_in_order(letters, tmp_path_factory, texts, limit, at_once):
     assert tokens.dtype == mapped.dtype == np.int32
     assert mapped.tolist() == tokens.tolist()
     assert not list(folder.glob("**/*.tmp"))
+
+
+SHORT_WORDS = st.lists(st.sampled_from(["a", "bc", "cd.", "e"]), max_size=12).map(" ".join)
+
+
+@given(st.lists(SHORT_WORDS, max_size=4), st.integers(4, 9), st.integers(1, 30), st.none() | st.integers(0, 20))
+def test_long_texts_in_parts(letters, texts, longest, at_once, limit):
+    """Neither tokens nor borders tell where a text was cut."""
+    import tlqa_jax.data.corpus as module
+
+    tokenize = lambda: (tokenize_corpus(texts, letters, limit=limit), tokenize_sentences(texts, letters, limit=limit))
+    whole, sentences = tokenize()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LONGEST_PART", longest)
+        patch.setattr(module, "CHARACTERS_AT_ONCE", at_once)
+        parts, sentences_in_parts = tokenize()
+        assert all(len(part) <= longest for text in texts for part in in_parts(text))
+        assert ["".join(in_parts(text)) for text in texts] == texts
+    assert parts.tolist() == whole.tolist()
+    for name in ("tokens", "sentences", "documents"):
+        assert getattr(sentences_in_parts, name).tolist() == getattr(sentences, name).tolist()
+
+
+def test_where_a_long_text_is_cut(monkeypatch):
+    monkeypatch.setattr("tlqa_jax.data.corpus.LONGEST_PART", 4)
+    assert [*in_parts("ab cd\nefghijk  l")] == ["ab", " cd", "\nefg", "hijk", "  l"]
+    assert [*in_parts("")] == [""]
 
 
 def test_documents_are_read_no_further_than_needed(letters):
@@ -246,3 +278,38 @@ def test_how_much_of_a_corpus_the_vocabulary_does_not_know(at_once, monkeypatch)
     tokens = np.array([5, 2, 7, 2, 9, 2, 2, 8] * 200, np.int32)
     assert token_report(tokens, unk_id=2) == "1,600 tokens, 50.0% of them unknown to the vocabulary"
     assert token_report(tokens, unk_id=3) == "1,600 tokens, none unknown to the vocabulary"
+
+
+PEAK = """
+import resource, sys
+from tlqa_jax.data.corpus import read_corpus, read_documents, tokenize_sentences
+from tlqa_jax.data.sources import local_path, open_texts
+from tlqa_jax.text.sentencepiece import SentencePieceTokenizer
+from tlqa_jax.text.wordpiece import WordPieceTokenizer
+
+how, path = sys.argv[1:]
+if how == "sentences":
+    tokenize_sentences(open_texts(path), WordPieceTokenizer(local_path("tiny_world:wordpiece.txt")))
+elif how == "documents":
+    read_documents(path, WordPieceTokenizer(local_path("tiny_world:wordpiece.txt")))
+else:
+    tokenizer = SentencePieceTokenizer(local_path("tiny_world:vocabulary.model"))
+    read_corpus(path, tokenizer, spans="rule" if how == "spans" else None)
+print([int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0] * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(("how", "most"), [("corpus", 6), ("documents", 6), ("sentences", 6), ("spans", 8)])
+def test_memory_for_one_long_document(tmp_path, how, most):
+    """Bytes of memory for each byte more of a file without a blank line: the text, its lines, its tokens twice."""
+    peaks, sizes, text = [], [], local_path("tiny_world:pretraining.txt").read_text().replace("\n\n", "\n")
+    for times in (8, 32):
+        (tmp_path / "a.txt").write_text(text * times)
+        command = [sys.executable, "-c", PEAK, how, str(tmp_path / "a.txt")]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        sizes.append((tmp_path / "a.txt").stat().st_size)
+    more = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])
+    print(f"{how}: {sizes} bytes, {more:.1f} bytes of memory for each")
+    assert more < most

@@ -110,7 +110,7 @@ def test_a_word_of_over_100_characters_is_unknown(folder):
     assert len(tokenizer.encode("e\u0301" * 100)) == 100, "an accent that was dropped does not count"
 
 
-@settings(max_examples=300)
+@settings(max_examples=max(300, settings.default.max_examples))  # more of them in a search
 @given(st.lists(st.one_of(*map(st.sampled_from, [*POOLS, WHOLE]), ANY_CHARACTER), max_size=30).map("".join))
 @example("a\u0898\u0338b a\u0301\u302e b\x01\u0301 \u0301\u0323a ≠ \u0344\u0327")
 def test_any_text_as_in_tokenizers(compared, text):

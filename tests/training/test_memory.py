@@ -1,9 +1,14 @@
-"""In processes of their own: the setting cannot be taken back."""
+"""In processes of their own: what they hold is measured, and the setting of the allocator cannot be taken back."""
 
+import json
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from .programs import BERT_SIZES, T5_SIZES
 
 FAULTS = """
 import ctypes, resource, sys, threading
@@ -39,3 +44,31 @@ def page_faults(how: str) -> int:
 def test_later_steps_find_their_memory_in_place():
     assert page_faults("keep") < 100
     assert page_faults("leave") >= 250  # 25,600 a step; 50 where the system gives pages of 2 MiB
+
+
+QUESTIONS = "--questions tiny_world:context_dev.json --held-out tiny_world:context_dev.json"
+PROGRAMS = {
+    "pretrain-spans": (T5_SIZES, "--held-out tiny_world:pretraining_dev.txt"),
+    "finetune-spans": (BERT_SIZES, f"{QUESTIONS} --stride 8 --max-question-length 9"),
+}
+FLAGS = "--input-length 32 --batch-size 8 --steps 5100 --log-every 100 --evaluate-every 500 --save-every 250"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_5000_steps_need_no_more_memory_than_1000(program, tmp_path):
+    """With evaluations and checkpoints between them."""
+    sizes, flags = PROGRAMS[program]
+    (tmp_path / "model.json").write_text(json.dumps(sizes))
+    words = f"{program} --model {tmp_path}/model.json --out {tmp_path}/run {FLAGS} {flags}".split()
+    command, resident = [sys.executable, "-u", "-m", "tlqa_jax.cli", *words], {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            for step in (1000, 5000):
+                if f" {step}/5100  held out" in line:
+                    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+                    resident[step] = pages * resource.getpagesize() / 2**20
+    print(f"{program}: {resident} MiB")
+    assert process.returncode == 0
+    assert resident[5000] < 1.02 * resident[1000]

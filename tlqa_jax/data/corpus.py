@@ -6,10 +6,10 @@ sentence pairs there are also the borders of sentences and documents.
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -20,12 +20,14 @@ from tlqa_jax.examples import MarkedText
 from tlqa_jax.text.atomic_write import write_atomically
 from tlqa_jax.text.names_and_dates import names_and_dates
 from tlqa_jax.text.sentencepiece import SENTINEL, SentencePieceTokenizer
-from tlqa_jax.text.sentences import split_sentences
+from tlqa_jax.text.sentences import sentences_of
 from tlqa_jax.text.wordpiece import WordPieceTokenizer
 
-TEXTS_AT_ONCE = 512
+TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 512, 2**20  # tokenised before their ids, in lists of Python, go into an array
+LONGEST_PART = 2**18  # in characters; a longer text is tokenised in parts
 TOKENS_AT_ONCE = 2**24  # of a memory map, when all tokens are counted
 SpansFrom = Literal["marked", "rule"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def read_corpus(
         return mark_corpus(checked(open_marked_texts(source, field=field)), tokenizer, limit=limit)
     texts = checked(open_texts(source, data_dir=data_dir, field=field))
     if spans == "rule":
-        marked = (MarkedText(text, tuple(names_and_dates(text))) for text in texts)
+        parts = (part for text in texts for part in in_parts(text))
+        marked = (MarkedText(part, tuple(names_and_dates(part))) for part in parts)
         return mark_corpus(marked, tokenizer, limit=limit)
     return Corpus(tokenize_corpus(texts, tokenizer, limit=limit, file=file))
 
@@ -88,8 +91,8 @@ def read_documents(
     limit: int | None = None, file: str | Path | None = None,
 ) -> Int32[np.ndarray, "n"]:  # fmt: skip
     """The documents of a source as tokens, with [SEP] at the end of each. The arguments are those of `read_corpus`."""
-    texts = (f"{text} [SEP]" for text in open_texts(source, data_dir=data_dir, field=field))
-    return tokenize_corpus(texts, tokenizer, limit=limit, file=file)
+    ended = ((text, "[SEP]") for text in open_texts(source, data_dir=data_dir, field=field))
+    return tokenize_corpus(itertools.chain.from_iterable(ended), tokenizer, limit=limit, file=file)
 
 
 def check_tokens_file(file: str | None, out: str) -> None:
@@ -119,15 +122,15 @@ def tokenize_corpus(
 ) -> Int32[np.ndarray, "n"]:  # fmt: skip
     """Ids of all texts, one after the other: the first `limit` tokens, or all of them.
 
-    Texts are read as needed. With `file` the ids are written to that file (raw int32, this machine's byte order), and
-    the result is a read-only memory map of it; memory then holds only a few documents at a time. An existing file is
-    replaced when all is written. Several processes may do this at once: they write the same bytes. Raises UserError if
-    it cannot be written.
+    Texts are read as needed, and long ones are tokenised in parts (`in_parts`). With `file` the ids are written to that
+    file (raw int32, this machine's byte order), and the result is a read-only memory map of it; memory then holds only
+    a few documents at a time. An existing file is replaced when all is written. Several processes may do this at once:
+    they write the same bytes. Raises UserError if it cannot be written.
     """
 
     def encoded() -> Iterator[Int32[np.ndarray, "m"]]:
-        left = limit
-        for some in _some_at_a_time(texts):
+        left, parts = limit, (part for text in texts for part in in_parts(text))
+        for some in _some_at_a_time(parts):
             ids = np.fromiter(itertools.chain.from_iterable(tokenizer.encode_batch(some)), np.int32)[:left]
             yield ids
             if left is not None and not (left := left - len(ids)):
@@ -147,22 +150,29 @@ def tokenize_sentences(
     """
     lengths, counts = array("q"), array("q")  # tokens of each sentence, sentences of each document
 
+    def parts() -> Iterator[tuple[str, int, int]]:
+        """(a part of a sentence, the number of the sentence in its document, the number of the document)."""
+        for document, text in enumerate(texts):
+            for number, sentence in enumerate(sentences_of(text)):
+                yield from ((part, number, document) for part in in_parts(sentence))
+
     def encoded() -> Iterator[Int32[np.ndarray, "m"]]:
-        left = limit
-        for some in _some_at_a_time(texts):
-            documents = [split_sentences(text) for text in some]
-            ids = iter(tokenizer.encode_batch([sentence for document in documents for sentence in document]))
-            part: list[int] = []
-            for document in documents:
-                sentences = len(lengths)
-                for sentence in itertools.islice(ids, len(document)):
-                    if sentence := sentence[:left]:
-                        lengths.append(len(sentence))
-                        part += sentence
-                        left = None if left is None else left - len(sentence)
-                if len(lengths) > sentences:
-                    counts.append(len(lengths) - sentences)
-            yield np.array(part, np.int32)
+        left, last = limit, [-1, -1]
+        for some in _some_at_a_time(parts(), lambda part: len(part[0])):
+            together: list[int] = []
+            for ids, (_, *place) in zip(tokenizer.encode_batch([text for text, *_ in some]), some, strict=True):
+                if not (ids := ids[:left]):
+                    continue
+                if place[1] != last[1]:
+                    counts.append(0)
+                if place != last:
+                    counts[-1] += 1
+                    lengths.append(0)
+                last = place
+                lengths[-1] += len(ids)
+                together += ids
+                left = None if left is None else left - len(ids)
+            yield np.array(together, np.int32)
             if left == 0:
                 return
 
@@ -201,10 +211,33 @@ def mark_corpus(
     return Corpus(np.concatenate(tokens)[:limit], np.concatenate(numbers)[:limit])
 
 
-def _some_at_a_time(texts: Iterable[str]) -> Iterator[list[str]]:
-    texts = iter(texts)
-    while some := list(itertools.islice(texts, TEXTS_AT_ONCE)):
-        yield some
+def in_parts(text: str) -> Iterator[str]:
+    """The text in parts of at most `LONGEST_PART` characters, so that the memory for its tokens is bounded.
+
+    It is cut before a space or at the end of a line, which no token crosses. If a part has neither, it is cut at that
+    length, and tokens near the cut may be others than those of the whole.
+    """
+    begin = 0
+    while len(text) - begin > LONGEST_PART:
+        end = max(text.rfind(mark, begin + 1, begin + LONGEST_PART + 1) for mark in " \n")
+        end = end if end > 0 else begin + LONGEST_PART
+        yield text[begin:end]
+        begin = end
+    yield text[begin:] if begin else text
+
+
+def _some_at_a_time(items: Iterable[T], size: Callable[[T], int] = len) -> Iterator[list[T]]:
+    """Groups of at most `TEXTS_AT_ONCE` items; a group ends when its sizes reach `CHARACTERS_AT_ONCE`."""
+    group: list[T] = []
+    characters = 0
+    for item in items:
+        group.append(item)
+        characters += size(item)
+        if len(group) == TEXTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def _gathered(parts: Iterable[Int32[np.ndarray, "_"]], file: str | Path | None) -> Int32[np.ndarray, "n"]:

@@ -6,6 +6,7 @@ Chinese and Japanese sentences end with 。！？ whatever follows.
 """
 
 import re
+from collections.abc import Iterator
 
 CLOSING = r"[\"'”’»)\]]*+"
 END = re.compile(rf"(?<=[.!?…]){CLOSING}\s++(?![a-z])|[。！？]{CLOSING}\s*+")
@@ -16,14 +17,18 @@ TITLES = frozenset("Mr. Mrs. Ms. Dr. Prof. Rev. Gen. Sen. Gov. Capt. Col. Lt. St
 
 def split_sentences(text: str) -> list[str]:
     """The sentences of a text without the white space between them. Nothing else is left out."""
-    sentences = []
+    return list(sentences_of(text))
+
+
+def sentences_of(text: str) -> Iterator[str]:
+    """`split_sentences`, one after another: all sentences of a very long text at once need several times its memory."""
     begin = 0
     for end in END.finditer(text):
-        sentence = text[begin : end.end()].strip()
         last_word = LAST_WORD.search(text[max(begin, end.start() - 20) : end.start()])[0]
         if last_word in TITLES or (POINTED.match(last_word) and end[0].isspace()):
             continue
-        sentences.append(sentence)
+        if sentence := text[begin : end.end()].strip():
+            yield sentence
         begin = end.end()
-    sentences.append(text[begin:].strip())
-    return [sentence for sentence in sentences if sentence]
+    if sentence := text[begin:].strip():
+        yield sentence
