@@ -54,6 +54,8 @@ class More(Given):
     (dict(source=3), "--source is 3: it has to be a text or None$"),
     (dict(freeze="encoder"), "--freeze is 'encoder': it has to be a tuple of texts$"),
     (dict(freeze=["encoder", 3]), r"--freeze is \('encoder', 3\): it has to be a tuple of texts$"),
+    (dict(out="gs://bucket/run"), r"^gs://bucket/run: paths in buckets cannot be opened: mount the bucket \(gcsfuse\)"),
+    (dict(freeze=("qa=gs://bucket/a.json",)), "^qa=gs://bucket/a.json: paths in buckets cannot be opened"),
     (dict(steps=0), "--steps is 0: it has to be at least 1$"),
     (dict(steps=2**31), "--steps is 2147483648: it has to be at least 1 and at most 2,147,483,647$"),
     (dict(steps=10**400), "--steps is 10+: it has to be at least 1 and at most 2,147,483,647$"),

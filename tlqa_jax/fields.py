@@ -14,6 +14,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 import textwrap
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -82,7 +83,8 @@ def settings_class(cls: Class) -> Class:
 
 
 class Settings:
-    """The base of all settings. Raises UserError for a value of another type or outside its limits.
+    """The base of all settings. Raises UserError for a value of another type or outside its limits, and for a path in a
+    bucket.
 
     A Path may be given for a text, and a list for a tuple.
     """
@@ -92,6 +94,8 @@ class Settings:
             value = coerce(field.name, getattr(self, field.name), field.type)
             object.__setattr__(self, field.name, value)  # the dataclass is frozen
             check_limits(field, value)
+            for text in value if isinstance(value, tuple) else [value]:
+                check_local(text)
         self.check()
 
     def check(self) -> None:
@@ -126,6 +130,13 @@ def coerce(name: str, value: Any, annotation: Any) -> Any:
         expected = TYPES[get_origin(type_) or type_] + (" or None" if optional else "")
         raise UserError(f"{flag(name)} is {value!r}: it has to be {expected}")
     return value
+
+
+def check_local(path: Any) -> None:
+    """Raise UserError for a path in a bucket, such as gs://NAME/FILE or TASK=gs://NAME/FILE: only files are opened here."""
+    if re.match(r"([\w-]+=)?(gs|s3):/", str(path)):  # a Path has one slash there
+        advice = "mount the bucket (gcsfuse) and give the path below the mount, or copy to a local disk and back"
+        raise UserError(f"{path}: paths in buckets cannot be opened: {advice} (gcloud storage cp -r)")
 
 
 def flag(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 from tlqa_jax.errors import UserError
-from tlqa_jax.fields import flag, help_texts, unwrap_optional
+from tlqa_jax.fields import check_local, flag, help_texts, unwrap_optional
 
 Config = TypeVar("Config")
 
@@ -48,18 +48,21 @@ def terminal_width() -> int:
     return min(max(shutil.get_terminal_size().columns, 40), 120)
 
 
-def add_flags(parser: argparse.ArgumentParser, config_class: type, *, shared: type | None = None) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser, config_class: type, *, shared: type | None = None,
+    heading: str = "settings that all training programs share",
+) -> None:  # fmt: skip
     """Add a flag for every field of a dataclass: text, a number, yes-or-no, a choice; or one of these or None.
 
     A field of several texts (tuple[str, ...]) takes them with commas between, or the flag several times, or both. The
-    fields of `shared`, a base of the class, come last, under a heading of their own.
+    fields of `shared`, a base of the class or the class itself, come last, under a heading of their own.
     """
     parser.usage = f"{parser.prog} [flags]"  # dozens of them would be no help
     texts = help_texts(config_class)
     for name, default in getattr(config_class, "default_length", {}).items():  # the length of a training run
         texts[name] += f" (default: {default:g})"
     common = {field.name for field in dataclasses.fields(shared)} if shared else set()
-    last = parser.add_argument_group("settings that all training programs share") if shared else parser
+    last = parser.add_argument_group(heading) if shared else parser
     for field in dataclasses.fields(config_class):
         add_flag(last if field.name in common else parser, field, texts.get(field.name, "").replace("%", "%%"))
 
@@ -99,6 +102,7 @@ def check_writable(out: str | None, overwrite: bool) -> None:
     """Refuse, before any work is done, a file that is already there or that cannot be written."""
     if out is None:
         return
+    check_local(out)
     path = Path(out)
     if path.is_dir():
         raise UserError(f"{out} is a directory: give a file")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlqa_jax.errors import UserError
+from tlqa_jax.fields import check_local
 from tlqa_jax.text.atomic_write import write_atomically
 from tlqa_jax.text.json_files import load_json
 
@@ -21,6 +22,7 @@ def find_directory(name: str | Path, files: tuple[str, ...]) -> Path:
     """
     if Path(name).is_dir():
         return main_directory(Path(name))
+    check_local(name)
     if not (isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)):
         raise UserError(f"{name}: there is no such directory, and it cannot be a name on the Hugging Face hub")
     return _download(name, files)

@@ -25,6 +25,7 @@ from tlqa_jax.checkpoints.tokenizer_files import Tokenizer, check_tokenizer, wri
 from tlqa_jax.checkpoints.usage import read_usage, with_usage
 from tlqa_jax.checkpoints.weights import WEIGHTS, read_safetensors, weight_files, write_safetensors
 from tlqa_jax.errors import UserError
+from tlqa_jax.fields import check_local
 from tlqa_jax.models.adapters import added_kind
 from tlqa_jax.models.functional import as_function
 
@@ -135,6 +136,7 @@ def _family(model: nnx.Module):
 @contextlib.contextmanager
 def _new_directory(directory: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary directory to fill, which then becomes `directory`. After an error everything is as before."""
+    check_local(directory)
     check_not_here(directory)
     if directory.exists() and (not directory.is_dir() or os.listdir(directory)):
         if not overwrite:

@@ -27,6 +27,7 @@ from tlqa_jax.data.text_files import find_files, numbered_lines, suffix
 from tlqa_jax.data.tfds_sources import TfdsRecords
 from tlqa_jax.errors import UserError
 from tlqa_jax.examples import LabelledText, MarkedText, QAExample
+from tlqa_jax.fields import check_local
 
 ROWS = (".jsonl", ".json", ".csv", ".tsv")
 TEXTS = (".txt", *ROWS)
@@ -164,6 +165,7 @@ def local_path(source: str | Path) -> Path:
         from tlqa_jax.data.tiny_world import bundled
 
         return bundled(str(source).removeprefix("tiny_world:"))
+    check_local(source)
     return Path(source).expanduser()
 
 
