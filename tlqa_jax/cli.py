@@ -100,7 +100,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         status = fail(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
     except Exception as error:
         status = fail(explained(error), debug)
+    if status and still_joined():
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
+
+
+def still_joined() -> bool:
+    """Whether this is one of several processes and has not left them: Python's own end would wait for them."""
+    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
 
 
 def quiet_libraries() -> None:
@@ -123,6 +131,9 @@ def explained(error: Exception) -> str:
     platforms, frames = os.environ.get("JAX_PLATFORMS"), traceback.extract_tb(error.__traceback__)
     if platforms and frames and frames[-1].filename.endswith("xla_bridge.py"):  # where JAX looks for its devices
         return f"JAX finds no device of JAX_PLATFORMS={platforms}: unset it, or set it to cpu ({text:.200})"
+    if still_joined():
+        traceback.print_exception(error)
+        return f"a defect of tlqa ({type(error).__name__})"
     raise error
 
 

@@ -1,4 +1,4 @@
-"""Two processes joined by jax.distributed train as one process with as many devices."""
+"""Several processes joined by jax.distributed train as one process with as many devices."""
 
 import dataclasses
 import json
@@ -94,18 +94,22 @@ def start(folder, script, processes):
 
 
 @pytest.mark.slow
-def test_a_step_of_two_processes_is_that_of_one(tmp_path):
+def test_a_step_of_several_processes_is_that_of_one(tmp_path):
     sizes = {"t5": dataclasses.asdict(T5_CONFIG), "mlm": dataclasses.asdict(BERT_CONFIG)}
     (tmp_path / "sizes.json").write_text(json.dumps(sizes))
     np.savez(tmp_path / "t5.npz", **uneven_batch())
     np.savez(tmp_path / "mlm.npz", **uneven_texts("pretrain_mlm"))
-    for processes in (1, 2):
+    for processes in (1, 2, 4):
         start(tmp_path, STEP, processes)
-    for name, zero in (("t5", []), ("mlm", [f"gradients/{KEY_BIAS}"])):
-        one, first, second = (dict(np.load(tmp_path / f"{who}_{name}.npz")) for who in ("1_0", "2_0", "2_1"))
-        assert {path.split("/")[0] for path in one} == {"gradients", "params", "loss"}
-        assert_leaves_close(first, one, 1e-6, zero)
-        assert all(np.array_equal(second[path], first[path]) for path in first)
+    for processes in (2, 4):
+        for name, zero in (("t5", []), ("mlm", [f"gradients/{KEY_BIAS}"])):
+            one, first, last = (
+                dict(np.load(tmp_path / f"{who}_{name}.npz"))
+                for who in ("1_0", f"{processes}_0", f"{processes}_{processes - 1}")
+            )
+            assert {path.split("/")[0] for path in one} == {"gradients", "params", "loss"}
+            assert_leaves_close(first, one, 1e-6, zero)
+            assert all(np.array_equal(last[path], first[path]) for path in first)
 
 
 @pytest.mark.slow

@@ -10,16 +10,25 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.fields import flag
 from tlqa_jax.flags import add_flags, read_flags
 
+SEVERAL = "several processes, one for each machine or GPU (how to start them: tlqa_jax/training/processes.py)"
+
 
 def training_command(parser: ArgumentParser, settings: type, program: Callable, next_step: str) -> Callable:
     """A command that runs a training program; `next_step` is what to do with the run, RUN."""
+    import jax
+
+    from tlqa_jax.training.processes import Processes, joined
     from tlqa_jax.training.settings import TrainingSettings
 
     add_flags(parser, settings, shared=TrainingSettings)
+    add_flags(parser, Processes, shared=Processes, heading=SEVERAL)
 
     def run(arguments: Namespace) -> None:
-        path = program(read_flags(arguments, settings))
-        print(f"the run is in {path}; next: {next_step.replace('RUN', shlex.quote(str(path)))}")
+        given = read_flags(arguments, settings)
+        with joined(read_flags(arguments, Processes)):
+            path = program(given)
+            if jax.process_index() == 0:
+                print(f"the run is in {path}; next: {next_step.replace('RUN', shlex.quote(str(path)))}")
 
     return run
 

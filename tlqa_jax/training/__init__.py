@@ -5,6 +5,8 @@ In reading order:
     pretrain_spans.py       pretraining of a T5 by span corruption
     step.py                 the one update: the gradient of a global mean, over all devices
     loop.py                 a run: start or continue, report, save, evaluate, finish
+    processes.py            several processes, one for each machine or GPU: found, joined, and ended if one is lost
+    last_words.py           what they say when one is lost
     stopping.py             SIGTERM and Ctrl-C: the step is finished and saved
     settings.py             the settings that all programs share, with their limits
     finetune_qa.py          fine-tuning of a T5 on questions, or on many tasks

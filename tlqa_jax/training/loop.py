@@ -72,9 +72,8 @@ class TrainingRun:
         check_batch_size(settings.batch_size, settings.accumulate)
         self.status = check_run(settings.out, self.record, overwrite=settings.overwrite)
         self.is_complete = self.status == "complete"
-        self.continues = self.status == "continue" and any(
-            path.name.isdecimal() for path in (self.path / CHECKPOINTS).glob("*")
-        )
+        saved = lambda: str(any(path.name.isdecimal() for path in (self.path / CHECKPOINTS).glob("*")))
+        self.continues = self.status == "continue" and agreed(saved) == "True"
         if self.is_complete:
             self.say(f"{self.path} is complete. To train it again: --overwrite, or another --out")
 
