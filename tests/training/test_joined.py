@@ -122,6 +122,7 @@ Additional GRPC error information from remote target coordination_service while 
     ("a warning\n" + OF_PROCESS_0, "0", "a warning\ntlqa: lost\n"),
     ("tlqa: lost\n" + OF_PROCESS_0, "0", "tlqa: lost\n"),
     (OF_PROCESS_0 + "tlqa: lost\n", "0", "tlqa: lost\n"),
+    (POLLED + "tlqa: lost\n", "0", "tlqa: lost\n"),
     (OF_PROCESS_0.replace("PollForError", "RegisterTask"), "0", "tlqa: not found\n"),
     (OF_PROCESS_0, "1", OF_PROCESS_0 + "tlqa: lost\n"),
 ])  # fmt: skip

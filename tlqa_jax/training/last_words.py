@@ -6,10 +6,12 @@ the standard library only, and ends with the process, however that ends. TLQA_DE
 """
 
 import os
+import re
 import signal
 import sys
 
 FATAL = b"JAX distributed service detected fatal errors"
+LOGGED = re.compile(rb"[IWE]\d{4} \S+ +\d+ (coordination|preemption)\w*\.cc")  # before them, or in their place
 REGISTERING = b"RegisterTask"  # what the process was doing if it never found the others
 
 
@@ -18,16 +20,18 @@ def main(lost: str, not_found: str) -> None:
     `not_found`."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends it to all processes of a job
         signal.signal(number, signal.SIG_IGN)
-    said, last_words = False, b""
+    said, logged, last_words = False, b"", b""
     for line in sys.stdin.buffer:
         if last_words or FATAL in line:
             last_words += line
+        elif LOGGED.match(line):
+            logged += line
         elif not said:
             said = lost.encode() in line
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
     if os.environ.get("TLQA_DEBUG", "0") not in ("", "0"):
-        sys.stderr.write(last_words.decode(errors="replace"))
+        sys.stderr.write((logged + last_words).decode(errors="replace"))
     if last_words and not said:
         print(f"tlqa: {not_found if REGISTERING in last_words else lost}", file=sys.stderr)
 

@@ -48,7 +48,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.fields import Settings, number, settings_class
 from tlqa_jax.training import last_words
 
-CLUSTERS = ("ompi", "slurm", "gketpu", "gcetpu")  # JAX's names of those that it asks
+CLUSTERS = ("ompi", "slurm", "gketpu", "gcetpu")  # as JAX names them; Kubernetes is not asked
 HEARTBEAT_SECONDS = 40  # after so many without a sign of life a process is lost
 PATIENCE_SECONDS = 10  # for the others to leave
 START = "start the same command in all processes"
