@@ -117,12 +117,22 @@ Additional GRPC error information from remote target coordination_service while 
 *** Check failure stack trace: ***
     @     0x7f2ebae40634  absl::lts_20260107::log_internal::LogMessage::SendToLog()
 """
+POLLED = """E1130 23:37:08.825720    1068 coordination_service_agent.cc:289] Polled an error from coordination service: UNAVAILABLE: \
+The following tasks are unhealthy (stopped sending heartbeats):
+1
+The tasks have crashed.
+"""
+CLOSED = "E1130 23:38:55.578821    4315 preemption_sync_manager.cc:159] Failed to cancel preemption barrier\n"
+
+
 @pytest.mark.parametrize("written, debug, expected", [
     ("a warning\n", "0", "a warning\n"),
     ("a warning\n" + OF_PROCESS_0, "0", "a warning\ntlqa: lost\n"),
     ("tlqa: lost\n" + OF_PROCESS_0, "0", "tlqa: lost\n"),
     (OF_PROCESS_0 + "tlqa: lost\n", "0", "tlqa: lost\n"),
     (POLLED + "tlqa: lost\n", "0", "tlqa: lost\n"),
+    (POLLED + OF_PROCESS_0, "0", "tlqa: lost\n"),
+    (CLOSED + "a warning\n", "0", "a warning\n"),
     (OF_PROCESS_0.replace("PollForError", "RegisterTask"), "0", "tlqa: not found\n"),
     (OF_PROCESS_0, "1", OF_PROCESS_0 + "tlqa: lost\n"),
 ])  # fmt: skip
@@ -181,7 +191,7 @@ class Group:
 
 
 COMMAND = [sys.executable, "-m", "tlqa_jax.cli", "pretrain-mlm", "--texts", "tiny_world:pretraining_dev.txt"]
-COMMAND += "--input-length 32 --batch-size 8 --steps 100 --dropout 0 --save-every 10 --log-every 10".split()
+COMMAND += "--input-length 32 --batch-size 8 --steps 60 --dropout 0 --save-every 10 --log-every 10".split()
 COMMAND += ["--held-out", "None"]
 
 
@@ -200,7 +210,7 @@ def new_folder(folder: Path) -> Path:
 
 
 def assert_whole(run, whole):
-    found = metrics(run)
+    found = [row for row in metrics(run) if row["step"] % 10 == 0]  # others are of a step that it was stopped after
     assert [row["step"] for row in found] == [row["step"] for row in whole]
     for a, b in zip(found, whole):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4), a["step"]
@@ -216,7 +226,7 @@ def test_a_lost_process_ends_the_others_and_fewer_continue(tmp_path, whole):
             group.processes[victim].send_signal(signal_)
             for status, errors in group.end(without=victim, seconds=60):
                 assert status != 0 and errors == f"tlqa: {LOST}\n"
-    assert max(group.checkpoints()) < 100
+    assert max(group.checkpoints()) < 60
     with Group(folder, 1) as group:
         assert group.end() == [(0, "")]
     assert_whole(folder / "run", whole)
@@ -230,7 +240,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path, whole):
         group.processes[1].send_signal(signal.SIGTERM)
         ends = group.end(seconds=60)
     step = max(group.checkpoints())
-    assert step < 100
+    assert step < 60
     for status, errors in ends:
         assert status == 128 + signal.SIGTERM
         assert errors.startswith(f"tlqa: stopped after step {step}, which is saved; to continue: tlqa pretrain-mlm")

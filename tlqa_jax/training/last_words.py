@@ -10,21 +10,21 @@ import re
 import signal
 import sys
 
-FATAL = b"JAX distributed service detected fatal errors"
-LOGGED = re.compile(rb"[IWE]\d{4} \S+ +\d+ (coordination|preemption)\w*\.cc")  # before them, or in their place
+LAST_WORDS = re.compile(b"Polled an error from coordination service|JAX distributed service detected fatal errors")
+LOGGED = b"preemption_sync_manager.cc"  # what it logs when it is closed without the others
 REGISTERING = b"RegisterTask"  # what the process was doing if it never found the others
 
 
-def main(lost: str, not_found: str) -> None:
+def copy_errors(lost: str, not_found: str) -> None:
     """Copy standard input to standard error. At JAX's last words say `lost` instead, unless it has been said, or
     `not_found`."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends it to all processes of a job
         signal.signal(number, signal.SIG_IGN)
     said, logged, last_words = False, b"", b""
     for line in sys.stdin.buffer:
-        if last_words or FATAL in line:
+        if last_words or LAST_WORDS.search(line):
             last_words += line
-        elif LOGGED.match(line):
+        elif LOGGED in line:
             logged += line
         elif not said:
             said = lost.encode() in line
@@ -37,4 +37,4 @@ def main(lost: str, not_found: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    copy_errors(*sys.argv[1:])
