@@ -10,7 +10,9 @@ import re
 import signal
 import sys
 
-LAST_WORDS = re.compile(b"Polled an error from coordination service|JAX distributed service detected fatal errors")
+LAST_WORDS = re.compile(  # each may be the first, and all mean the same
+    b"Use error polling to propagate|Polled an error from coordination service|JAX distributed service detected fatal"
+)
 LOGGED = b"preemption_sync_manager.cc"  # what it logs when it is closed without the others
 REGISTERING = b"RegisterTask"  # what the process was doing if it never found the others
 
