@@ -66,7 +66,7 @@ def on_a_tpu(monkeypatch, hosts, slices="1"):
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
     monkeypatch.setattr(cloud_tpu_cluster, "get_metadata", no_server)
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    monkeypatch.setenv("TPU_PROCESS_ADDRESSES", hosts)
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", hosts)
     if slices:
         monkeypatch.setenv("MEGASCALE_NUM_SLICES", slices)
 

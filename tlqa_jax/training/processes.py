@@ -123,7 +123,7 @@ def detected_cluster() -> str | None:
         try:
             if getattr(kind, "name", None) in CLUSTERS and kind.is_env_present() and kind.get_process_count() > 1:
                 return kind.name
-        except OSError:  # a TPU of one machine, such as Kaggle's, where no server knows of a slice
+        except (OSError, ImportError):  # a TPU of one machine, such as Kaggle's, where no server knows of a slice
             continue
     return None
 
