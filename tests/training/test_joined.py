@@ -122,7 +122,7 @@ The following tasks are unhealthy (stopped sending heartbeats):
 1
 The tasks have crashed.
 """
-CLOSED = "E1130 23:38:55.578821    4315 preemption_sync_manager.cc:159] Failed to cancel preemption barrier\n"
+CLOSED = "E1130 23:38:55.578821    4315 preemption_sync_manager.cc:159] Failed to cancel\n=== Source Location Trace: ===\nutil.h:302\n\n"
 
 
 @pytest.mark.parametrize("written, debug, expected", [
@@ -132,7 +132,7 @@ CLOSED = "E1130 23:38:55.578821    4315 preemption_sync_manager.cc:159] Failed t
     (OF_PROCESS_0 + "tlqa: lost\n", "0", "tlqa: lost\n"),
     (POLLED + "tlqa: lost\n", "0", "tlqa: lost\n"),
     (POLLED + OF_PROCESS_0, "0", "tlqa: lost\n"),
-    (CLOSED + "a warning\n", "0", "a warning\n"),
+    (CLOSED + "tlqa: other\n", "0", "tlqa: other\n"),
     (OF_PROCESS_0.replace("PollForError", "RegisterTask"), "0", "tlqa: not found\n"),
     (OF_PROCESS_0, "1", OF_PROCESS_0 + "tlqa: lost\n"),
 ])  # fmt: skip

@@ -10,7 +10,7 @@ from tlqa_jax.errors import UserError
 from tlqa_jax.fields import flag
 from tlqa_jax.flags import add_flags, read_flags
 
-SEVERAL = "several processes, one for each machine or GPU (how to start them: tlqa_jax/training/processes.py)"
+SEVERAL = "several processes (see tlqa_jax/training/processes.py)"
 
 
 def training_command(parser: ArgumentParser, settings: type, program: Callable, next_step: str) -> Callable:
