@@ -474,7 +474,7 @@ ERRORS = [
     (f"{PRETRAIN} --out gs://bucket/run", "gs://bucket/run: paths in buckets cannot be opened"),
     ("answer gs://bucket/run --question x", "gs://bucket/run: paths in buckets cannot be opened"),
     ("export pretrained --out gs://bucket/model", "gs:/+bucket/model: paths in buckets cannot be opened"),
-    ("answer finetuned --questions gs://bucket/a.json", "gs://bucket/a.json: paths in buckets cannot be opened"),
+    ("answer finetuned --file gs://bucket/a.json", "gs://bucket/a.json: paths in buckets cannot be opened"),
     (f"{PRETRAIN} --out new --dropout 1.0", "--dropout is 1.0: it has to be at least 0 and below 1"),
     (f"{PRETRAIN} --out new --learning-rate nan", "--learning-rate is nan"),
     (f"{PRETRAIN} --out new --seed -1", "--seed is -1"),

@@ -122,7 +122,10 @@ The following tasks are unhealthy (stopped sending heartbeats):
 1
 The tasks have crashed.
 """
-CLOSED = "E1130 23:38:55.578821    4315 preemption_sync_manager.cc:159] Failed to cancel\n=== Source Location Trace: ===\nutil.h:302\n\n"
+CLOSED = """E1130 23:38:55.578821    4315 preemption_sync_manager.cc:159] Failed to cancel preemption barrier
+=== Source Location Trace: ===
+
+"""
 
 
 @pytest.mark.parametrize("written, debug, expected", [
