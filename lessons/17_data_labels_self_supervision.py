@@ -294,10 +294,11 @@ ahead = lead("causal", hits["causal", everything], "random weights", hits["rando
 claim("the causal one is over 10 points ahead of random weights", ahead.low > 10)
 
 # %% [markdown]
-# So the causal pretraining transfers as well, and where nothing has to be looked ahead for, it is nearly as good. Where
-# the answer stands first, it has to guess, and no further training can change that: it is not a matter of learning, but
-# of what the mask lets it see. Decoders like GPT have the same limit. There one puts the question *behind* the passage,
-# and lets the model *write* its answer after both.
+# So the causal pretraining transfers as well, and where the name stands first it is as good as the other. Where the
+# answer stands first, it cannot know: when it reads the place it has not read whose place it is. It is above one of three
+# there all the same, perhaps because it can rule out what was told about others before. The rest is no matter of
+# learning, but of what the mask lets it see. Decoders like GPT have the same limit. There one puts the question *behind*
+# the passage, and lets the model *write* its answer after both.
 #
 # Is the comparison fair? Steps of fine-tuning, labels and sizes are equal. Steps of *pretraining* are not: 800 against
 # 2,000, with about 1.2 million targets against 0.4. What the causal one lacks is not made up by more steps (its held-out
