@@ -433,8 +433,8 @@ claim("with all labels and 200 steps, pretraining is over 30 points ahead of ran
 #
 # > It falls to nearly 0 at once: the answer is in the input. The model has learned to copy, and repeats its last token.
 #
-# **4.** At equal steps the causal LM learned faster than the masked one. Name a reason that has nothing to do with which
-# task is better.
+# **4.** At equal steps the causal LM learned faster than the masked one. Which reason has nothing to do with which task is
+# better?
 #
 # > It has a target at every place, the masked one at 15 % of them: six times as many in each step.
 #
