@@ -8,6 +8,7 @@ from tlqa_jax.lessons import NotYet
 from . import (
     attempts_architectures,
     attempts_bert_tasks,
+    attempts_freezing,
     attempts_jax,
     attempts_models,
     attempts_texts,
@@ -16,6 +17,7 @@ from . import (
 
 TABLES = (
     attempts_jax, attempts_texts, attempts_models, attempts_architectures, attempts_training, attempts_bert_tasks,
+    attempts_freezing,
 )  # fmt: skip
 EXERCISES = {name: exercise for table in TABLES for name, exercise in table.EXERCISES.items()}
 

@@ -27,6 +27,8 @@ installed. A lesson imports its checks as `from tlqa_jax.lessons import attentio
     public_checkpoints     of lesson 11
     decoding               of lesson 12, and the table that decodes like a model
     classes_of_texts       of lesson 13
+    how_much_to_freeze     of lesson 16
+    self_supervision       of lesson 17
 """
 
 from tlqa_jax.lessons.checks import NotYet, compare, filled, right
