@@ -350,8 +350,8 @@ claim("with dealt vectors fewer than half of them have", control.value < 50)
 # ## What near means
 #
 # Look at the neighbours of `warm` again. Two words are near if they *can stand in the same place*, and `stale` can
-# stand wherever `warm` can: "the bread was ___". For whoever wants to know whether a review is kind, this is the worst of all
-# neighbours. How often is the nearest of the other adjectives one of the opposite kind?
+# stand wherever `warm` can: "the bread was ___". For whoever wants to know whether a review is kind, this is the worst
+# of all neighbours. How often is the nearest of the other adjectives one of the opposite kind?
 
 # %%
 good = "clean warm quiet bright soft fresh generous friendly helpful honest lively fair low quick".split()

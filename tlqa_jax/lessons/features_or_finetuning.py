@@ -91,7 +91,6 @@ def cache_name(cache_name: Callable[..., str]) -> None:
         "other texts have the same name.": (weights, ["the bread", "was stale"], layers, pooling),
         "the texts in another order have the same name: each row would belong to another text.":
             (weights, texts[::-1], layers, pooling),
-        "one text more has the same name.": (weights, [*texts, ""], layers, pooling),
         "the texts [\"the soup\", \"was cold\"] and [\"the soupwas\", \" cold\"] have the same name: joined without a "
         "mark between them, they are the same characters. json.dumps keeps them apart.":
             (weights, ["the soupwas", " cold"], layers, pooling),
@@ -102,6 +101,7 @@ def cache_name(cache_name: Callable[..., str]) -> None:
             (weights, ["the soup\nwas cold"], layers, pooling),
         "a comma in a text and two texts have the same name. json.dumps keeps them apart.":
             (weights, ["the soup,was cold"], layers, pooling),
+        "one text more has the same name.": (weights, [*texts, ""], layers, pooling),
         "other layers have the same name.": (weights, texts, [3, 12], pooling),
         "the layers in another order have the same name: the features stand in another order.":
             (weights, texts, [12, 1], pooling),
