@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 15: Features or fine-tuning
 #
-# **Time** 60 minutes, of which the computer needs two (two CPU cores), and one or two more if lesson 8's run is not
+# **Time** 60 minutes, of which the computer needs three (two CPU cores), and one or two more if lesson 8's run is not
 # there.
 #
 # **Know first** BERT's layers (lesson 7), the masked LM (lesson 8, whose run is used here; without it, this lesson
