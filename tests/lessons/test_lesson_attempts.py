@@ -13,11 +13,12 @@ from . import (
     attempts_models,
     attempts_texts,
     attempts_training,
+    attempts_vectors,
 )
 
 TABLES = (
     attempts_jax, attempts_texts, attempts_models, attempts_architectures, attempts_training, attempts_bert_tasks,
-    attempts_freezing,
+    attempts_freezing, attempts_vectors,
 )  # fmt: skip
 EXERCISES = {name: exercise for table in TABLES for name, exercise in table.EXERCISES.items()}
 

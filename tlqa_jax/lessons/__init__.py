@@ -4,9 +4,9 @@ It is in the package, and not beside the lessons, because a notebook that is ope
 installed. A lesson imports its checks as `from tlqa_jax.lessons import attention as check`.
 
     checks     how a check answers: `compare`, `NotYet`
-    figures    `show` and `SMOKE`
+    figures    `show`, `SMOKE`, and boxes with arrows
     claims     numbers of a run with their intervals, and whether they agree with the text
-    street     the people, the texts and the pretraining runs of lessons 5, 6 and 8 to 13
+    street     the people, the texts and the pretraining runs of lessons 5, 6, 8 to 13 and 15
     trades     the sentences of lesson 7
 
     jax_basics             the checks of lesson 0
@@ -27,6 +27,8 @@ installed. A lesson imports its checks as `from tlqa_jax.lessons import attentio
     public_checkpoints     of lesson 11
     decoding               of lesson 12, and the table that decodes like a model
     classes_of_texts       of lesson 13
+    word_vectors           of lesson 14
+    features_or_finetuning of lesson 15
     how_much_to_freeze     of lesson 16
     self_supervision       of lesson 17
 """

@@ -35,3 +35,17 @@ def show(figure: Figure, name: str) -> None:
         figure.savefig(FOLDER / f"{name}.png", dpi=120, bbox_inches="tight")
         print(f"figure: {FOLDER / name}.png")
     pyplot.close(figure)
+
+
+def draw_boxes(axes, boxes: dict[str, tuple[float, float, str]], arrows: list[tuple[str, str, str]]) -> None:
+    """Boxes {text: (x, y, colour)} and arrows (from, to, label) between them, in axes without a frame."""
+    drawn = {}
+    for text, (x, y, colour) in boxes.items():
+        style = dict(boxstyle="round,pad=0.5", facecolor=colour, edgecolor="gray")
+        drawn[text] = axes.text(x, y, text, ha="center", va="center", fontsize=10, bbox=style).get_bbox_patch()
+    for start, end, label in arrows:
+        (x0, y0, _), (x1, y1, _) = boxes[start], boxes[end]
+        style = dict(arrowstyle="-|>", color="black", patchA=drawn[start], patchB=drawn[end], linewidth=1.5)
+        axes.annotate("", (x1, y1), (x0, y0), arrowprops=style)
+        axes.text((x0 + x1) / 2, (y0 + y1) / 2, f"  {label}", va="center", fontsize=9, style="italic")
+    axes.axis("off")

@@ -1,7 +1,7 @@
 """One street of the tiny world: so few people that a model learns them by heart while a lesson runs.
 
-`write_street` makes the files. Lessons 5, 6, 10, 11 and 12 need the T5 that was pretrained on them, lessons 8, 9 and 13
-the BERT: `pretraining` and `masked_lm` are the settings of these two runs. The lesson that comes first makes the run;
+`write_street` makes the files. Lessons 5, 6, 10, 11 and 12 need the T5 that was pretrained on them, lessons 8, 9, 13 and
+15 the BERT: `pretraining` and `masked_lm` are the settings of these two runs. The lesson that comes first makes the run;
 the others find it complete, and only read it.
 """
 
