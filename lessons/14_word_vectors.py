@@ -118,7 +118,10 @@ print(f"{tokenizer.vocab_size} words, {len(texts)} texts. Two of them:", texts[3
 
 # %%
 def mean_of_neighbours(vectors: np.ndarray, tokens: list[int], place: int, window: int) -> np.ndarray:
-    # Hint: in Python, tokens[-1:1] counts from the end. What is the leftmost place that there is?
+    # Hint: two slices, one on each side of `place`. In Python, tokens[-1:1] counts from the end: what is the leftmost
+    # place that there is?
+    # Hint: `tokens[max(0, place - window) : place] + tokens[place + 1 : place + window + 1]` are their numbers, and
+    # `vectors[np.array(numbers)]` their vectors.
     # BLANK
     first = max(0, place - window)
     around = tokens[first:place] + tokens[place + 1 : place + window + 1]
@@ -151,7 +154,8 @@ check.mean_of_neighbours(mean_of_neighbours)
 # %%
 def word_loss(mean: jax.Array, outputs: jax.Array) -> jax.Array:
     """mean [D], outputs [K D] -> one number. outputs[0] is of the word that is there."""
-    # Hint: jax.nn.log_sigmoid(x) is log sigma(x), and never infinite. What must its argument be for a "no"?
+    # Hint: `jax.nn.log_sigmoid(x)` is log sigma(x), and never infinite. What must its argument be for a "no"?
+    # Hint: `scores = outputs @ mean`; `-jax.nn.log_sigmoid(scores[0])`; and the sum of the same of `-scores[1:]`.
     # BLANK
     scores = outputs @ mean
     return -jax.nn.log_sigmoid(scores[0]) - jax.nn.log_sigmoid(-scores[1:]).sum()
@@ -207,7 +211,9 @@ print([tokenizer.piece(int(id)) for id in batch["context"][20]], "->", word, "an
 # %%
 def loss_gradients(mean: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """mean [D], outputs [K D] -> the gradient of the mean [D], and that of the outputs [K D]."""
-    # Hint: the error of each candidate first; sigma(s) is 1 / (1 + np.exp(-s)). np.outer(e, h)[k] is e[k] * h.
+    # Hint: the error of each candidate first: sigma of its score, minus 1 for candidate 0. Both gradients need it.
+    # Hint: `error = 1 / (1 + np.exp(-(outputs @ mean)))`, then `error - np.eye(len(outputs))[0]`. `error @ outputs`
+    # adds up over the candidates, and row k of `np.outer(error, mean)` is `error[k] * mean`.
     # BLANK
     error = 1 / (1 + np.exp(-(outputs @ mean)))
     error = error - np.eye(len(outputs))[0]
@@ -285,7 +291,9 @@ vectors = np.asarray(model.vectors.table[...])[: tokenizer.vocab_size]
 
 # %%
 def nearest_words(vectors: np.ndarray, plus: list[int], minus: list[int], n: int) -> list[int]:
-    # Hint: np.linalg.norm(x, axis=-1, keepdims=True) are lengths. scores[plus + minus] = -np.inf leaves words out.
+    # Hint: divide all vectors by their lengths first. What was asked for must not be among the answers.
+    # Hint: `units = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)`; the scores are `units @ target`;
+    # `scores[plus + minus] = -np.inf` leaves words out, and `np.argsort(-scores)` has the largest first.
     # BLANK
     units = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     target = units[plus].sum(axis=0) - units[minus].sum(axis=0)
@@ -561,3 +569,44 @@ assert np.isclose(said[0].probability, said[1].probability, atol=1e-5)
 # "Distributed Representations of Words and Phrases and their Compositionality", section 2.2; Levy and Goldberg 2014,
 # "Linguistic Regularities in Sparse and Explicit Word Representations"; Linzen 2016, "Issues in Evaluating Semantic
 # Spaces Using Word Analogies".
+
+# %% [markdown]
+# ## Bonus: how far does company reach?
+#
+# The window was two words on each side. Learn vectors with `window=1`, 5 and 10, all else alike, and compare three
+# things: how many words have a nearest word of their kind, how many adjectives have an opposite as the nearest, and how
+# many of the twelve analogies are right. What does a large window teach, and what a small one?
+#
+# > Give each run its own `out`, and put the three measurements into one function of `vectors`. With a small window,
+# > near words can stand in the same place; with a large one, they occur in the same texts.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** A paper pretrains on a million texts, fine-tunes with 100 labels, and reports 88 %. What is missing before you
+# may say that transfer has helped?
+#
+# > The control: the same model with the same 100 labels and steps, but without the pretraining; and several draws of
+# > the 100 labels.
+#
+# **2.** Why is the word itself left out of the mean of its neighbours?
+#
+# > With it, the easiest way to score high is to repeat it: its vector would only have to be like its own output vector,
+# > and nothing would be learned about its company.
+#
+# **3.** At the first step all output vectors are 0. What is the loss with 9 negatives, and which gradient is 0?
+#
+# > Each of the 10 questions is a coin: 10 log 2, which is 6.93 nats. The gradient of the mean is 0, since it is a sum
+# > of output vectors; that of the output vectors is not.
+#
+# **4.** "hot" and "cold" are near each other. Is this a mistake of the training?
+#
+# > No. Near means that they can stand in the same place, and they can. Whoever needs to know the difference needs
+# > labels, or another task.
+#
+# **5.** An analogy finds *his* for *her − she + he*. Which number do you want to see before you call it knowledge?
+#
+# > How often the answer is right without the first two words, from the nearest neighbours of *he* alone; and how often
+# > with vectors that were dealt to other words.

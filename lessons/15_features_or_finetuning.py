@@ -87,7 +87,9 @@ print(LAYERS, "layers, vectors of", config.hidden_size, "numbers")
 
 # %%
 def features(hidden_states: list[jax.Array], mask: jax.Array, layers: list[int]) -> jax.Array:
-    # Hint: mask[..., None] has the shape [B L 1]. By how many tokens is each text to be divided?
+    # Hint: add up the vectors of the tokens of a text only. By how many tokens is each text to be divided?
+    # Hint: `(states * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)` is the mean for one layer.
+    # `jnp.concatenate(parts, axis=-1)` puts layers side by side.
     # BLANK
     def mean(states):
         return (states * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
@@ -130,7 +132,9 @@ assert np.allclose(yours, packages, atol=1e-4)
 
 # %%
 def cache_name(weights: str, texts: list[str], layers: list[int], pooling: str) -> str:
-    # Hint: sha256(text.encode()).hexdigest() makes 64 characters of any text; json.dumps keeps parts of a list apart.
+    # Hint: make one text of all four, in which nothing can be confused, and a short name of that text.
+    # Hint: `json.dumps([weights, texts, layers, pooling])` keeps the parts apart; `sha256(text.encode()).hexdigest()`
+    # makes 64 characters of any text.
     # BLANK
     return sha256(json.dumps([weights, texts, layers, pooling]).encode()).hexdigest()
     # END BLANK
@@ -405,7 +409,9 @@ claim("every fine-tuned one is ahead of every head on features",
 
 # %%
 def passes(texts: int, epochs: int, tasks: int) -> tuple[int, int]:
-    # Hint: what of it changes from epoch to epoch, and from task to task?
+    # Hint: what changes from epoch to epoch, and from task to task? A frozen encoder does not.
+    # Hint: with features each text is read once, forward. With fine-tuning each text costs 1 + 2 passes, in each epoch
+    # of each task.
     # BLANK
     return texts, 3 * texts * epochs * tasks
     # END BLANK
@@ -438,3 +444,42 @@ for texts, epochs, number in [(1500, 8, 1), (1500, 8, 10), (100_000, 3, 50)]:
 #
 # *Read on:* Devlin et al. 2019, "BERT", section 5.3; Peters et al. 2019, "To Tune or Not to Tune?"; Tenney et al. 2019,
 # "BERT Rediscovers the Classical NLP Pipeline", on which layer carries what.
+
+# %% [markdown]
+# ## Bonus: a layer of your own choice
+#
+# The head on all layers side by side has three times as many weights as the one on a single layer. ELMo (Peters et al.
+# 2018) did something cheaper: a *weighted mean* of the layers, with one trained number for each layer, and a softmax
+# over these numbers. Add it to `learn_head`, and look at the weights that each of the four questions learns.
+#
+# > Reshape the features to [N, layers, D]. `head["layers"]` begins with zeros, and
+# > `jnp.einsum("nld,l->nd", x, jax.nn.softmax(head["layers"]))` goes into the matrix.
+
+# %% [markdown]
+# ## Five questions
+#
+# Answer first, then look.
+#
+# **1.** The same text has other features in a batch with a long text than in a batch with a short one. What is wrong?
+#
+# > The padding is in the mean, or the encoder attends to it: a mask is missing.
+#
+# **2.** You fine-tune the encoder a little and go on using the cache. What happens, and what prevents it?
+#
+# > The head learns from the features of the old weights, and nothing fails. A fingerprint of the weights in the name
+# > prevents it.
+#
+# **3.** A head on features of layer 0 finds out in 97 % who a sentence is about. Does this show what pretraining has
+# taught?
+#
+# > No. The head on random weights does it as well: the name is one of the words, and any vector of its own will do.
+#
+# **4.** You have one large encoder, 40 tasks with 500 labels each, and one small computer. Features or fine-tuning?
+#
+# > Try features first: each text is read once, and there are 40 small heads with one encoder. Fine-tune where the
+# > features score no better than those of random weights.
+#
+# **5.** Fine-tuning is 20 points ahead of frozen features. Does it follow that pretraining was worth a lot?
+#
+# > No. For that, compare fine-tuning from pretrained weights with fine-tuning from random ones. Here most of the 20
+# > points come from training the encoder at all.
