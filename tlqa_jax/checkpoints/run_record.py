@@ -157,7 +157,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any], where: Path) -> list[str]
     inputs, now_inputs = object_in(old, "inputs", where), object_in(new, "inputs", where)
     of = lambda inputs, name: object_in(inputs, name, where)
     changed = [
-        f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys())
+        "{} was {!r}, is {!r}".format(k, *_different(a.get(k), b.get(k))) for k in sorted(a.keys() | b.keys())
         if not _is_same(a.get(k), b.get(k), of(inputs, k), of(now_inputs, k))
     ]  # fmt: skip
     for setting in now_inputs:
@@ -172,6 +172,14 @@ def _changes(old: dict[str, Any], new: dict[str, Any], where: Path) -> list[str]
                 what = "is new" if path not in before else "is gone" if path not in now else "has changed"
                 changed.append(f"{flag} {path} {what} since the run began")
     return changed
+
+
+def _different(old: Any, new: Any) -> tuple[Any, Any]:
+    """Two values, or of two dicts what differs in them."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return old, new
+    parts = {name: _different(old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
+    return {name: before for name, (before, _) in parts.items()}, {name: now for name, (_, now) in parts.items()}
 
 
 def _check_kept(out: Path, settings: dict[str, Any]) -> None:

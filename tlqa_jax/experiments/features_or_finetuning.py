@@ -36,7 +36,7 @@ EXPERIMENT = Experiment(
     "same reviews, steps and seeds. Beside it a bag of CBOW's vectors, learned from the same text, and a head on the mean vectors "
     "of all the BERT's layers, which are computed once. Where whole layers are trained the learning rate is 0.001, elsewhere 0.003, "
     "of a head on vectors 0.01; none was tuned. A step's time is the median of the run.",
-    score="see title", column="",
+    score="", column="",
     claims=(
         Claim("Fine-tuning everything is better than frozen features", "all", "head", SCORE),
         Claim("Fine-tuning everything is better than features of all layers", "all", FEATURES, SCORE),

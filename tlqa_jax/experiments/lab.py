@@ -75,7 +75,7 @@ class Experiment:
     design: str
     """What is compared, and what is the same on both sides."""
     score: str
-    """What the scores are: "exact match, %"."""
+    """What the scores are: "exact match, %". Empty: each panel's name says it."""
     column: str
     """What the columns are: "labels"."""
     claims: tuple[Claim, ...]

@@ -105,6 +105,7 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
         pretraining, out=str(out / "text_alone"), questions=None, questions_share=0.0, steps=text_steps,
         salient_share=2 * config.salient_share, warmup=min(50, text_steps // 10),
     )
+    pretrain_spans(pretraining, quiet=quiet)
     finetuning = FinetuneQASettings(
         out=str(out / "finetuned"), start_from=pretraining.out, seed=config.seed,
         context_questions=world["reading"], closed_book_questions=world["remembering"],
@@ -112,7 +113,6 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
         steps=config.finetune_steps, batch_size=batch_size, decay="linear", warmup=min(20, config.finetune_steps // 10),
         log_every=50, evaluate_every=-(-config.finetune_steps // 2), save_every=config.finetune_steps, **FINETUNING,
     )
-    pretrain_spans(pretraining, quiet=quiet)
     finetune_qa(finetuning, quiet=quiet)
     questions_alone = replace(
         finetuning, out=str(out / "questions_alone"), start_from=None,

@@ -43,7 +43,7 @@ def warning(result: Result) -> str:
 def print_result(result: Result, folder: Path) -> None:
     console = Console(highlight=False)
     for panel, scores in result["panels"].items():
-        table = Table(result["column"], *columns_of(scores), title=f"{panel}: {result['score']}")
+        table = Table(result["column"], *columns_of(scores), title=f"{panel}: {result['score']}" if result["score"] else panel)
         for way, of_way in scores.items():
             table.add_row(way, *(with_spread(of_way[c]) if c in of_way else "" for c in columns_of(scores)))
         console.print(table)
@@ -68,10 +68,10 @@ def write_figure(result: Result, folder: Path) -> str:
             width = 0.8 / len(scores)
             where = [columns.index(column) + (place + 0.5) * width - 0.4 for column in of_way]
             bars = axis.bar(where, means, 0.95 * width, yerr=spreads if any(spreads) else None, capsize=2, label=way)
-            axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=1)
+            axis.bar_label(bars, fmt=lambda score: f"{score:.{0 if score >= 1 else 1}f}", fontsize=7, padding=1)
         if numbers:
             places = sorted(map(int, columns))
-            axis.set(xscale="log" if places[0] and places[-1] >= 20 * places[0] else "linear", xlabel=result["column"])
+            axis.set(xscale="log" if places[0] and places[-1] >= 10 * places[0] else "linear", xlabel=result["column"])
             axis.set_xticks(places, [f"{place:,}" for place in places], rotation=30, fontsize=8, ha="right")
             axis.minorticks_off()
         else:
@@ -99,10 +99,11 @@ def write_page(result: Result, figure: str, folder: Path) -> None:
         f"<li>{html.escape(text)}: <b>{html.escape(in_words(verdict))}</b></li>" for text, verdict in result["claims"].items()
     )
     seeds = f"{result['seeds']} seeds: mean ± standard deviation" if result["seeds"] > 1 else "one seed"
+    what = f"{result['score']}; {seeds}" if result["score"] else seeds
     command = f"tlqa experiment {result['experiment']}{' --quick' if result['quick'] else ''}"
     body = (
         f"<h1>{html.escape(result['title'])}</h1><p>{html.escape(result['design'])}</p><p><b>{warning(result)}</b></p>"
-        f"<h2>Does it hold?</h2><ul>{claims}</ul>{figure}<p>{html.escape(result['score'])}; {seeds}.</p>{tables}"
+        f"<h2>Does it hold?</h2><ul>{claims}</ul>{figure}<p>{html.escape(what)}.</p>{tables}"
         f"<p>Again: <code>{command}</code>. The scores of each seed are in result.json.</p>"
     )
     (folder / "index.html").write_text(document(result["title"], body), encoding="utf-8")
