@@ -148,9 +148,12 @@ def main() -> None:
                 mounted.append(folder)
             faults = [fault for fault in FAULTS if folder in mounted or fault != "disk"]
             disturbed, runs = Run(program, folder), runs + 1
-            while disturb(disturbed, fault := rng.choice(faults), rng):
+            while (
+                done.total() < options.faults and time.time() < end and disturb(disturbed, fault := rng.choice(faults), rng)
+            ):
                 done[fault] += 1
                 print(f"{done.total()} {program}: {fault}", flush=True)
+            assert disturbed.start().wait() == 0, program  # to its end, or it is complete
             compare(disturbed, whole[program])
     finally:
         for folder in mounted:
