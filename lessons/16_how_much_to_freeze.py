@@ -311,7 +311,7 @@ for kind, size in [("adapters", 64), ("lora", 8)]:
 # %% [markdown]
 # ## The comparison
 #
-# Seven ways, the same pretrained BERT, the same questions, 300 steps each (about two minutes). A fair comparison needs one more thing: a
+# Seven ways, the same pretrained BERT, the same questions, 300 steps each. A fair comparison needs one more thing: a
 # **learning rate of its own for each way**. A few small matrices bear, and need, larger steps than a whole model. The
 # rates below are given. We chose them by exact match on the *tuning* half, in one training each:
 #

@@ -10,9 +10,8 @@ Two things are measured, on two groups of people:
   question was asked at any stage. The model has to remember. Questions about other residents, and about strangers with
   a passage, are mixed into pretraining: they teach what a question is.
 
-Since pretraining has seen questions, a fair control has seen as many. Two models stand beside it: one without any
-pretraining that learns from as many rows of questions in all, and one that is pretrained on as much text, without a
-question, and fine-tuned on questions as long.
+Since pretraining has seen questions, a fair control has seen as many. Two models stand beside it, which learn from as many
+rows of questions in all: one without any pretraining, and one after pretraining on as much text, without a question.
 """
 
 import json
@@ -120,7 +119,7 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
     )
     finetune_qa(questions_alone, quiet=quiet)
     pretrain_spans(text_alone, quiet=quiet)
-    finetune_qa(replace(finetuning, out=str(out / "text_then_questions"), start_from=text_alone.out), quiet=quiet)
+    finetune_qa(replace(questions_alone, out=str(out / "text_then_questions"), start_from=text_alone.out), quiet=quiet)
 
     report = {}
     for group, name in GROUPS.items():
@@ -134,7 +133,7 @@ def quickstart(config: QuickstartSettings, *, quiet: bool = False) -> dict[str, 
         if group == "context":
             report["context_em_baseline"] = type_baseline(train, dev)[0]
     report["question_rows"] = batch_size * questions_alone.steps
-    report["finetuning_rows"] = batch_size * config.finetune_steps
+    report["question_rows_of_pretraining"] = batch_size * (questions_alone.steps - config.finetune_steps)
     report["seed"] = config.seed
     report["seconds"] = round(time.perf_counter() - begin, 1)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -14,7 +14,7 @@ from tlqa_jax.training.progress import read_metrics
 ROWS = {  # what is compared -> the figures of (context, closed book)
     "pretrained on text and questions": ("context_em", "closed_book_em"),
     "the same, question forms never seen": ("context_em_heldout_forms", "closed_book_em_heldout_forms"),
-    "pretrained on the text alone": ("context_em_text_then_questions", "closed_book_em_text_then_questions"),
+    "text alone, then as many questions": ("context_em_text_then_questions", "closed_book_em_text_then_questions"),
     "as many questions, no pretraining": ("context_em_questions_alone", "closed_book_em_questions_alone"),
     "best rule by type and position": ("context_em_baseline", None),
     "chance: the commonest answer": ("context_chance_em", "chance_em"),
@@ -73,17 +73,18 @@ def bars(report: dict[str, float]):
 def curves(out: Path, report: dict[str, float]):
     """Exact match against the rows of questions seen, of the three models: a figure."""
     figure, axes = new_figure(7, 3, columns=2)
-    runs = {
-        "finetuned": ("text and questions, then questions", report["question_rows"] - report["finetuning_rows"]),
-        "text_then_questions": ("the text alone, then questions", 0),
-        "questions_alone": ("questions alone", 0),
+    labels = {
+        "finetuned": "text and questions, then questions",
+        "text_then_questions": "the text alone, then questions",
+        "questions_alone": "questions alone",
     }
     for axis, (group, title) in zip(axes, GROUPS.items()):
-        for run, (label, before) in runs.items():
+        for run, label in labels.items():
+            before = report["question_rows_of_pretraining"] if run == "finetuned" else 0
             name = f"eval_{group}_qa_em"
             rows = [row for row in read_metrics(out / run / "metrics.jsonl") if name in row]
-            share = report["finetuning_rows" if run != "questions_alone" else "question_rows"] / rows[-1]["step"]
-            seen = [(before + share * row["step"]) / 1000 for row in rows]
+            rows_a_step = (report["question_rows"] - before) / rows[-1]["step"]
+            seen = [(before + rows_a_step * row["step"]) / 1000 for row in rows]
             axis.plot(seen, [row[name] for row in rows], "o-", markersize=4, label=label)
         axis.set(title=title, xlabel="rows of questions seen, thousands", ylabel="exact match, %", ylim=(-3, 105))
         axis.set_xlim(0, None)
@@ -94,15 +95,14 @@ def curves(out: Path, report: dict[str, float]):
 
 def findings(report: dict[str, float]) -> list[str]:
     """What follows from the scores, a sentence each."""
-    sentences = []
+    sentences = [f"Each of the three models has seen {report['question_rows']:,} rows of questions."]
     for group, name in GROUPS.items():
         score, questions = report[f"{group}_em"], report[f"{group}_questions"]
         alone, text = report[f"{group}_em_questions_alone"], report[f"{group}_em_text_then_questions"]
         sentences += [
-            f"{name}: {score:.1f} with pretraining, {alone:.1f} without it after as many rows of questions "
-            f"({report['question_rows']:,}): {compared(score, alone, questions)}.",
-            f"{name}: {text:.1f} after the text alone and {report['finetuning_rows']:,} rows of questions. Questions mixed "
-            f"into pretraining: {compared(score, text, questions)}.",
+            f"{name}: {score:.1f} with pretraining, {alone:.1f} without it: {compared(score, alone, questions)}.",
+            f"{name}: {text:.1f} with the text first and all questions after it. Mixing them: "
+            f"{compared(score, text, questions)}.",
         ]
     return sentences
 
@@ -152,8 +152,8 @@ def page(report: dict[str, float], examples: list[dict], *figures: str) -> str:
     )
     return document("tlqa quickstart", f"""<h1>A tiny T5 that reads and remembers</h1>
 <p>Pretrained by span corruption on the bundled tiny world, then fine-tuned on questions; seed {report["seed"]},
-{report["seconds"]:.0f} seconds. Questions about other people were mixed into pretraining. Two other models show what that
-brings: one learnt from as many questions without pretraining, one was pretrained on the text alone.</p>
+{report["seconds"]:.0f} seconds. Questions about other people were mixed into pretraining. Two other models show what
+that brings: they learned from as many questions in all, one without pretraining, one after as much text alone.</p>
 <table><tr><th>exact match, %</th><th>reading</th><th>remembering</th></tr>{table}</table>
 <p>Reading: a passage and a question about people who are in no training file. Remembering: the question alone, about
 people whose passages were in the pretraining text, and about whom no question was ever asked.</p>
