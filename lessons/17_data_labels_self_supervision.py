@@ -301,9 +301,10 @@ claim("the causal one is over 10 points ahead of random weights", ahead.low > 10
 # the passage, and lets the model *write* its answer after both.
 #
 # Is the comparison fair? Steps of fine-tuning, labels and sizes are equal. Steps of *pretraining* are not: 800 against
-# 2,000, with about 1.2 million targets against 0.4. What the causal one lacks is not made up by more steps (its held-out
-# perplexity has stopped falling), but a careful experiment makes both alike: `tlqa experiment pretraining-task`, and
-# `tlqa experiment bidirectional`, where nothing differs but the mask.
+# 2,000, with about 1.2 million targets against 0.4; and the masked one learned next sentences as well. The difference
+# between "name first" and "answer first" is of one model, so it does not depend on that; the one between the two models
+# does. An experiment makes both alike: `tlqa experiment pretraining-task`, and `tlqa experiment bidirectional`, where
+# nothing differs but the mask.
 #
 # ## How many labels is a pretraining worth?
 #
